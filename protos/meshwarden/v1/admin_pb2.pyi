@@ -1,0 +1,69 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatusReply(_message.Message):
+    __slots__ = ("version", "ready", "digest", "rule_count", "loaded_at_ns", "restored", "errors", "failed_at_ns", "processes")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RULE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LOADED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    RESTORED_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    FAILED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    ready: bool
+    digest: str
+    rule_count: int
+    loaded_at_ns: int
+    restored: bool
+    errors: _containers.RepeatedScalarFieldContainer[str]
+    failed_at_ns: int
+    processes: _containers.RepeatedCompositeFieldContainer[ProcessStatus]
+    def __init__(self, version: _Optional[str] = ..., ready: _Optional[bool] = ..., digest: _Optional[str] = ..., rule_count: _Optional[int] = ..., loaded_at_ns: _Optional[int] = ..., restored: _Optional[bool] = ..., errors: _Optional[_Iterable[str]] = ..., failed_at_ns: _Optional[int] = ..., processes: _Optional[_Iterable[_Union[ProcessStatus, _Mapping]]] = ...) -> None: ...
+
+class ProcessStatus(_message.Message):
+    __slots__ = ("kind", "pid", "epoch", "digest", "ready", "age_s", "last_error")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    pid: int
+    epoch: int
+    digest: str
+    ready: bool
+    age_s: float
+    last_error: str
+    def __init__(self, kind: _Optional[str] = ..., pid: _Optional[int] = ..., epoch: _Optional[int] = ..., digest: _Optional[str] = ..., ready: _Optional[bool] = ..., age_s: _Optional[float] = ..., last_error: _Optional[str] = ...) -> None: ...
+
+class ReloadRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReloadReply(_message.Message):
+    __slots__ = ("accepted", "digest", "rule_count", "loaded_at_ns", "errors")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RULE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LOADED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    accepted: bool
+    digest: str
+    rule_count: int
+    loaded_at_ns: int
+    errors: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, accepted: _Optional[bool] = ..., digest: _Optional[str] = ..., rule_count: _Optional[int] = ..., loaded_at_ns: _Optional[int] = ..., errors: _Optional[_Iterable[str]] = ...) -> None: ...
