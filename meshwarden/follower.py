@@ -1,0 +1,153 @@
+"""Keeps a process deciding by the policy that was published last.
+
+The new Snapshot is built aside and put in force by one assignment. A publication that can't be
+read or built changes nothing: what was in force stays, and the fault is shown until a good one
+comes. It is tried again even when the file hasn't changed, since the cause may have been elsewhere.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from authz.attributes import Binding, attribute_resolver
+from authz.check import ActivePolicy, CheckService
+from authz.errors import AuthzError
+from authz.policy.snapshot import EngineOptions, Snapshot
+from meshwarden import publication
+from meshwarden.settings import Settings
+
+__all__ = ["PolicyFollower", "PolicyState", "build_policy", "engine_options"]
+
+_LOG = logging.getLogger(__name__)
+_POLL_S = 0.1  # One stat; a change is in force everywhere well within a second.
+_RETRY_S = 5.0
+# A thread that builds 100,000 rules shares the interpreter lock with the loop that answers
+# checks: at the default of 5 ms each answer could wait that long, several times over.
+_SWITCH_INTERVAL_S = 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyState:
+    """Which policy a process decides by, and what is wrong with the next one.
+
+    Attributes:
+        digest: Of the policy in force; empty before the first.
+        rules: How many rules it has.
+        published_ns: When it was published.
+        source: Where it came from.
+        error: Why a newer one isn't in force; empty when there is none.
+    """
+
+    digest: str = ""
+    rules: int = 0
+    published_ns: int = 0
+    source: str = ""
+    error: str = ""
+
+
+def engine_options(settings: Settings) -> EngineOptions:
+    """Translate the config file's [engine] section for the engine."""
+    return EngineOptions(
+        attribute=attribute_resolver,
+        backtracking_regex=settings.engine.backtracking_regex,
+        function_modules=settings.engine.functions,
+    )
+
+
+def build_policy(found: publication.Publication, settings: Settings) -> ActivePolicy:
+    """Build what decides from what was published.
+
+    Raises:
+        AuthzError: It doesn't build here, as with a function module that isn't installed.
+    """
+    snapshot = Snapshot.build(found.text, found.bind or None, engine_options(settings))
+    return ActivePolicy(snapshot, Binding(snapshot.request_fields, found.bind))
+
+
+class PolicyFollower:
+    """Watches one state directory for one CheckService."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        service: CheckService,
+        changed: Callable[[PolicyState], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._service = service
+        self._changed = changed
+        self._state_dir: Path = settings.runtime.state_dir
+        self._seen: tuple[int, int, int] | None = None
+        self.state = PolicyState()
+
+    async def start(self, timeout_s: float) -> None:
+        """Wait for the first policy and put it in force.
+
+        Raises:
+            TimeoutError: Nothing that builds was published in time.
+        """
+        async with asyncio.timeout(timeout_s):
+            while not self.state.digest:
+                await self._look()
+                if not self.state.digest:
+                    await asyncio.sleep(0.02)
+
+    async def follow(self) -> None:
+        """Put each new publication in force, for ever."""
+        since_error_s = 0.0
+        while True:
+            await asyncio.sleep(_POLL_S)
+            if self.state.error:
+                since_error_s += _POLL_S
+                if since_error_s >= _RETRY_S:
+                    since_error_s = 0.0
+                    self._seen = None
+            await self._look()
+
+    async def _look(self) -> None:
+        stamp = publication.stamp(self._state_dir)
+        if stamp is None or stamp == self._seen:
+            return
+        self._seen = stamp
+        try:
+            found = publication.load(self._state_dir)
+            if found.digest == self.state.digest:
+                policy = None  # Published again, unchanged: nothing to build.
+            else:
+                policy = await asyncio.to_thread(self._build, found)
+        except (AuthzError, OSError, publication.BrokenPublicationError) as error:
+            self._report(
+                PolicyState(
+                    self.state.digest,
+                    self.state.rules,
+                    self.state.published_ns,
+                    self.state.source,
+                    str(error),
+                )
+            )
+            return
+        if policy is not None:
+            self._service.policy = policy
+        rules = policy.snapshot.rule_count if policy is not None else self.state.rules
+        self._report(PolicyState(found.digest, rules, found.published_ns, found.source))
+
+    def _build(self, found: publication.Publication) -> ActivePolicy:
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        try:
+            return build_policy(found, self._settings)
+        finally:
+            sys.setswitchinterval(before)
+
+    def _report(self, state: PolicyState) -> None:
+        if state == self.state:
+            return
+        self.state = state
+        if state.error:
+            _LOG.error("policy not put in force: %s", state.error)
+        else:
+            _LOG.info("policy %s in force: %d rules", state.digest[:12], state.rules)
+        self._changed(state)

@@ -1,0 +1,97 @@
+"""The last good policy on local disk: control writes it, every process decides by it.
+
+One file, replaced by one rename, so that a reader sees the old policy or the new one and never a
+part of either. It is also what a restart serves when the policy's source is gone.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from authz.policy.rules import PolicyText
+
+__all__ = ["BrokenPublicationError", "Publication", "load", "publish", "stamp"]
+
+_FILE = "policy.json"
+_FORMAT = 1  # A reader refuses a newer one instead of guessing.
+
+
+class BrokenPublicationError(Exception):
+    """The published policy can't be read; the last Snapshot in memory stays in force."""
+
+
+class Publication(msgspec.Struct, frozen=True):
+    """A validated policy on its way to the processes that decide by it.
+
+    Attributes:
+        text: The policy, as it was validated.
+        bind: Request field of a custom model to attribute.
+        digest: Digest of the Snapshot that `text` builds.
+        published_ns: When it was written, nanoseconds since the epoch.
+        source: Where it came from, for people.
+        format: Version of this file's layout.
+    """
+
+    text: PolicyText
+    bind: dict[str, str]
+    digest: str
+    published_ns: int
+    source: str
+    format: int = _FORMAT
+
+
+def publish(state_dir: Path, publication: Publication) -> None:
+    """Replace the published policy, durably: after this returns, a power cut keeps it.
+
+    Raises:
+        OSError: The disk is full or read-only; what was published before is untouched.
+    """
+    body = msgspec.json.encode(publication)
+    fresh = state_dir / f".{_FILE}.{os.getpid()}"
+    try:
+        with fresh.open("wb") as file:
+            # The checksum comes first, so that a torn file is known from its own content.
+            file.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(state_dir / _FILE)
+    finally:
+        fresh.unlink(missing_ok=True)
+    folder = os.open(state_dir, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def load(state_dir: Path) -> Publication:
+    """Read what was published last.
+
+    Raises:
+        FileNotFoundError: Nothing has been published here yet.
+        BrokenPublicationError: The file is damaged or of a newer version of the program.
+    """
+    checksum, _, body = (state_dir / _FILE).read_bytes().partition(b"\n")
+    if hashlib.sha256(body).hexdigest().encode() != checksum:
+        raise BrokenPublicationError(f"{state_dir / _FILE}: the checksum does not match")
+    try:
+        publication = msgspec.json.decode(body, type=Publication)
+    except msgspec.MsgspecError as error:
+        raise BrokenPublicationError(f"{state_dir / _FILE}: {error}") from error
+    if publication.format > _FORMAT:
+        raise BrokenPublicationError(
+            f"{state_dir / _FILE} is of format {publication.format}, written by a newer version; "
+            f"this one reads up to {_FORMAT}"
+        )
+    return publication
+
+
+def stamp(state_dir: Path) -> tuple[int, int, int] | None:
+    """Tell one publication from the next without reading it: one stat; None when there is none."""
+    try:
+        status = (state_dir / _FILE).stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size
