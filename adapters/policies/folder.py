@@ -1,0 +1,1 @@
+"""Policy read from a folder of CSV files."""

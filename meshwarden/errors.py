@@ -1,0 +1,42 @@
+"""Everything the assembly raises on purpose."""
+
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+__all__ = ["ConfigError", "ConfigFault", "SupervisorError", "UnknownAdapterError"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFault:
+    """One thing wrong with the settings.
+
+    Attributes:
+        where: The file, environment variable or option that it was read from.
+        key: The full key, "" where the file can't be read as a whole.
+        message: What is wrong and what to write.
+    """
+
+    where: str
+    key: str
+    message: str
+
+    @override
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.where, self.key, self.message) if part)
+
+
+class ConfigError(Exception):
+    """The settings can't be used; the message has a line for each fault there is."""
+
+    def __init__(self, faults: tuple[ConfigFault, ...]) -> None:
+        super().__init__("\n".join(map(str, faults)))
+        self.faults = faults
+
+
+class UnknownAdapterError(LookupError):
+    """The settings name an adapter that has no file."""
+
+
+class SupervisorError(Exception):
+    """The running service was asked for something and did not do it; the message says why."""

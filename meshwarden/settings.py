@@ -1,0 +1,382 @@
+"""Every setting there is: one frozen dataclass a section, one field a key.
+
+A key is defined here and nowhere else. Its type, bounds, default and words come from its field;
+loading (meshwarden/config.py) and the reference in docs/config.md are read off the same fields.
+
+To add a key, add a field. Never rename or reuse one: files in the field outlive this code.
+"""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from msgspec import Meta
+from typing_extensions import override
+
+__all__ = [
+    "Address",
+    "Allowed",
+    "Check",
+    "Decisions",
+    "Denied",
+    "Engine",
+    "Fallback",
+    "Listen",
+    "Policy",
+    "Runtime",
+    "Server",
+    "Settings",
+    "Tls",
+    "default_runtime_dir",
+    "default_state_dir",
+]
+
+# Placeholders that header values of [check] may hold; authz/decision.py fills them in.
+PLACEHOLDERS = ("decision_id", "principal", "user", "rule", "digest", "verdict")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP address to listen on: an IP address and a port from 1 to 65535."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "127.0.0.1:9191" or "[::1]:9191".
+
+        Raises:
+            ValueError: The text is no such pair; the message says what to write.
+        """
+        host, colon, port = text.rpartition(":")
+        if not colon or not (port.isascii() and port.isdigit()):
+            raise ValueError(f"{text!r} is no address; write IP:PORT, such as 127.0.0.1:9191")
+        bracketed = host.startswith("[") and host.endswith("]")
+        try:
+            ip = ipaddress.ip_address(host[1:-1] if bracketed else host)
+        except ValueError:
+            hint = "127.0.0.1" if host == "localhost" else "0.0.0.0 for every interface"
+            raise ValueError(f"{host!r} is no IP address; write one, such as {hint}") from None
+        if bracketed != (ip.version == 6):  # noqa: PLR2004 - the 6 of IPv6
+            raise ValueError(
+                f"{text!r}: write brackets around IPv6, as in [::1]:9191, and no other"
+            )
+        # Port 0 would be a new port at each start, and another one for every front.
+        if not 1 <= int(port) <= 65535:  # noqa: PLR2004
+            raise ValueError(f"port {port} is outside 1..65535")
+        return cls(str(ip), int(port))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return ipaddress.ip_address(self.host).is_loopback
+
+    @override
+    def __str__(self) -> str:
+        """Give the form that `parse` reads."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def default_state_dir(environ: Mapping[str, str]) -> Path:
+    """Give /var/lib/meshwarden for root, else the user's XDG state folder."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/meshwarden")
+    state = environ.get("XDG_STATE_HOME", "")
+    # The XDG specification says to ignore a relative path.
+    base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+    return base / "meshwarden"
+
+
+def default_runtime_dir(environ: Mapping[str, str], state_dir: Path) -> Path:
+    """Give /run/meshwarden for root, else XDG_RUNTIME_DIR's, else "run" in the state folder."""
+    if os.geteuid() == 0:
+        return Path("/run/meshwarden")
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    return Path(runtime) / "meshwarden" if runtime.startswith("/") else state_dir / "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS of the public port; without a certificate the port speaks plain text."""
+
+    certificate: Annotated[
+        Path | None, Meta(description="PEM file of the serving certificate and its chain.")
+    ] = None
+    key: Annotated[Path | None, Meta(description="PEM file of its key, unencrypted.")] = None
+    client_ca: Annotated[
+        Path | None,
+        Meta(
+            description="PEM file of the authorities whose client certificates are accepted. When "
+            "set, clients are asked for a certificate, and one that does not verify is refused."
+        ),
+    ] = None
+    require_client_certificate: Annotated[
+        bool, Meta(description="Refuse clients that show no certificate; needs `client_ca`.")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """The public port."""
+
+    address: Annotated[
+        Address,
+        Meta(
+            description="Where Check, health and the HTTP endpoints are served. `0.0.0.0:9191` is "
+            "every IPv4 interface, `[::]:9191` every interface."
+        ),
+    ] = Address("127.0.0.1", 9191)
+    allow_plaintext_beyond_loopback: Annotated[
+        bool,
+        Meta(
+            description="Serve without TLS on an address that other machines can reach. Requests "
+            "and verdicts are then readable and forgeable on the network."
+        ),
+    ] = False
+    max_connections: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Open client connections, for each front.")
+    ] = 10_000
+    tls: Tls = field(default_factory=Tls)
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """What is different where pyvoy can't run and control serves the public port by grpcio."""
+
+    http_address: Annotated[
+        Address,
+        Meta(
+            description="Where `/healthz`, `/readyz` and `/metrics` are then served: grpcio can't "
+            "share its port with HTTP/1.1. Always plain text."
+        ),
+    ] = Address("127.0.0.1", 9192)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Folders that the service writes to. Each instance needs its own."""
+
+    state_dir: Annotated[
+        Path,
+        Meta(
+            description="Kept over restarts: the last good policy and the decision log.",
+            extra={"default": "`/var/lib/meshwarden` for root, else `$XDG_STATE_HOME/meshwarden`"},
+        ),
+    ] = field(default_factory=lambda: default_state_dir(os.environ))
+    runtime_dir: Annotated[
+        Path,
+        Meta(
+            description="Sockets, made at start with mode 0700. At most 80 bytes long: the "
+            "kernel takes 107 for a socket's whole path.",
+            extra={
+                "default": "`/run/meshwarden` for root, else `$XDG_RUNTIME_DIR/meshwarden`, else "
+                "`run` in the state folder"
+            },
+        ),
+    ] = field(
+        default_factory=lambda: default_runtime_dir(os.environ, default_state_dir(os.environ))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Processes."""
+
+    fronts: Annotated[
+        int, Meta(ge=1, le=64, description="Front processes that share the public port.")
+    ] = 1
+    transport: Annotated[
+        Literal["auto", "front", "grpcio"],
+        Meta(
+            description="`front` serves through Envoy with Python inside and fails where that "
+            "can't run; `grpcio` serves from control alone; `auto` takes the first that works."
+        ),
+    ] = "auto"
+    drain_s: Annotated[
+        float,
+        Meta(
+            ge=0, le=3600, description="Longest wait of a stop for requests in flight, in seconds."
+        ),
+    ] = 5.0
+    restart_backoff_max_s: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=3600,
+            description="Longest pause before a process that died is started again, in seconds. "
+            "It starts at 0.1 and doubles.",
+        ),
+    ] = 30.0
+    max_inflight: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Checks being answered at once, for each process; more are refused with "
+            "RESOURCE_EXHAUSTED.",
+        ),
+    ] = 1000
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least level of the service's own log lines, on stderr."),
+    ] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Where policy comes from."""
+
+    source: Annotated[
+        str, Meta(min_length=1, description="The adapter: the name of a file in adapters/policies.")
+    ] = "folder"
+    path: Annotated[
+        Path,
+        Meta(description="Folder of `*.csv` and, for a model of your own, `model.conf`."),
+    ] = Path("policy")
+    watch: Annotated[
+        bool, Meta(description="Reload when the folder changes, without `meshwarden reload`.")
+    ] = True
+    max_stale_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=31_536_000,
+            description="Readiness turns red when loading has failed for this long, in seconds; "
+            "0 never does. The last good policy goes on deciding either way.",
+        ),
+    ] = 0.0
+    bind: Annotated[
+        Mapping[str, str],
+        Meta(
+            description="For a model of your own: request field to attribute, such as "
+            '`sub = "source.principal"`. The built-in mesh model is bound already.'
+        ),
+    ] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How policy is executed."""
+
+    backtracking_regex: Annotated[
+        bool,
+        Meta(
+            description="Let patterns that need backtracking run on Python's `re`. A caller can "
+            "then choose a value that holds a front for seconds."
+        ),
+    ] = False
+    functions: Annotated[
+        tuple[str, ...],
+        Meta(description="Installed modules whose functions matchers and conditions may call."),
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """The answer to a denied request. Header values may hold the placeholders below."""
+
+    body: Annotated[
+        Literal["json", "text", "none"], Meta(description="The body that the caller gets.")
+    ] = "json"
+    reveal_rule: Annotated[
+        bool,
+        Meta(
+            description="Name the deciding rule in the body. The caller then learns how your "
+            "policy is written; the decision log and metadata name it always."
+        ),
+    ] = False
+    response_headers: Annotated[
+        Mapping[str, str], Meta(description="Headers set on the response to the caller.")
+    ] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What is done to an allowed request. Header values may hold the placeholders below."""
+
+    request_headers: Annotated[
+        Mapping[str, str], Meta(description="Headers set on the request to the upstream.")
+    ] = field(default_factory=dict)
+    remove_request_headers: Annotated[
+        tuple[str, ...], Meta(description="Headers taken off the request to the upstream.")
+    ] = ()
+    response_headers: Annotated[
+        Mapping[str, str], Meta(description="Headers set on the response to the caller.")
+    ] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How a CheckRequest is read and answered."""
+
+    ambiguous_paths: Annotated[
+        Literal["deny", "normalise"],
+        Meta(
+            description="What is done with a path that servers read in different ways (`//`, "
+            "`%2F`, `..`): `deny` it, or decide on its normal form. The upstream gets the path as "
+            "it was."
+        ),
+    ] = "deny"
+    error_response: Annotated[
+        bool,
+        Meta(
+            description="Answer a fault of ours with CheckResponse `error_response` in place of an "
+            "RPC error. Only for sidecars whose Envoy knows that field."
+        ),
+    ] = False
+    max_request_bytes: Annotated[
+        int,
+        Meta(
+            ge=65_536,
+            le=268_435_456,
+            description="Largest CheckRequest, in bytes. Above the sidecars' "
+            "`with_request_body.max_request_bytes`, or large bodies fail to be judged.",
+        ),
+    ] = 16_777_216
+    allowed: Allowed = field(default_factory=Allowed)
+    denied: Denied = field(default_factory=Denied)
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """The decision log: JSON lines under the state folder."""
+
+    sample_allows: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Share of allowed requests that is logged. Denials all are."),
+    ] = 0.01
+    queue_records: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Records a front holds for control; more are dropped and counted.",
+        ),
+    ] = 10_000
+    file_bytes: Annotated[
+        int, Meta(ge=65_536, le=1 << 40, description="Size at which a new file is begun, in bytes.")
+    ] = 67_108_864
+    files: Annotated[
+        int, Meta(ge=1, le=10_000, description="Files kept; the oldest is removed.")
+    ] = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration, validated: paths are absolute, and what depends fits together.
+
+    `meshwarden.config.load` makes one from a file; fields given by hand are not checked.
+    """
+
+    listen: Listen = field(default_factory=Listen)
+    fallback: Fallback = field(default_factory=Fallback)
+    runtime: Runtime = field(default_factory=Runtime)
+    server: Server = field(default_factory=Server)
+    policy: Policy = field(default_factory=Policy)
+    engine: Engine = field(default_factory=Engine)
+    check: Check = field(default_factory=Check)
+    decisions: Decisions = field(default_factory=Decisions)
