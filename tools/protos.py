@@ -178,12 +178,16 @@ def main() -> int:
     """The command. Returns the exit status: 1 if --check found something."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, say what is stale")
-    if not parser.parse_args().check:
-        generate(ROOT, ROOT)
-        for path in package_files(ROOT):
-            path.touch()
-        return 0
-    found = faults(ROOT)
+    try:
+        if not parser.parse_args().check:
+            generate(ROOT, ROOT)
+            for path in package_files(ROOT):
+                path.touch()
+            return 0
+        found = faults(ROOT)
+    except ProtocError as error:
+        print(f"protoc refused {error}")
+        return 1
     for line in found:
         print(line)
     if found:

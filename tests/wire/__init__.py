@@ -1,0 +1,1 @@
+"""Our messages are the public ones: compared with other people's descriptors of them."""
