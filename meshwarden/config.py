@@ -7,6 +7,7 @@ validated ones only. Every fault is reported at once.
 
 import functools
 import json
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
@@ -165,7 +166,7 @@ def load(
     for name, (option, text) in (options or {}).items():
         readings.append((name, Reading(text, option, Path.cwd())))
 
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name, reading in readings:
         try:
@@ -294,15 +295,17 @@ def _path(text: str, key: Key, folder: Path) -> Path | None:
         raise ValueError(f"{text!r} starts with the home folder of nobody") from None
 
 
-def _assemble(values: Mapping[str, object], folder: Path, environ: Mapping[str, str]) -> Settings:
+def _assemble(values: Mapping[str, Any], folder: Path, environ: Mapping[str, str]) -> Settings:
     """Put values, and defaults for the others, into their sections."""
     given = dict(values)
     for key in KEYS.values():
         if key.kind is Path and key.name not in given and not key.default.is_absolute():
             given[key.name] = folder / key.default
-    state_dir = given.setdefault("runtime.state_dir", default_state_dir(environ))
-    assert isinstance(state_dir, Path)  # noqa: S101 - tells mypy what the key's type is
-    given.setdefault("runtime.runtime_dir", default_runtime_dir(environ, state_dir))
+    is_root = os.geteuid() == 0
+    state_dir = Path(given.get("runtime.state_dir", default_state_dir(environ, is_root=is_root)))
+    given["runtime.state_dir"] = state_dir
+    runtime_dir = default_runtime_dir(environ, state_dir, is_root=is_root)
+    given.setdefault("runtime.runtime_dir", runtime_dir)
     settings: Settings = _section(Settings(), "", given)
     return settings
 

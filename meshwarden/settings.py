@@ -81,9 +81,9 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def default_state_dir(environ: Mapping[str, str]) -> Path:
+def default_state_dir(environ: Mapping[str, str], *, is_root: bool) -> Path:
     """Give /var/lib/meshwarden for root, else the user's XDG state folder."""
-    if os.geteuid() == 0:
+    if is_root:
         return Path("/var/lib/meshwarden")
     state = environ.get("XDG_STATE_HOME", "")
     # The XDG specification says to ignore a relative path.
@@ -91,12 +91,20 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
     return base / "meshwarden"
 
 
-def default_runtime_dir(environ: Mapping[str, str], state_dir: Path) -> Path:
+def default_runtime_dir(environ: Mapping[str, str], state_dir: Path, *, is_root: bool) -> Path:
     """Give /run/meshwarden for root, else XDG_RUNTIME_DIR's, else "run" in the state folder."""
-    if os.geteuid() == 0:
+    if is_root:
         return Path("/run/meshwarden")
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     return Path(runtime) / "meshwarden" if runtime.startswith("/") else state_dir / "run"
+
+
+def _state_dir() -> Path:
+    return default_state_dir(os.environ, is_root=os.geteuid() == 0)
+
+
+def _runtime_dir() -> Path:
+    return default_runtime_dir(os.environ, _state_dir(), is_root=os.geteuid() == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +174,7 @@ class Runtime:
             description="Kept over restarts: the last good policy and the decision log.",
             extra={"default": "`/var/lib/meshwarden` for root, else `$XDG_STATE_HOME/meshwarden`"},
         ),
-    ] = field(default_factory=lambda: default_state_dir(os.environ))
+    ] = field(default_factory=_state_dir)
     runtime_dir: Annotated[
         Path,
         Meta(
@@ -177,9 +185,7 @@ class Runtime:
                 "`run` in the state folder"
             },
         ),
-    ] = field(
-        default_factory=lambda: default_runtime_dir(os.environ, default_state_dir(os.environ))
-    )
+    ] = field(default_factory=_runtime_dir)
 
 
 @dataclass(frozen=True, slots=True)
