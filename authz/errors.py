@@ -24,7 +24,7 @@ class AuthzError(Exception):
 
 
 class InvalidRequestError(AuthzError):
-    """The bytes are not a CheckRequest; whoever speaks to us is not an Envoy, and should not retry."""
+    """The bytes are not a CheckRequest; who sent them is no Envoy and should not retry."""
 
     code = "INVALID_ARGUMENT"
 
