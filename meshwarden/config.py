@@ -38,13 +38,15 @@ class Key:
         meta: Bounds and words.
         default: The validated value where nobody sets it; a computed one for folders.
         default_words: Said in place of `default` where that depends on the user.
+        example: Shown in place of `default` then.
     """
 
     name: str
     kind: Any
     meta: msgspec.Meta
     default: Any
-    default_words: str
+    default_words: str = ""
+    example: str = ""
 
     @property
     def variable(self) -> str:
@@ -123,8 +125,15 @@ def _keys(section: Any, prefix: str) -> Iterator[Key]:
             yield from _keys(member.type, f"{prefix}{member.name}.")
         else:
             kind, meta = get_args(member.type)
-            words = (meta.extra or {}).get("default", "")
-            yield Key(prefix + member.name, kind, meta, _default(member), words)
+            extra = meta.extra or {}
+            yield Key(
+                prefix + member.name,
+                kind,
+                meta,
+                _default(member),
+                extra.get("default", ""),
+                extra.get("example", ""),
+            )
 
 
 def _default(member: "Field[Any]") -> Any:

@@ -22,8 +22,8 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _FRAMING_HEADERS = frozenset({"connection", "content-length", "host", "te", "transfer-encoding"})
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-# sun_path holds 108 bytes with its final NUL (unix(7)); 27 are left for a socket's own name.
-_RUNTIME_DIR_BYTES = 80
+# sun_path holds 108 bytes with its final NUL (unix(7)); 41 are left for a socket's own name.
+_RUNTIME_DIR_BYTES = 66
 
 
 class CrossFault(NamedTuple):

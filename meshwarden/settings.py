@@ -172,17 +172,21 @@ class Runtime:
         Path,
         Meta(
             description="Kept over restarts: the last good policy and the decision log.",
-            extra={"default": "`/var/lib/meshwarden` for root, else `$XDG_STATE_HOME/meshwarden`"},
+            extra={
+                "default": "`/var/lib/meshwarden` for root, else `$XDG_STATE_HOME/meshwarden`",
+                "example": "/var/lib/meshwarden",
+            },
         ),
     ] = field(default_factory=_state_dir)
     runtime_dir: Annotated[
         Path,
         Meta(
-            description="Sockets, made at start with mode 0700. At most 80 bytes long: the "
+            description="Sockets, made at start with mode 0700. At most 66 bytes long: the "
             "kernel takes 107 for a socket's whole path.",
             extra={
                 "default": "`/run/meshwarden` for root, else `$XDG_RUNTIME_DIR/meshwarden`, else "
-                "`run` in the state folder"
+                "`run` in the state folder",
+                "example": "/run/meshwarden",
             },
         ),
     ] = field(default_factory=_runtime_dir)
@@ -283,7 +287,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The answer to a denied request. Header values may hold the placeholders below."""
+    """The answer to a denied request."""
 
     body: Annotated[
         Literal["json", "text", "none"], Meta(description="The body that the caller gets.")
@@ -302,7 +306,7 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What is done to an allowed request. Header values may hold the placeholders below."""
+    """What is done to an allowed request."""
 
     request_headers: Annotated[
         Mapping[str, str], Meta(description="Headers set on the request to the upstream.")
@@ -317,7 +321,11 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """How a CheckRequest is read and answered."""
+    """How a CheckRequest is read and answered.
+
+    The value of a header set below may hold {decision_id}, {principal}, {user}, {rule}, {digest}
+    and {verdict}.
+    """
 
     ambiguous_paths: Annotated[
         Literal["deny", "normalise"],

@@ -1,0 +1,35 @@
+"""The port that policy comes in through."""
+
+from pathlib import Path
+from typing import Protocol
+
+from authz.policy.rules import PolicyText
+
+__all__ = ["PolicySource"]
+
+
+class PolicySource(Protocol):
+    """Reads one policy as its authors wrote it.
+
+    An implementation must give all of it or raise: half a policy is another policy. It says what
+    is wrong in the author's words, with file and line, and all of it at once.
+    """
+
+    @property
+    def where(self) -> str:
+        """Where it comes from, for people."""
+        ...
+
+    @property
+    def watched(self) -> Path | None:
+        """A file or folder whose changes call for a new load; None when there is none."""
+        ...
+
+    def load(self) -> PolicyText:
+        """Read the policy.
+
+        Raises:
+            PolicyError: It can't be read as a policy; every fault is in it.
+            OSError: The source can't be reached.
+        """
+        ...

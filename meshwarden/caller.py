@@ -1,0 +1,67 @@
+"""Who calls, as our own front saw it: the one reading of the header that crosses the hop.
+
+Only control's public server asks here, and only its socket is where the header can be believed:
+the front overwrites it on each request (SANITIZE_SET) or removes it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ca.spiffe_id import InvalidSpiffeIdError, parse
+
+__all__ = ["Caller", "caller_of"]
+
+_CERTIFICATE_HEADER = "x-forwarded-client-cert"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is at the other end of a public call.
+
+    Attributes:
+        spiffe_id: From the client's certificate; empty without exactly one valid SPIFFE ID.
+        source_ip: The connection's peer; empty when the front didn't say.
+        tls: Whether the connection carried a verified client certificate.
+    """
+
+    spiffe_id: str
+    source_ip: str
+    tls: bool
+
+    @property
+    def principal(self) -> str:
+        """The identity as policies write it, without the scheme."""
+        return self.spiffe_id.removeprefix("spiffe://")
+
+
+def caller_of(metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+    """Read a call's metadata.
+
+    Anything but exactly one element with exactly one URI is nobody: a front of ours never sends
+    it, so it is a forgery or a fault, and neither gets an identity.
+    """
+    certificates, addresses = [], []
+    for name, value in metadata:
+        text = value if isinstance(value, str) else ""
+        if name == _CERTIFICATE_HEADER:
+            certificates.append(text)
+        elif name == "x-forwarded-for":
+            addresses.append(text)
+    address = addresses[0] if len(addresses) == 1 and "," not in addresses[0] else ""
+    if not certificates:
+        return Caller("", address, tls=False)
+    return Caller(_one_spiffe_id(certificates), address, tls=True)
+
+
+def _one_spiffe_id(headers: list[str]) -> str:
+    if len(headers) != 1 or "," in headers[0] or '"' in headers[0]:
+        return ""
+    pairs = [pair.partition("=") for pair in headers[0].split(";")]
+    uris = [value for key, _, value in pairs if key.upper() == "URI"]
+    if len(uris) != 1:
+        return ""
+    try:
+        parse(uris[0])
+    except InvalidSpiffeIdError:
+        return ""
+    return uris[0]

@@ -1,0 +1,203 @@
+"""Check without pyvoy: control's own grpcio server on the public port.
+
+For machines where Envoy can't embed Python. The same Decider answers; only the transport differs:
+gRPC by grpcio, and the HTTP endpoints on a port of their own, since grpcio can't share one.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+import uvicorn
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from authz.errors import AuthzError
+from meshwarden import clock, metrics
+from meshwarden.control.decision_log import DecisionLog
+from meshwarden.decider import Decider
+from meshwarden.faults import fault_id
+from meshwarden.files import RuntimeDir
+from meshwarden.front.grpc_http import Receive, Scope, Send
+from meshwarden.front.reporter import record_message
+from meshwarden.health import Health, health_reply
+from meshwarden.settings import Settings
+from telemetry.record import DecisionRecord
+
+__all__ = ["GrpcioEdge"]
+
+_FLUSH_S = 0.2
+_NAME = "grpcio"
+_HTTP_PATHS = ("/healthz", "/readyz", "/metrics")
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class GrpcioEdge:
+    """The public port, served by grpcio inside control."""
+
+    def __init__(self, settings: Settings, runtime: RuntimeDir, log: DecisionLog) -> None:
+        self._settings = settings
+        self._log = log
+        self._pending: list[DecisionRecord] = []
+        self._dropped = 0
+        self._inflight = 0
+        self._decider = Decider(settings, runtime, _NAME, 0, self._offer)
+        self._server = grpc.aio.server(
+            options=(
+                ("grpc.max_receive_message_length", 2 * settings.check.max_request_bytes),
+                # SO_REUSEPORT would let a second process take part of the calls unseen.
+                ("grpc.so_reuseport", 0),
+            )
+        )
+        address = settings.fallback.http_address
+        self._http = _Http(
+            uvicorn.Config(
+                self._http_app,
+                host=address.host,
+                port=address.port,
+                log_config=None,
+                lifespan="off",
+                access_log=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+
+    async def run(self, reflected: Sequence[str]) -> None:
+        """Serve from the moment a policy is in force, until cancelled."""
+        await self._decider.start()
+        self._add_services(reflected)
+        address = str(self._settings.listen.address)
+        if self._settings.listen.tls.certificate is None:
+            self._server.add_insecure_port(address)
+        else:
+            self._server.add_secure_port(address, _credentials(self._settings))
+        await self._server.start()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._decider.run())
+            group.create_task(self._http.serve())
+            group.create_task(self._log_records())
+
+    async def stop(self) -> None:
+        """Refuse new calls and finish those in flight, within the drain time."""
+        self._decider.health.refresh()
+        await self._server.stop(self._settings.server.drain_s)
+        self._http.should_exit = True
+        self._flush_records()
+        self._decider.flush()
+
+    def _add_services(self, reflected: Sequence[str]) -> None:
+        # Identity stays away: it believes a header that only a front of ours overwrites.
+        health_pb2_grpc.add_HealthServicer_to_server(
+            _HealthService(self._decider.health), self._server
+        )
+        reflection.enable_server_reflection(reflected, self._server)
+        # No (de)serialiser: the edge takes bytes and gives bytes.
+        check = grpc.unary_unary_rpc_method_handler(self._check)
+        self._server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler(
+                    "envoy.service.auth.v3.Authorization", {"Check": check}
+                ),
+            )
+        )
+
+    async def _check(self, request: bytes, context: _Context) -> bytes:
+        remaining_s = context.time_remaining()
+        if remaining_s is not None and remaining_s <= 0:
+            await self._refuse(context, "RESOURCE_EXHAUSTED", "the deadline passed in our queue")
+        if self._inflight >= self._settings.server.max_inflight:
+            await self._refuse(context, "RESOURCE_EXHAUSTED", "too many checks at once")
+        self._inflight += 1
+        started_s = clock.monotonic_s()
+        try:
+            answer = self._decider.service.answer(request, clock.now_ns())
+        except AuthzError as error:
+            await self._refuse(context, error.code, str(error))
+        except Exception as error:  # noqa: BLE001 - the edge: anything else is a fault of ours
+            await self._refuse(context, "INTERNAL", fault_id(error))
+        finally:
+            self._inflight -= 1
+        self._decider.counts.time(clock.monotonic_s() - started_s)
+        return answer
+
+    async def _refuse(self, context: _Context, code: str, message: str) -> NoReturn:
+        self._decider.counts.error(code)
+        await context.abort(getattr(grpc.StatusCode, code), message)
+        raise AssertionError("abort always raises")
+
+    async def _http_app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The HTTP endpoints only: Check over HTTP/1.1 is no gRPC."""
+        if scope["path"] in _HTTP_PATHS:
+            await self._decider.app(scope, receive, send)
+        else:
+            await send({"type": "http.response.start", "status": 404, "headers": []})
+            await send({"type": "http.response.body", "body": b"not found\n"})
+
+    def _offer(self, record: DecisionRecord) -> None:
+        if len(self._pending) >= self._settings.decisions.queue_records:
+            self._dropped += 1
+        else:
+            self._pending.append(record)
+
+    async def _log_records(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_S)
+            self._flush_records()
+
+    def _flush_records(self) -> None:
+        pending, self._pending = self._pending, []
+        dropped, self._dropped = self._dropped, 0
+        if pending and not self._log.append(record_message(each, _NAME) for each in pending):
+            dropped += len(pending)
+        elif pending:
+            metrics.RECORDS.labels("logged").inc(len(pending))
+        if dropped:
+            metrics.RECORDS.labels("dropped").inc(dropped)
+
+
+class _Http(uvicorn.Server):
+    """A uvicorn that leaves signals to the process it runs in."""
+
+    def install_signal_handlers(self) -> None:
+        """Install none."""
+
+
+class _HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """grpc.health.v1 over grpcio, from the same word of truth."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    async def Check(self, request: Any, context: _Context) -> Any:  # noqa: N802 - the protocol's
+        self._health.refresh()
+        reply = health_reply(request.service, self._health)
+        if reply is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r} here")
+        return health_pb2.HealthCheckResponse.FromString(reply or b"")
+
+    async def Watch(self, request: Any, context: _Context) -> None:  # noqa: N802
+        kinds = health_pb2.HealthCheckResponse.ServingStatus
+        last = None
+        while True:
+            reply = health_reply(request.service, self._health)
+            if reply is None:
+                reply = health_pb2.HealthCheckResponse(
+                    status=kinds.SERVICE_UNKNOWN
+                ).SerializeToString()
+            if reply != last:
+                last = reply
+                await context.write(health_pb2.HealthCheckResponse.FromString(reply))
+            await self._health.change()
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials:
+    tls = settings.listen.tls
+    if tls.certificate is None or tls.key is None:
+        raise ValueError("listen.tls.certificate and .key come together")
+    return grpc.ssl_server_credentials(
+        [(tls.key.read_bytes(), tls.certificate.read_bytes())],
+        root_certificates=tls.client_ca.read_bytes() if tls.client_ca else None,
+        require_client_auth=tls.require_client_certificate,
+    )

@@ -1,0 +1,162 @@
+"""The control process: three gRPC servers on three Unix sockets, and the tasks that need one home.
+
+Read `_serve` to see all of it. Where pyvoy can't run, control also serves Check itself
+(`grpcio_edge.py`); nothing else about it changes.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+
+import grpc.aio
+import uvloop
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection
+
+from meshwarden import clock, metrics, plugins, status
+from meshwarden.config import restore
+from meshwarden.control.decision_log import DecisionLog
+from meshwarden.control.grpcio_edge import GrpcioEdge
+from meshwarden.control.services import AdminService, IdentityService, InternalService
+from meshwarden.control.source import PolicyPublisher
+from meshwarden.files import EDGE_VARIABLE, NAME_VARIABLE, RUNTIME_VARIABLE, RuntimeDir
+from meshwarden.logs import configure_logging
+from meshwarden.settings import Settings
+from protos.envoy.service.auth.v3 import external_auth_pb2
+from protos.meshwarden.v1 import (
+    admin_pb2_grpc,
+    identity_pb2,
+    identity_pb2_grpc,
+    internal_pb2_grpc,
+)
+
+__all__ = ["main"]
+
+_LOG = logging.getLogger(__name__)
+_SPREAD_TIMEOUT_S = 10.0
+_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_OPTIONS = (
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    # SO_REUSEPORT would let a second process take part of the calls unseen.
+    ("grpc.so_reuseport", 0),
+)
+_REFLECTED = (
+    external_auth_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name,
+    health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+    identity_pb2.DESCRIPTOR.services_by_name["Identity"].full_name,
+    reflection.SERVICE_NAME,
+)
+
+
+def main() -> int:
+    """Run control until SIGTERM; SIGHUP loads the policy again."""
+    runtime = RuntimeDir(Path(os.environ[RUNTIME_VARIABLE]))
+    settings = restore(runtime.settings.read_bytes())
+    configure_logging(settings.server.log_level, os.environ.get(NAME_VARIABLE, "control"))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, runtime))
+
+
+async def _serve(settings: Settings, runtime: RuntimeDir) -> int:
+    started_ns = clock.now_ns()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+
+    source = plugins.policy_source(settings)
+    publisher = PolicyPublisher(settings, source, runtime.path, clock.now_ns)
+    reloads: set[asyncio.Task[status.LoadState]] = set()
+
+    def reload_soon() -> None:
+        task = loop.create_task(publisher.load())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload_soon)
+
+    log = DecisionLog(
+        settings.runtime.state_dir, settings.decisions.file_bytes, settings.decisions.files
+    )
+    admin = AdminService(publisher, runtime.path, clock.now_ns, _spreader(runtime.path))
+    public_server, admin_server, internal_server = (grpc.aio.server(options=_OPTIONS) for _ in "pai")
+    identity_pb2_grpc.add_IdentityServicer_to_server(IdentityService(), public_server)
+    reflection.enable_server_reflection(_REFLECTED, public_server)
+    admin_pb2_grpc.add_AdminServicer_to_server(admin, admin_server)
+    internal_pb2_grpc.add_InternalServicer_to_server(InternalService(log), internal_server)
+    servers = (
+        (public_server, runtime.public_socket),
+        (admin_server, runtime.admin_socket),
+        (internal_server, runtime.internal_socket),
+    )
+    for server, socket in servers:
+        await _listen(server, socket)
+
+    tasks = [asyncio.create_task(publisher.run())]
+    edge = None
+    if os.environ.get(EDGE_VARIABLE) == "1":
+        edge = GrpcioEdge(settings, runtime, log)
+        tasks.append(asyncio.create_task(edge.run(_REFLECTED)))
+
+    def tell(*, ready: bool) -> None:
+        status.write(
+            runtime.path,
+            status.ProcessStatus(
+                "control", "control", os.getpid(), 0, started_ns, publisher.state.digest,
+                publisher.state.rules, ready,
+            ),
+        )  # fmt: skip
+
+    tell(ready=True)
+    metrics.POLICY_LOADS.labels("failed")  # A series that exists can be alerted on.
+    waiting = asyncio.create_task(stop.wait())
+    try:
+        while not stop.is_set():
+            await asyncio.wait({waiting, *tasks}, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()  # A task that ends is a fault: end the process with it.
+            tell(ready=True)
+    finally:
+        tell(ready=False)
+        if edge is not None:
+            await edge.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(server.stop(settings.server.drain_s) for server, _ in servers))
+        log.close()
+    return 0
+
+
+async def _listen(server: grpc.aio.Server, socket: Path) -> None:
+    socket.unlink(missing_ok=True)
+    # The directory is 0700 already; the mode says the same once more for the socket itself.
+    before = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{socket}")
+        await server.start()
+    finally:
+        os.umask(before)
+
+
+def _spreader(runtime_dir: Path):  # noqa: ANN202 - a coroutine function, named by its use
+    async def spread(digest: str) -> None:
+        """Wait until every process that decides does so by this digest."""
+        try:
+            async with asyncio.timeout(_SPREAD_TIMEOUT_S):
+                while any(
+                    each.kind == "front" and each.digest != digest
+                    for each in status.read_all(runtime_dir)
+                ):
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            _LOG.warning("not every front took policy %s in time", digest[:12])
+
+    return spread
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,125 @@
+"""What control answers on its three sockets, each service as thin as the message it speaks."""
+
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from meshwarden import status
+from meshwarden.caller import caller_of
+from meshwarden.control.decision_log import DecisionLog
+from meshwarden.control.source import PolicyPublisher
+from protos.meshwarden.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    identity_pb2,
+    identity_pb2_grpc,
+    internal_pb2,
+    internal_pb2_grpc,
+)
+
+__all__ = ["AdminService", "IdentityService", "InternalService"]
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class IdentityService(identity_pb2_grpc.IdentityServicer):
+    """Public: tells a caller who it is to us."""
+
+    async def WhoAmI(  # noqa: N802, D102 - the method's name in the protocol
+        self, request: identity_pb2.WhoAmIRequest, context: _Context
+    ) -> identity_pb2.WhoAmIReply:
+        del request
+        caller = caller_of(context.invocation_metadata() or ())
+        return identity_pb2.WhoAmIReply(
+            spiffe_id=caller.spiffe_id,
+            principal=caller.principal,
+            source_ip=caller.source_ip,
+            tls=caller.tls,
+        )
+
+
+class AdminService(admin_pb2_grpc.AdminServicer):
+    """Admin socket: status and reload."""
+
+    def __init__(
+        self,
+        publisher: PolicyPublisher,
+        runtime_dir: Path,
+        now_ns: Callable[[], int],
+        spread: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """Serve one instance.
+
+        Args:
+            publisher: Where policy comes from.
+            runtime_dir: Where processes write their status.
+            now_ns: The time.
+            spread: Waits until every process decides by a digest, within a bound of its own.
+        """
+        self._publisher = publisher
+        self._runtime_dir = runtime_dir
+        self._now_ns = now_ns
+        self._spread = spread
+
+    async def Status(  # noqa: N802, D102
+        self, request: admin_pb2.StatusRequest, context: _Context
+    ) -> admin_pb2.StatusReply:
+        del request, context
+        load = self._publisher.state
+        now_ns = self._now_ns()
+        processes = status.read_all(self._runtime_dir)
+        return admin_pb2.StatusReply(
+            version=version("meshwarden"),
+            ready=bool(processes)
+            and all(each.ready and each.digest == load.digest for each in processes),
+            digest=load.digest,
+            rule_count=load.rules,
+            loaded_at_ns=load.published_ns,
+            restored=load.restored,
+            errors=load.errors,
+            failed_at_ns=load.failed_ns,
+            processes=[
+                admin_pb2.ProcessStatus(
+                    kind=each.kind,
+                    pid=each.pid,
+                    epoch=each.epoch,
+                    digest=each.digest,
+                    ready=each.ready,
+                    age_s=(now_ns - each.started_ns) / 1e9,
+                    last_error=each.error,
+                )
+                for each in processes
+            ],
+        )
+
+    async def Reload(  # noqa: N802, D102
+        self, request: admin_pb2.ReloadRequest, context: _Context
+    ) -> admin_pb2.ReloadReply:
+        del request, context
+        load = await self._publisher.load()
+        if not load.errors:
+            await self._spread(load.digest)
+        return admin_pb2.ReloadReply(
+            accepted=not load.errors,
+            digest=load.digest,
+            rule_count=load.rules,
+            loaded_at_ns=load.published_ns,
+            errors=load.errors,
+        )
+
+
+class InternalService(internal_pb2_grpc.InternalServicer):
+    """Internal socket: decision records from the fronts."""
+
+    def __init__(self, log: DecisionLog) -> None:
+        self._log = log
+
+    async def Report(  # noqa: N802, D102
+        self, request: internal_pb2.ReportRequest, context: _Context
+    ) -> internal_pb2.ReportReply:
+        del context
+        taken = self._log.append(request.records)
+        return internal_pb2.ReportReply(accepted=len(request.records) if taken else 0)

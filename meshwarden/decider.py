@@ -1,0 +1,120 @@
+"""What every process that answers Check is made of, whichever transport carries the calls.
+
+A CheckService, the policy it follows, its health, its counts and its status file: a front inside
+Envoy has one, and control has one where fronts can't run.
+"""
+
+import asyncio
+import gc
+import os
+from collections.abc import Callable
+
+import uuid_utils
+
+from meshwarden import clock, metrics, status
+from meshwarden.files import RuntimeDir
+from meshwarden.follower import PolicyFollower, PolicyState
+from meshwarden.front.asgi import Front, Limits
+from meshwarden.health import Health
+from meshwarden.service import check_service
+from meshwarden.settings import Settings
+from telemetry.record import DecisionRecord
+
+__all__ = ["Decider"]
+
+_TICK_S = 0.2
+_START_TIMEOUT_S = 30.0
+
+
+class Decider:
+    """Everything one process needs to answer."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        runtime: RuntimeDir,
+        name: str,
+        epoch: int,
+        offer: Callable[[DecisionRecord], None],
+    ) -> None:
+        self._runtime = runtime
+        self._name = name
+        self._epoch = epoch
+        self._started_ns = clock.now_ns()
+        self.service = check_service(settings, lambda: str(uuid_utils.uuid7()), offer)
+        self._follower = PolicyFollower(settings, self.service, self._policy_changed)
+        self.health = Health(
+            lambda: self._follower.state,
+            runtime.draining,
+            self._stale_s,
+            settings.policy.max_stale_s,
+        )
+        self.counts = metrics.CheckCounts()
+        # Past `max_request_bytes` a request is judged closed, not refused: only a body that no
+        # sidecar sends, twice as long, is cut off unread.
+        most_bytes = 2 * settings.check.max_request_bytes
+        self.app = Front(
+            self.service,
+            self.health,
+            Limits(settings.server.max_inflight, most_bytes, most_bytes),
+            self.counts,
+            clock.now_ns,
+        )
+
+    async def start(self) -> None:
+        """Put the first policy in force.
+
+        Raises:
+            TimeoutError: None was published in time.
+        """
+        await self._follower.start(_START_TIMEOUT_S)
+        # What was loaded so far lives as long as the process: the collector need not walk it.
+        gc.collect()
+        gc.freeze()
+
+    async def run(self) -> None:
+        """Follow the policy and keep health, counts and status fresh, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follower.follow())
+            group.create_task(self._tick())
+
+    def flush(self) -> None:
+        """Put what was counted where every process sees it."""
+        self.counts.flush(self.service.verdicts)
+
+    async def _tick(self) -> None:
+        told = None
+        while True:
+            self.health.refresh()
+            if self.health.trouble != told:
+                told = self.health.trouble
+                self._write_status()
+            self.flush()
+            await asyncio.sleep(_TICK_S)
+
+    def _policy_changed(self, state: PolicyState) -> None:
+        metrics.POLICY_RULES.set(state.rules)
+        metrics.POLICY_PUBLISHED.set(state.published_ns / 1e9)
+        self.health.refresh()
+        self._write_status()
+
+    def _write_status(self) -> None:
+        state = self._follower.state
+        status.write(
+            self._runtime.path,
+            status.ProcessStatus(
+                kind="front",
+                name=self._name,
+                pid=os.getpid(),
+                epoch=self._epoch,
+                started_ns=self._started_ns,
+                digest=state.digest,
+                rules=state.rules,
+                ready=not self.health.trouble,
+                error=state.error or self.health.trouble,
+            ),
+        )
+
+    def _stale_s(self) -> float:
+        failed_ns = status.read_load(self._runtime.path).failed_ns
+        return (clock.now_ns() - failed_ns) / 1e9 if failed_ns else 0.0

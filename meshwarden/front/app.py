@@ -1,0 +1,89 @@
+"""The Python inside a front's Envoy: what pyvoy imports as `meshwarden.front.app:app`.
+
+Start-up (ASGI lifespan) loads settings and the last published policy; Envoy opens the port only
+after it. From then on the app answers, and two tasks run beside it: one keeps up with policy,
+health and counts, the other carries decision records to control.
+"""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+from meshwarden.config import restore
+from meshwarden.decider import Decider
+from meshwarden.files import EPOCH_VARIABLE, NAME_VARIABLE, RUNTIME_VARIABLE, RuntimeDir
+from meshwarden.front.grpc_http import Receive, Scope, Send
+from meshwarden.front.reporter import Reporter
+from meshwarden.logs import configure_logging
+
+__all__ = ["app"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class _Process:
+    """One front."""
+
+    def __init__(self) -> None:
+        runtime = RuntimeDir(Path(os.environ[RUNTIME_VARIABLE]))
+        name = os.environ[NAME_VARIABLE]
+        settings = restore(runtime.settings.read_bytes())
+        configure_logging(settings.server.log_level, name)
+        self._reporter = Reporter(
+            runtime.internal_socket, settings.decisions.queue_records, name
+        )
+        self._decider = Decider(
+            settings, runtime, name, int(os.environ[EPOCH_VARIABLE]), self._reporter.offer
+        )
+        self.answer = self._decider.app
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        await self._decider.start()
+        for work in (self._decider.run(), self._reporter.run()):
+            task = asyncio.create_task(work)
+            task.add_done_callback(_end_process_on_fault)
+            self._tasks.append(task)
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reporter.flush(timeout_s=1.0)
+        self._decider.flush()
+
+
+def _end_process_on_fault(task: asyncio.Task[None]) -> None:
+    """A front that no longer follows its policy must not go on answering: end, be restarted."""
+    if not task.cancelled() and task.exception() is not None:
+        _LOG.critical("a front's task ended", exc_info=task.exception())
+        os._exit(70)  # EX_SOFTWARE; Envoy around us knows no gentler word from Python.
+
+
+_process: _Process | None = None
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Start, answer, stop: pyvoy's one entry."""
+    if _process is not None and scope["type"] == "http":
+        await _process.answer(scope, receive, send)
+    elif scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    global _process  # noqa: PLW0603 - pyvoy knows only a module's attribute
+    await receive()
+    try:
+        process = _Process()
+        await process.start()
+    except Exception as error:
+        _LOG.exception("this front can't start")
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+        return
+    _process = process
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await process.stop()
+    await send({"type": "lifespan.shutdown.complete"})

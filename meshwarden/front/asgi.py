@@ -1,0 +1,241 @@
+"""What a front answers itself: Check, health and the HTTP endpoints, as one ASGI app.
+
+The same app serves the HTTP endpoints where pyvoy can't run; Check is then grpcio's (control.py).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+import msgspec
+from grpc_health.v1 import health_pb2
+
+from authz.check import CheckService
+from authz.errors import AuthzError
+from meshwarden import metrics
+from meshwarden.faults import fault_id
+from meshwarden.front.grpc_http import (
+    FrameError,
+    Receive,
+    Scope,
+    Send,
+    frame,
+    message_of,
+    send_error,
+    send_message,
+    timeout_ns,
+)
+from meshwarden.health import Health, health_reply
+
+__all__ = ["RECEIVED_HEADER", "Front", "Limits"]
+
+RECEIVED_HEADER = "x-meshwarden-received"
+"""Set by our own Envoy, over anything a client said: when the call arrived, microseconds since
+the epoch. Time spent waiting for Python counts against the caller's deadline."""
+
+_RECEIVED = RECEIVED_HEADER.encode()
+_CHECK = "/envoy.service.auth.v3.Authorization/Check"
+_FRAME_BYTES = 64  # Room for a frame's prefix; the message's own limit is the service's.
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Bounds on what one process takes on.
+
+    Attributes:
+        inflight: Checks begun and not yet answered.
+        body_bytes: Bytes of one call's body.
+        inflated_bytes: Bytes of a message after decompression.
+    """
+
+    inflight: int
+    body_bytes: int
+    inflated_bytes: int
+
+
+class Front:
+    """The ASGI app of one process."""
+
+    def __init__(
+        self,
+        service: CheckService,
+        health: Health,
+        limits: Limits,
+        counts: metrics.CheckCounts,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._service = service
+        self._health = health
+        self._limits = limits
+        self._counts = counts
+        self._now_ns = now_ns
+        self._inflight = 0
+        self._other: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {
+            "/grpc.health.v1.Health/Check": self._health_check,
+            "/grpc.health.v1.Health/Watch": self._health_watch,
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/metrics": self._metrics,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call."""
+        path = scope["path"]
+        if path == _CHECK:
+            if self._inflight >= self._limits.inflight:
+                await self._refuse(send, "RESOURCE_EXHAUSTED", "too many checks at once")
+                return
+            self._inflight += 1
+            try:
+                await self._check(scope, receive, send)
+            finally:
+                self._inflight -= 1
+        elif (handler := self._other.get(path)) is not None:
+            await handler(scope, receive, send)
+        elif path.startswith(("/envoy.", "/grpc.")):
+            await send_error(send, "UNIMPLEMENTED", f"no method {path}")
+        else:
+            await _plain(send, 404, b"not found\n")
+
+    async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
+        message = await receive()
+        body = message.get("body", b"")
+        if message.get("more_body"):
+            gathered = await self._gather(body, receive)
+            if gathered is None:
+                await self._refuse(send, "RESOURCE_EXHAUSTED", "the message is too large")
+                return
+            body = gathered
+
+        budget_ns, received_ns, encoding = None, None, None
+        for name, value in scope["headers"]:
+            if name == b"grpc-timeout":
+                budget_ns = timeout_ns(value)
+            elif name == _RECEIVED:
+                received_ns = int(value) * 1000
+            elif name == b"grpc-encoding":
+                encoding = value
+        now_ns = self._now_ns()
+        if budget_ns is not None and received_ns is not None and now_ns - received_ns > budget_ns:
+            # Nobody waits for this answer any more; the time is better spent on the next one.
+            await self._refuse(send, "RESOURCE_EXHAUSTED", "the deadline passed in our queue")
+            return
+
+        started = perf_counter()
+        try:
+            request = message_of(body, self._limits.inflated_bytes, encoding)
+            answer = self._service.answer(request, now_ns)
+        except (FrameError, AuthzError) as error:
+            await self._refuse(send, error.code, str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - the edge: anything else is a fault of ours
+            await self._refuse(send, "INTERNAL", fault_id(error))
+            return
+        self._counts.time(perf_counter() - started)
+        await send_message(send, answer)
+
+    async def _gather(self, first: bytes, receive: Receive) -> bytes | None:
+        """Collect a body that came in pieces; None when it is larger than we take."""
+        pieces, size = [first], len(first)
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return b""
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > self._limits.body_bytes + _FRAME_BYTES:
+                return None
+            pieces.append(piece)
+            if not message.get("more_body"):
+                return b"".join(pieces)
+
+    async def _refuse(self, send: Send, code: str, message: str) -> None:
+        self._counts.error(code)
+        await send_error(send, code, message)
+
+    async def _health_check(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope
+        service = await self._asked_service(receive, send)
+        if service is None:
+            return
+        self._health.refresh()
+        reply = health_reply(service, self._health)
+        if reply is None:
+            await send_error(send, "NOT_FOUND", f"no service {service!r} here")
+        else:
+            await send_message(send, reply)
+
+    async def _health_watch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope
+        service = await self._asked_service(receive, send)
+        if service is None:
+            return
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", b"application/grpc")],
+                "trailers": True,
+            }
+        )
+        gone = asyncio.ensure_future(_disconnected(receive))
+        last = None
+        try:
+            while not gone.done():
+                changed = asyncio.ensure_future(self._health.change())
+                # An unknown name is told as such and watched on: it may be known after a reload.
+                reply = health_reply(service, self._health) or _SERVICE_UNKNOWN
+                if reply != last:
+                    last = reply
+                    await send(
+                        {"type": "http.response.body", "body": frame(reply), "more_body": True}
+                    )
+                await asyncio.wait({gone, changed}, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+        finally:
+            gone.cancel()
+
+    async def _asked_service(self, receive: Receive, send: Send) -> str | None:
+        """Read a HealthCheckRequest; None when it was refused already."""
+        body = await self._gather(b"", receive)
+        try:
+            message = message_of(body or b"", self._limits.body_bytes)
+            return str(health_pb2.HealthCheckRequest.FromString(message).service)
+        except FrameError as error:
+            await send_error(send, error.code, str(error))
+        except ValueError:
+            await send_error(send, "INVALID_ARGUMENT", "not a HealthCheckRequest")
+        return None
+
+    async def _healthz(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer that this process is alive, ready or not."""
+        del scope, receive
+        await _plain(send, 200, b"ok\n")
+
+    async def _readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        self._health.refresh()
+        trouble = self._health.trouble
+        await _plain(send, 503 if trouble else 200, f"{trouble or 'ready'}\n".encode())
+
+    async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        self._counts.flush(self._service.verdicts)
+        await _plain(send, 200, metrics.exposition(), metrics.CONTENT_TYPE.encode())
+
+
+_SERVICE_UNKNOWN: bytes = health_pb2.HealthCheckResponse(
+    status=health_pb2.HealthCheckResponse.ServingStatus.SERVICE_UNKNOWN
+).SerializeToString()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _plain(
+    send: Send, status: int, body: bytes, content_type: bytes = b"text/plain; charset=utf-8"
+) -> None:
+    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

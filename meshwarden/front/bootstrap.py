@@ -1,0 +1,340 @@
+"""The Envoy configuration of a front: one public port, Python behind some paths, control behind the rest.
+
+A front is a stock Envoy with our ASGI app embedded as a dynamic module. Everything here is a
+pure function from settings to the JSON that Envoy reads, so that a test can look at each promise:
+which paths reach Python, which services reach control, and that nothing else reaches anything.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["FRONT_PATHS", "PUBLIC_SERVICES", "FrontBootstrap", "TlsFiles", "bootstrap"]
+
+FRONT_PATHS = (
+    "/envoy.service.auth.v3.Authorization/",
+    "/grpc.health.v1.Health/",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+)
+"""Path prefixes that the front answers itself, from its own Snapshot."""
+
+PUBLIC_SERVICES = (
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+    "meshwarden.v1.Identity",
+)
+"""gRPC services of control that the public port routes to. Never "/": admin and internal
+services have sockets of their own, and a new service is private until it is named here."""
+
+_MAX_STREAMS = 10_000  # Envoy's own 1,024 refused the 1,025th stream of a busy client.
+_MAX_REQUESTS = 100_000  # A circuit breaker for control that a flood of streams doesn't trip.
+_MESSAGE_WINDOW_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where the public port's certificate comes from.
+
+    Attributes:
+        certificate: PEM file, leaf first.
+        key: PEM file of the leaf's private key.
+        client_ca: PEM file of the roots that client certificates must chain to; None asks for
+            no client certificate.
+        require_client_certificate: Whether a handshake without a client certificate fails.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+    require_client_certificate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FrontBootstrap:
+    """What one front's Envoy is told.
+
+    Attributes:
+        host: Address to listen on.
+        port: Port to listen on; every front of an instance shares it by SO_REUSEPORT.
+        module: Path of pyvoy's dynamic module.
+        app: The ASGI app, as "module:attribute".
+        public_socket: Unix socket of control's public server.
+        admin_socket: Unix socket (mode 0600) of this Envoy's own admin interface.
+        max_connections: Downstream connections before new ones are closed at once.
+        tls: The port's TLS; None serves plain text.
+    """
+
+    host: str
+    port: int
+    module: str
+    app: str
+    public_socket: Path
+    admin_socket: Path
+    max_connections: int = 10_000
+    tls: TlsFiles | None = None
+
+
+def bootstrap(front: FrontBootstrap) -> dict[str, Any]:
+    """Build the bootstrap of one front, ready to be written as JSON."""
+    return {
+        # A Unix socket that only the owner can open: Envoy's admin interface can stop the
+        # process and dump its configuration, and its default is an open TCP port.
+        "admin": {"address": {"pipe": {"path": str(front.admin_socket), "mode": 0o600}}},
+        "static_resources": {
+            "listeners": [_listener(front)],
+            "clusters": [_control_cluster(front.public_socket)],
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                _typed(
+                    "envoy.resource_monitors.global_downstream_max_connections",
+                    "envoy.extensions.resource_monitors.downstream_connections.v3"
+                    ".DownstreamConnectionsConfig",
+                    {"max_active_downstream_connections": front.max_connections},
+                )
+            ]
+        },
+        # What we measure, we measure in Python; the few that a drain and a limit need stay.
+        "stats_config": {
+            "stats_matcher": {
+                "inclusion_list": {
+                    "patterns": [
+                        {"suffix": "downstream_cx_active"},
+                        {"suffix": "downstream_rq_active"},
+                        {"suffix": "downstream_cx_overload_reject"},
+                    ]
+                }
+            }
+        },
+    }
+
+
+def _typed(name: str, kind: str, value: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """An extension as Envoy's bootstrap spells it."""
+    return {
+        "name": name,
+        "typed_config": {"@type": f"type.googleapis.com/{kind}", **(value or {})},
+    }
+
+
+def _listener(front: FrontBootstrap) -> dict[str, Any]:
+    chain: dict[str, Any] = {"filters": [_connection_manager(front)]}
+    if front.tls is not None:
+        chain["transport_socket"] = _tls(front.tls)
+    return {
+        "name": "public",
+        "address": {"socket_address": {"address": front.host, "port_value": front.port}},
+        "enable_reuse_port": True,
+        "per_connection_buffer_limit_bytes": _MESSAGE_WINDOW_BYTES,
+        "filter_chains": [chain],
+    }
+
+
+def _connection_manager(front: FrontBootstrap) -> dict[str, Any]:
+    return _typed(
+        "envoy.filters.network.http_connection_manager",
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        {
+            "stat_prefix": "public",
+            "server_name": "meshwarden",
+            "generate_request_id": False,
+            # The address of a caller is the connection's; what a caller says of itself is removed
+            # before Envoy adds to it, so that control reads exactly one address.
+            "use_remote_address": True,
+            "early_header_mutation_extensions": [
+                _typed(
+                    "envoy.http.early_header_mutation.header_mutation",
+                    "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                    {"mutations": [{"remove": name} for name in _FORGEABLE]},
+                )
+            ],
+            # SANITIZE_SET, never APPEND: with APPEND a client with any certificate could put an
+            # administrator's URI in front of its own. Without a certificate the header goes.
+            "forward_client_cert_details": "SANITIZE_SET",
+            "set_current_client_cert_details": {"uri": True},
+            # Streams (reflection now; SDS and access logs live for days) must not be reset for
+            # being quiet; a dead peer is found by keepalive instead.
+            "stream_idle_timeout": "0s",
+            "common_http_protocol_options": {
+                "idle_timeout": "3600s",
+                "max_headers_count": 200,
+                "headers_with_underscores_action": "REJECT_REQUEST",
+            },
+            "max_request_headers_kb": 96,
+            "http2_protocol_options": {
+                "max_concurrent_streams": _MAX_STREAMS,
+                "initial_stream_window_size": _MESSAGE_WINDOW_BYTES,
+                "initial_connection_window_size": 16 * _MESSAGE_WINDOW_BYTES,
+                "connection_keepalive": {"interval": "30s", "timeout": "10s"},
+            },
+            "http_filters": [
+                _python_filter(front),
+                _typed(
+                    "envoy.filters.http.router",
+                    "envoy.extensions.filters.http.router.v3.Router",
+                ),
+            ],
+            "route_config": {
+                "name": "public",
+                "virtual_hosts": [
+                    {"name": "public", "domains": ["*"], "routes": [*_routes(PUBLIC_SERVICES)]}
+                ],
+            },
+        },
+    )
+
+
+# What Envoy or control would believe of itself, and a client may not say. x-envoy-* that steer
+# retries, time-outs and upstream choice are stripped by name: Envoy strips them only for callers
+# it deems external, and on loopback nobody is.
+_FORGEABLE = (
+    "x-forwarded-for",
+    "x-envoy-external-address",
+    "x-envoy-internal",
+    "x-envoy-original-path",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-max-retries",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-decorator-operation",
+    "x-envoy-ip-tags",
+)
+
+
+def _python_filter(front: FrontBootstrap) -> dict[str, Any]:
+    """One matcher and one action: an action for each prefix would run an app for each."""
+    predicates = [
+        {
+            "single_predicate": {
+                "input": _typed(
+                    "path",
+                    "envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
+                    {"header_name": ":path"},
+                ),
+                "value_match": {"prefix": prefix},
+            }
+        }
+        for prefix in FRONT_PATHS
+    ]
+    app = _typed(
+        "pyvoy",
+        "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+        {
+            "dynamic_module_config": {"module": {"local": {"filename": front.module}}},
+            "filter_name": "pyvoy",
+            "terminal_filter": True,
+            "filter_config": {
+                "@type": "type.googleapis.com/google.protobuf.StringValue",
+                "value": f'{{"app": "{front.app}", "interface": "asgi", "lifespan": true, '
+                '"root_path": ""}',
+            },
+        },
+    )
+    return _typed(
+        "envoy.filters.http.composite",
+        "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+        {
+            "extension_config": _typed(
+                "envoy.filters.http.composite",
+                "envoy.extensions.filters.http.composite.v3.Composite",
+            ),
+            "xds_matcher": {
+                "matcher_list": {
+                    "matchers": [
+                        {
+                            "predicate": {"or_matcher": {"predicate": predicates}},
+                            "on_match": {
+                                "action": _typed(
+                                    "composite-action",
+                                    "envoy.extensions.filters.http.composite.v3"
+                                    ".ExecuteFilterAction",
+                                    {"typed_config": app},
+                                )
+                            },
+                        }
+                    ]
+                }
+            },
+        },
+    )
+
+
+def _routes(services: Iterable[str]) -> Iterable[dict[str, Any]]:
+    for service in services:
+        yield {
+            "match": {"prefix": f"/{service}/", "grpc": {}},
+            "route": {"cluster": "control", "timeout": "0s", "idle_timeout": "0s"},
+        }
+    # A gRPC client reads 404 as UNIMPLEMENTED, which is what an unknown service is.
+    yield {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
+
+
+def _control_cluster(socket: Path) -> dict[str, Any]:
+    return {
+        "name": "control",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "per_connection_buffer_limit_bytes": _MESSAGE_WINDOW_BYTES,
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": _MAX_REQUESTS,
+                    "max_pending_requests": _MAX_REQUESTS,
+                    "max_requests": _MAX_REQUESTS,
+                }
+            ]
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/"
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {
+                    "http2_protocol_options": {
+                        "max_concurrent_streams": _MAX_STREAMS,
+                        "connection_keepalive": {"interval": "30s", "timeout": "10s"},
+                    }
+                },
+            }
+        },
+        "load_assignment": {
+            "cluster_name": "control",
+            "endpoints": [
+                {
+                    "lb_endpoints": [
+                        {"endpoint": {"address": {"pipe": {"path": str(socket)}}}},
+                    ]
+                }
+            ],
+        },
+    }
+
+
+def _tls(tls: TlsFiles) -> dict[str, Any]:
+    common: dict[str, Any] = {
+        "alpn_protocols": ["h2", "http/1.1"],
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+        "tls_certificates": [
+            {
+                "certificate_chain": {"filename": str(tls.certificate)},
+                "private_key": {"filename": str(tls.key)},
+            }
+        ],
+    }
+    if tls.client_ca is not None:
+        common["validation_context"] = {"trusted_ca": {"filename": str(tls.client_ca)}}
+    return _typed(
+        "envoy.transport_sockets.tls",
+        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        {
+            "common_tls_context": common,
+            "require_client_certificate": tls.require_client_certificate,
+        },
+    )

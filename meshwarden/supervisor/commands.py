@@ -1,0 +1,145 @@
+"""The supervisor's socket: one JSON line in, one JSON line out.
+
+It works while control is dead, which is when status matters most. The socket's folder has mode
+0700: being able to connect is the authority.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from meshwarden import clock, status
+from meshwarden.files import RuntimeDir
+from meshwarden.supervisor.fronts import FrontStartError
+
+__all__ = ["CommandServer"]
+
+_LOG = logging.getLogger(__name__)
+_POLL_S = 0.02
+_RELOAD_TIMEOUT_S = 30.0
+_SPREAD_TIMEOUT_S = 10.0
+
+
+class CommandServer:
+    """Answers `meshwarden status`, `reload` and `restart fronts`."""
+
+    def __init__(
+        self,
+        runtime: RuntimeDir,
+        reload: Callable[[], None],
+        restart_fronts: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._runtime = runtime
+        self._reload_soon = reload
+        self._restart = restart_fronts
+        self._server: asyncio.Server | None = None
+        self._ops: dict[str, Callable[[], Awaitable[Mapping[str, Any]]]] = {
+            "status": self._status,
+            "reload": self._reload,
+            "restart_fronts": self._restart_fronts,
+        }
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_unix_server(
+            self._converse, self._runtime.supervisor_socket
+        )
+        self._runtime.supervisor_socket.chmod(0o600)
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        if self._server is not None:
+            self._server.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(msgspec.json.encode(await self._answer(await reader.readline())) + b"\n")
+            await writer.drain()
+        except (ConnectionError, ValueError) as error:
+            _LOG.debug("a command's caller went away: %s", error)
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> Mapping[str, Any]:
+        try:
+            op = msgspec.json.decode(line, type=dict[str, Any]).get("op")
+        except msgspec.MsgspecError:
+            return {"ok": False, "error": "the command is no JSON object"}
+        handler = self._ops.get(str(op))
+        if handler is None:
+            return {"ok": False, "error": f"no command {op!r}; there are: {', '.join(self._ops)}"}
+        return await handler()
+
+    async def _status(self) -> Mapping[str, Any]:
+        load = status.read_load(self._runtime.path)
+        now_ns = clock.now_ns()
+        processes = status.read_all(self._runtime.path)
+        return {
+            "ok": True,
+            "ready": bool(processes) and all(each.ready for each in processes),
+            "policy": {
+                "digest": load.digest,
+                "rules": load.rules,
+                "age_s": round((now_ns - load.published_ns) / 1e9, 1) if load.digest else None,
+                "restored": load.restored,
+                "errors": load.errors,
+                "failing_for_s": round((now_ns - load.failed_ns) / 1e9, 1) if load.failed_ns else 0,
+            },
+            "processes": [
+                {
+                    "kind": each.kind,
+                    "name": each.name,
+                    "pid": each.pid,
+                    "epoch": each.epoch,
+                    "ready": each.ready,
+                    "digest": each.digest,
+                    "rules": each.rules,
+                    "age_s": round((now_ns - each.started_ns) / 1e9, 1),
+                    "error": each.error,
+                }
+                for each in processes
+            ],
+        }
+
+    async def _reload(self) -> Mapping[str, Any]:
+        before = status.read_load(self._runtime.path)
+        self._reload_soon()
+        try:
+            async with asyncio.timeout(_RELOAD_TIMEOUT_S):
+                while (load := status.read_load(self._runtime.path)).attempt == before.attempt:
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            return {"ok": False, "error": "control did not load the policy; is it starting?"}
+        if load.errors:
+            still = f"policy {load.digest[:12]} stays in force" if load.digest else "no policy"
+            return {
+                "ok": False,
+                "error": "\n".join((*load.errors, still)),
+                "errors": load.errors,
+                "digest": load.digest,
+            }
+        await self._spread(load.digest)
+        return {"ok": True, "digest": load.digest, "rules": load.rules}
+
+    async def _spread(self, digest: str) -> None:
+        """Wait until every front decides by this digest, within a bound."""
+        try:
+            async with asyncio.timeout(_SPREAD_TIMEOUT_S):
+                while any(
+                    each.kind == "front" and each.digest != digest
+                    for each in status.read_all(self._runtime.path)
+                ):
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            _LOG.warning("not every front took policy %s in time", digest[:12])
+
+    async def _restart_fronts(self) -> Mapping[str, Any]:
+        try:
+            await self._restart()
+        except FrontStartError as error:
+            return {"ok": False, "error": f"a front could not be renewed: {error}"}
+        fronts = [each for each in status.read_all(self._runtime.path) if each.kind == "front"]
+        return {"ok": True, "fronts": [{"name": each.name, "pid": each.pid} for each in fronts]}

@@ -1,0 +1,260 @@
+"""The supervisor: starts control and fronts, starts again what dies, stops all in order.
+
+It holds no keys, knows no gRPC and answers no request, so that there is little in it to fail.
+Control and fronts are siblings: either goes on while the other is away.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from meshwarden import status
+from meshwarden.config import dump
+from meshwarden.files import (
+    EDGE_VARIABLE,
+    EPOCH_VARIABLE,
+    METRICS_VARIABLE,
+    NAME_VARIABLE,
+    RUNTIME_VARIABLE,
+    RuntimeDir,
+)
+from meshwarden.logs import configure_logging
+from meshwarden.settings import Settings
+from meshwarden.supervisor.child import Backoff, Child
+from meshwarden.supervisor.commands import CommandServer
+from meshwarden.supervisor.fronts import FrontPrograms, FrontSlot, find_programs
+from meshwarden.supervisor.lifecycle import (
+    AddressInUseError,
+    ForeignPackageError,
+    RuntimeDirError,
+    check_own_packages,
+    lock_address,
+    make_private_dir,
+    raise_file_limit,
+)
+
+__all__ = ["run"]
+
+_LOG = logging.getLogger(__name__)
+_POLL_S = 0.05
+# Longer than two looks of every front at the drain marker: readiness is down before listeners are.
+_READINESS_S = 0.5
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; give the exit code: 0 after a stop, 2 for a failed start."""
+    configure_logging(settings.server.log_level, "supervisor")
+    runtime = RuntimeDir(settings.runtime.runtime_dir)
+    try:
+        check_own_packages()
+        make_private_dir(settings.runtime.state_dir, "runtime.state_dir")
+        make_private_dir(runtime.path, "runtime.runtime_dir", holds_sockets=True)
+        address = settings.listen.address
+        with lock_address(address.host, address.port), _lock_dir(runtime.path):
+            programs = _programs(settings)
+            _prepare(runtime, settings)
+            raise_file_limit()
+            return asyncio.run(_Supervisor(settings, runtime, programs).serve())
+    except (AddressInUseError, ForeignPackageError, RuntimeDirError, OSError) as error:
+        print(f"meshwarden: {error}", file=sys.stderr)  # noqa: T201 - the user's terminal
+        return 2
+
+
+@contextlib.contextmanager
+def _lock_dir(path: Path):  # noqa: ANN202 - a context manager, named by its use
+    """Two instances on different ports must not share sockets either."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
+        inode = path.stat()
+        try:
+            lock.bind(f"\0meshwarden-dir:{inode.st_dev}:{inode.st_ino}")
+        except OSError as error:
+            raise RuntimeDirError(
+                f"runtime.runtime_dir: another Meshwarden instance uses {path}"
+            ) from error
+        yield
+
+
+def _programs(settings: Settings) -> FrontPrograms | None:
+    """Decide between fronts and the grpcio edge; None is the latter."""
+    if settings.server.transport == "grpcio":
+        return None
+    found = find_programs()
+    if isinstance(found, FrontPrograms):
+        return found
+    if settings.server.transport == "front":
+        raise RuntimeDirError(f"server.transport: fronts can't run here: {found}")
+    _LOG.warning(
+        "fronts can't run here: %s. Control serves Check by grpcio instead: the same answers, "
+        "at about a fifth of the rate; HTTP endpoints are on %s",
+        found,
+        settings.fallback.http_address,
+    )
+    return None
+
+
+def _prepare(runtime: RuntimeDir, settings: Settings) -> None:
+    """Empty the runtime directory of what an earlier run left, and write the settings."""
+    shutil.rmtree(runtime.metrics, ignore_errors=True)
+    shutil.rmtree(runtime.path / "status", ignore_errors=True)
+    for stale in (*runtime.path.glob("*.sock"), *runtime.path.glob("front-*"), runtime.draining):
+        stale.unlink(missing_ok=True)
+    runtime.metrics.mkdir(mode=0o700)
+    runtime.settings.touch(mode=0o600)
+    runtime.settings.write_bytes(dump(settings))
+
+
+class _Supervisor:
+    """One instance's processes."""
+
+    def __init__(
+        self, settings: Settings, runtime: RuntimeDir, programs: FrontPrograms | None
+    ) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._edge = programs is None
+        self._slots = [
+            FrontSlot(index, settings, runtime, programs)
+            for index in range(settings.server.fronts)
+            if programs is not None
+        ]
+        self._control: Child | None = None
+        self._stop = asyncio.Event()
+        self._exit_code = 0
+
+    async def serve(self) -> int:
+        """Run until told to stop."""
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._stop_signal)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        commands = CommandServer(self._runtime, self._reload, self._restart_fronts)
+        await commands.start()
+        tasks = [asyncio.create_task(self._keep_control())]
+        tasks += [asyncio.create_task(slot.keep_running()) for slot in self._slots]
+        tasks.append(asyncio.create_task(self._announce()))
+        waiting = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait(
+            {waiting, *tasks[:-1]}, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in done - {waiting}:
+            _LOG.critical("the supervisor itself failed", exc_info=task.exception())
+            self._exit_code = 70  # EX_SOFTWARE
+        await self._shut_down(tasks)
+        await commands.stop()
+        return self._exit_code
+
+    def _stop_signal(self) -> None:
+        if self._stop.is_set():  # The second Ctrl-C: no more waiting for what is in flight.
+            for slot in self._slots:
+                if slot.pid is not None:
+                    os.kill(slot.pid, signal.SIGKILL)
+            if self._control is not None:
+                self._control.signal(signal.SIGKILL)
+        self._stop.set()
+
+    def _reload(self) -> None:
+        if self._control is not None:
+            self._control.signal(signal.SIGHUP)
+
+    async def _restart_fronts(self) -> None:
+        """Renew the fronts one after the other.
+
+        Raises:
+            FrontStartError: An heir did not become ready; the rest is left as it was.
+        """
+        for slot in self._slots:
+            _LOG.info("renewing %s", slot.name)
+            await slot.renew()
+
+    async def _keep_control(self) -> None:
+        backoff = Backoff(self._settings.server.restart_backoff_max_s)
+        loop = asyncio.get_running_loop()
+        environment = {
+            RUNTIME_VARIABLE: str(self._runtime.path),
+            METRICS_VARIABLE: str(self._runtime.metrics),
+            NAME_VARIABLE: "control",
+            EPOCH_VARIABLE: "0",
+            EDGE_VARIABLE: "1" if self._edge else "0",
+        }
+        command = [sys.executable, "-m", "meshwarden.control.main"]
+        while True:
+            started = loop.time()
+            self._control = await Child.start("control", command, environment)
+            code = await self._control.wait()
+            if self._stop.is_set():
+                return
+            for path in self._runtime.metrics.glob(f"gauge_live*_{self._control.pid}.db"):
+                path.unlink(missing_ok=True)
+            pause_s = backoff.pause_s(loop.time() - started)
+            _LOG.warning("control ended (%d); starting it again in %.1f s", code, pause_s)
+            await asyncio.sleep(pause_s)
+
+    async def _announce(self) -> None:
+        """Say when every process is ready; end the start when there is no policy to serve."""
+        wanted = len(self._slots) + (1 if self._edge else 0)
+        while True:
+            await asyncio.sleep(_POLL_S)
+            load = status.read_load(self._runtime.path)
+            if load.errors and not load.digest:
+                for fault in load.errors:
+                    print(f"meshwarden: {fault}", file=sys.stderr)  # noqa: T201
+                print(  # noqa: T201
+                    "meshwarden: no policy to serve: mend the faults above and start again",
+                    file=sys.stderr,
+                )
+                self._exit_code = 2
+                self._stop.set()
+                return
+            ready = sum(
+                each.kind == "front" and each.ready for each in status.read_all(self._runtime.path)
+            )
+            if ready >= wanted and all(slot.pid for slot in self._slots):
+                break
+        how = "plain text" if self._settings.listen.tls.certificate is None else "TLS"
+        _LOG.info(
+            "ready on %s (%s): %d rules, policy %s%s",
+            self._settings.listen.address,
+            how,
+            load.rules,
+            load.digest[:12],
+            ", restored from the last run: its source can't be loaded" if load.restored else "",
+        )
+        _notify_systemd("READY=1")
+
+    async def _shut_down(self, tasks: list[asyncio.Task[None]]) -> None:
+        _notify_systemd("STOPPING=1")
+        _LOG.info("stopping: finishing what is in flight")
+        # Step 1: readiness down, so that balancers look elsewhere while we still answer.
+        self._runtime.draining.touch(mode=0o600)
+        if not self._exit_code:
+            await asyncio.sleep(_READINESS_S)
+        # Step 2: nothing is started again from here on.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # Step 3: fronts first; their last records go to control.
+        await asyncio.gather(*(slot.drain_and_stop() for slot in self._slots))
+        if self._control is not None:
+            await self._control.stop(self._settings.server.drain_s + 5)
+        for path in self._runtime.path.glob("*.sock"):
+            path.unlink(missing_ok=True)
+        _LOG.info("stopped")
+
+
+def _notify_systemd(message: str) -> None:
+    """Tell systemd, where it asked to be told. Source: sd_notify(3), the protocol."""
+    name = os.environ.get("NOTIFY_SOCKET", "")
+    if not name.startswith(("/", "@")):
+        return
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify,
+    ):
+        notify.connect("\0" + name[1:] if name[0] == "@" else name)
+        notify.sendall(message.encode())
