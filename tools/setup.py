@@ -161,7 +161,7 @@ def find_uv() -> Path | None:
         )
         run(uv, "--version")
     except SetupError as error:
-        say(f"going on with pip, since uv cannot be had here: {str(error).splitlines()[-1]}")
+        say(f"going on with pip, since uv cannot be had here: {str(error).strip()}")
         return None
     stamp.write_text(lock.read_text())
     return uv

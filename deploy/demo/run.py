@@ -1,0 +1,171 @@
+"""The whole of Meshwarden in one go: a policy, a real Envoy that obeys it, and callers who try it.
+
+python -m deploy.demo.run            stays up, and says what to try next
+python -m deploy.demo.run --once     ends after the table; status 1 if any verdict is wrong
+"""
+
+import argparse
+import datetime as dt
+import shutil
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack, closing
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from deploy.demo import report, upstream
+from deploy.demo.callers import Caller
+from deploy.demo.certificates import Authority, Credential
+from deploy.demo.expectations import NOBODY, ExpectationError, Expectations
+from deploy.demo.processes import DemoError, wait_until
+from deploy.demo.service import Service
+from deploy.demo.sidecar import Sidecar
+
+HERE = Path(__file__).parent
+# The sidecar's own name; the rules know it as the service "orders".
+SIDECAR_ID = "spiffe://shop.example/ns/prod/sa/orders"
+
+
+def send_all(
+    expectations: Expectations,
+    sidecar: Sidecar,
+    authority: Path,
+    credentials: dict[str, Credential],
+) -> list[report.Result]:
+    """Send every request in turn, then look up in the access log who decided and why.
+
+    Raises:
+        DemoError: A connection fails, or the sidecar logged nothing.
+    """
+    with ExitStack() as open_connections:
+        try:
+            callers = {
+                name: open_connections.enter_context(
+                    closing(Caller(sidecar.port, authority, credentials.get(name)))
+                )
+                for name in (*expectations.callers, NOBODY)
+            }
+            answers = [callers[request.who].send(request) for request in expectations.requests]
+        except OSError as error:
+            sidecar.check()
+            raise DemoError(f"a request failed: {error}{sidecar.tail()}") from error
+    entries = sidecar.entries([answer.request_id for answer in answers])
+    return [
+        report.Result(request, answer, entries[answer.request_id])
+        for request, answer in zip(expectations.requests, answers, strict=True)
+    ]
+
+
+def what_next(folder: Path, service: Service, sidecar: Sidecar) -> str:
+    """Say what can be tried while everything is up, each as a command to paste."""
+    curl = (
+        "curl --cacert certificates/ca.pem --cert certificates/frontend.pem"
+        " --key certificates/frontend-key.pem"
+    )
+    orders = f"https://127.0.0.1:{sidecar.port}/orders/17"
+    meshwarden = Path(sys.executable).parent / "meshwarden"
+    return f"""
+All of it is up until Ctrl-C. What to try next, in another terminal:
+
+  cd {folder}
+  {curl} {orders}
+  {curl} -X DELETE {orders}
+
+That one was refused. Change the policy, which is read at once, and ask again:
+
+  echo 'p, role:shop, orders, DELETE, /orders/*, allow' >> policy/policy.csv
+
+Break it: the last good one goes on deciding, and meshwarden.log says what is wrong.
+
+  echo 'p, role:shop, orders' >> policy/policy.csv
+  tail meshwarden.log
+
+Why was what decided? In the sidecar's log, by the service itself, and without any Envoy:
+
+  tail access.log
+  curl http://127.0.0.1:{service.http_port}/metrics
+  {meshwarden} check --help
+"""
+
+
+def demo(folder: Path, requests: Path, *, once: bool) -> int:
+    """Run the demo in a folder that is there and empty.
+
+    Returns:
+        0 if everything came as the file says, else 1.
+
+    Raises:
+        DemoError: A part of it does not work.
+        ExpectationError: The file can't be used.
+    """
+    expectations = Expectations.load(requests)
+    shutil.copytree(HERE / "policy", folder / "policy")
+    console = report.console()
+    with ExitStack() as running:
+        service = running.enter_context(Service(folder))
+        # What follows is done while the service starts.
+        authority = Authority(folder / "certificates", _now())
+        authority.issue("orders", SIDECAR_ID)
+        credentials = {
+            name: authority.issue(name, id_) for name, id_ in expectations.callers.items()
+        }
+        upstream_port = running.enter_context(upstream.serve())
+        sidecar = running.enter_context(Sidecar(folder, service.port, upstream_port))
+        sidecar.wait_ready()
+        service.wait_ready()
+        results = send_all(expectations, sidecar, authority.certificate, credentials)
+        console.print(report.table(results))
+        if not once:
+            print(what_next(folder, service, sidecar))
+            print(report.verdict_line(results), flush=True)
+            _stay_up(service, sidecar)
+    if once:
+        # Printed when everything has been stopped, so that it is the last line.
+        print(report.verdict_line(results), flush=True)
+    return 1 if any(result.wrong for result in results) else 0
+
+
+def _stay_up(service: Service, sidecar: Sidecar) -> None:
+    """Wait for Ctrl-C.
+
+    Raises:
+        DemoError: A child ended.
+    """
+    try:
+        wait_until(lambda: False, [service, sidecar], float("inf"))
+    except KeyboardInterrupt:
+        print("\nstopping", file=sys.stderr)
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)  # noqa: TID251 - the demo stands outside the service
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Read the command line and run the demo in a temporary folder, which is removed in the end."""
+    parser = argparse.ArgumentParser(description="Meshwarden, a real Envoy and some callers.")
+    parser.add_argument("--once", action="store_true", help="end after the table")
+    parser.add_argument(
+        "--requests", type=Path, default=HERE / "requests.toml", help="the expectation file"
+    )
+    options = parser.parse_args()
+    # `kill` ends the demo as Ctrl-C does, with its children.
+    signal.signal(signal.SIGTERM, _interrupt)
+    with tempfile.TemporaryDirectory(prefix="meshwarden-demo-") as folder:
+        try:
+            return demo(Path(folder), options.requests, once=options.once)
+        except (DemoError, ExpectationError) as error:
+            print(f"demo: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            print("demo: interrupted", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

