@@ -1,0 +1,1 @@
+"""One file for each outside system, in a folder for each port."""

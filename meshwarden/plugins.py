@@ -9,9 +9,11 @@ import importlib
 import pkgutil
 
 from adapters.spec import AnyAdapter
+from authz.policy_source import PolicySource
 from meshwarden.errors import UnknownAdapterError
+from meshwarden.settings import Settings
 
-__all__ = ["load", "names"]
+__all__ = ["load", "names", "policy_source"]
 
 
 def names(kind: str) -> list[str]:
@@ -31,3 +33,14 @@ def load(kind: str, name: str) -> AnyAdapter:
         raise UnknownAdapterError(f"no {kind} adapter {name!r}; there are: {', '.join(known)}")
     adapter: AnyAdapter = importlib.import_module(f"adapters.{kind}.{name}").ADAPTER
     return adapter
+
+
+def policy_source(settings: Settings) -> PolicySource:
+    """Build the policy source that the settings name.
+
+    Raises:
+        UnknownAdapterError: There is none of that name.
+    """
+    adapter = load("policies", settings.policy.source)
+    source: PolicySource = adapter.build(adapter.config(path=settings.policy.path))
+    return source

@@ -1,0 +1,1 @@
+"""Where policy comes from: implementations of authz.policy_source.PolicySource."""
