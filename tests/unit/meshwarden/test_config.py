@@ -101,7 +101,7 @@ def test_the_right_word_in_the_wrong_section_is_sent_home(tmp_path: Path) -> Non
         ("[engine]\nfunctions = ['os; x']", "engine.functions: 'os; x' is no module name"),
         ("[policy]\nsource = 'foldr'", "no adapter 'foldr'; did you mean folder?"),
         ("[policy]\npath = ''", "policy.path: must be a path, not empty"),
-        ("[runtime]\nruntime_dir = '/" + "r" * 90 + "'", "take a path of at most 80"),
+        ("[runtime]\nruntime_dir = '/" + "r" * 90 + "'", "take a path of at most 66"),
     ],
 )
 def test_what_can_not_be_meant_is_refused(tmp_path: Path, text: str, message: str) -> None:
