@@ -1,0 +1,1 @@
+"""What the tests share lives here and in fakes/; `from tests.fakes...` works from any test."""
