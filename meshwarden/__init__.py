@@ -1,0 +1,1 @@
+"""Assembly: the command, the configuration and the processes."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ca.spiffe_id import InvalidSpiffeIdError, parse
+from meshwarden.front.bootstrap import SOURCE_HEADER, TLS_HEADER
 
 __all__ = ["Caller", "caller_of"]
 
@@ -21,7 +22,7 @@ class Caller:
     Attributes:
         spiffe_id: From the client's certificate; empty without exactly one valid SPIFFE ID.
         source_ip: The connection's peer; empty when the front didn't say.
-        tls: Whether the connection carried a verified client certificate.
+        tls: Whether the connection is TLS.
     """
 
     spiffe_id: str
@@ -40,17 +41,16 @@ def caller_of(metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
     Anything but exactly one element with exactly one URI is nobody: a front of ours never sends
     it, so it is a forgery or a fault, and neither gets an identity.
     """
-    certificates, addresses = [], []
+    certificates, address, tls = [], "", False
     for name, value in metadata:
         text = value if isinstance(value, str) else ""
         if name == _CERTIFICATE_HEADER:
             certificates.append(text)
-        elif name == "x-forwarded-for":
-            addresses.append(text)
-    address = addresses[0] if len(addresses) == 1 and "," not in addresses[0] else ""
-    if not certificates:
-        return Caller("", address, tls=False)
-    return Caller(_one_spiffe_id(certificates), address, tls=True)
+        elif name == SOURCE_HEADER:
+            address = text
+        elif name == TLS_HEADER:
+            tls = text not in {"", "-"}
+    return Caller(_one_spiffe_id(certificates) if certificates else "", address, tls)
 
 
 def _one_spiffe_id(headers: list[str]) -> str:

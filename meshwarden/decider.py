@@ -9,8 +9,6 @@ import gc
 import os
 from collections.abc import Callable
 
-import uuid_utils
-
 from meshwarden import clock, metrics, status
 from meshwarden.files import RuntimeDir
 from meshwarden.follower import PolicyFollower, PolicyState
@@ -41,7 +39,7 @@ class Decider:
         self._name = name
         self._epoch = epoch
         self._started_ns = clock.now_ns()
-        self.service = check_service(settings, lambda: str(uuid_utils.uuid7()), offer)
+        self.service = check_service(settings, offer)
         self._follower = PolicyFollower(settings, self.service, self._policy_changed)
         self.health = Health(
             lambda: self._follower.state,
@@ -80,7 +78,7 @@ class Decider:
 
     def flush(self) -> None:
         """Put what was counted where every process sees it."""
-        self.counts.flush(self.service.verdicts)
+        self.counts.flush(self.service.counts)
 
     async def _tick(self) -> None:
         told = None

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from authz.policy.snapshot import EngineOptions, Snapshot
+
 from authz.attributes import Binding, attribute_resolver
 from authz.check import ActivePolicy, CheckService
 from authz.errors import AuthzError
-from authz.policy.snapshot import EngineOptions, Snapshot
 from meshwarden import publication
 from meshwarden.settings import Settings
+from telemetry.record import DecisionRecord
 
 __all__ = ["PolicyFollower", "PolicyState", "build_policy", "engine_options"]
 
@@ -73,7 +75,7 @@ class PolicyFollower:
     def __init__(
         self,
         settings: Settings,
-        service: CheckService,
+        service: CheckService[DecisionRecord],
         changed: Callable[[PolicyState], None] = lambda _: None,
     ) -> None:
         self._settings = settings

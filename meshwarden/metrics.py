@@ -7,11 +7,13 @@ The supervisor empties the directory when it starts. Source: prometheus-client's
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from dataclasses import replace
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from authz.check import Counts
 
 __all__ = ["CONTENT_TYPE", "CheckCounts", "exposition"]
 
@@ -19,7 +21,12 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 _BUCKETS_S = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.1, 1.0)
 
-CHECKS = Counter("meshwarden_checks", "Checks answered with a verdict.", ["verdict", "status"])
+CHECKS = Counter("meshwarden_checks", "Checks answered with a verdict.", ["verdict"])
+CHECK_CAUSES = Counter(
+    "meshwarden_check_causes",
+    "Checks in which something other than a rule's plain match counted.",
+    ["cause"],
+)
 CHECK_ERRORS = Counter("meshwarden_check_errors", "Checks answered with an RPC error.", ["code"])
 CHECK_SECONDS = Histogram(
     "meshwarden_check_seconds", "From a CheckRequest's bytes to its answer's.", buckets=_BUCKETS_S
@@ -49,7 +56,7 @@ class CheckCounts:
         self.errors: dict[str, int] = {}
         self._buckets = [0] * (len(_BUCKETS_S) + 1)
         self._seconds = 0.0
-        self._verdicts_before: dict[tuple[str, int], int] = {}
+        self._before = Counts()
 
     def time(self, seconds: float) -> None:
         """Count one check's duration."""
@@ -60,17 +67,17 @@ class CheckCounts:
         """Count one RPC error."""
         self.errors[code] = self.errors.get(code, 0) + 1
 
-    def flush(self, verdicts: Mapping[tuple[str, int], int]) -> None:
+    def flush(self, counts: Counts) -> None:
         """Add what was counted since the last flush to the process's file.
 
         Args:
-            verdicts: Running totals by verdict and HTTP status; they never go down.
+            counts: The edge's running totals; they never go down.
         """
-        for key, total in list(verdicts.items()):
-            new = total - self._verdicts_before.get(key, 0)
-            if new:
-                CHECKS.labels(key[0], str(key[1])).inc(new)
-                self._verdicts_before[key] = total
+        before, self._before = self._before, replace(counts)
+        CHECKS.labels("allow").inc(counts.allowed - before.allowed)
+        CHECKS.labels("deny").inc(counts.denied - before.denied)
+        for cause in ("ambiguous", "unreadable", "faults", "invalid"):
+            CHECK_CAUSES.labels(cause).inc(getattr(counts, cause) - getattr(before, cause))
         for code, count in self.errors.items():
             CHECK_ERRORS.labels(code).inc(count)
         self.errors.clear()
@@ -88,5 +95,5 @@ class CheckCounts:
 def exposition() -> bytes:
     """Give the sum over all processes, living and dead, in Prometheus' text format."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # the library leaves it so
     return generate_latest(registry)

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import grpc.aio
@@ -59,14 +60,17 @@ def main() -> int:
         return runner.run(_serve(settings, runtime))
 
 
-async def _serve(settings: Settings, runtime: RuntimeDir) -> int:
+async def _serve(  # noqa: C901 - the whole program, in order
+    settings: Settings, runtime: RuntimeDir
+) -> int:
     started_ns = clock.now_ns()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
 
-    source = plugins.policy_source(settings)
+    adapter = plugins.load("policies", settings.policy.source)
+    source = adapter.build(adapter.config(path=settings.policy.path))
     publisher = PolicyPublisher(settings, source, runtime.path, clock.now_ns)
     reloads: set[asyncio.Task[status.LoadState]] = set()
 
@@ -81,7 +85,9 @@ async def _serve(settings: Settings, runtime: RuntimeDir) -> int:
         settings.runtime.state_dir, settings.decisions.file_bytes, settings.decisions.files
     )
     admin = AdminService(publisher, runtime.path, clock.now_ns, _spreader(runtime.path))
-    public_server, admin_server, internal_server = (grpc.aio.server(options=_OPTIONS) for _ in "pai")
+    public_server, admin_server, internal_server = (
+        grpc.aio.server(options=_OPTIONS) for _ in "pai"
+    )
     identity_pb2_grpc.add_IdentityServicer_to_server(IdentityService(), public_server)
     reflection.enable_server_reflection(_REFLECTED, public_server)
     admin_pb2_grpc.add_AdminServicer_to_server(admin, admin_server)
@@ -142,7 +148,7 @@ async def _listen(server: grpc.aio.Server, socket: Path) -> None:
         os.umask(before)
 
 
-def _spreader(runtime_dir: Path):  # noqa: ANN202 - a coroutine function, named by its use
+def _spreader(runtime_dir: Path) -> Callable[[str], Awaitable[None]]:
     async def spread(digest: str) -> None:
         """Wait until every process that decides does so by this digest."""
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+from typing_extensions import override
 
 from meshwarden import status
 from meshwarden.caller import caller_of
@@ -28,7 +29,8 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class IdentityService(identity_pb2_grpc.IdentityServicer):
     """Public: tells a caller who it is to us."""
 
-    async def WhoAmI(  # noqa: N802, D102 - the method's name in the protocol
+    @override
+    async def WhoAmI(
         self, request: identity_pb2.WhoAmIRequest, context: _Context
     ) -> identity_pb2.WhoAmIReply:
         del request
@@ -64,7 +66,8 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         self._now_ns = now_ns
         self._spread = spread
 
-    async def Status(  # noqa: N802, D102
+    @override
+    async def Status(
         self, request: admin_pb2.StatusRequest, context: _Context
     ) -> admin_pb2.StatusReply:
         del request, context
@@ -95,7 +98,8 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             ],
         )
 
-    async def Reload(  # noqa: N802, D102
+    @override
+    async def Reload(
         self, request: admin_pb2.ReloadRequest, context: _Context
     ) -> admin_pb2.ReloadReply:
         del request, context
@@ -117,7 +121,8 @@ class InternalService(internal_pb2_grpc.InternalServicer):
     def __init__(self, log: DecisionLog) -> None:
         self._log = log
 
-    async def Report(  # noqa: N802, D102
+    @override
+    async def Report(
         self, request: internal_pb2.ReportRequest, context: _Context
     ) -> internal_pb2.ReportReply:
         del context

@@ -117,13 +117,12 @@ class PolicyPublisher:
                 await self.load()
 
     async def _watch(self) -> None:
-        if not self._settings.policy.watch:
+        watched = self._source.watched
+        if watched is None or not self._settings.policy.watch:
             return
         while True:
             try:
-                async for _ in awatch(
-                    self._source.watched, step=_SETTLE_MS, debounce=_SETTLE_MS * 10
-                ):
+                async for _ in awatch(watched, step=_SETTLE_MS, debounce=_SETTLE_MS * 10):
                     await self.load()
             except FileNotFoundError:
                 # The folder is gone; the retry above says so, and the watch begins anew with it.

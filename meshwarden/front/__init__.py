@@ -1,0 +1,1 @@
+"""A front: an Envoy with Python inside."""

@@ -30,9 +30,7 @@ class _Process:
         name = os.environ[NAME_VARIABLE]
         settings = restore(runtime.settings.read_bytes())
         configure_logging(settings.server.log_level, name)
-        self._reporter = Reporter(
-            runtime.internal_socket, settings.decisions.queue_records, name
-        )
+        self._reporter = Reporter(runtime.internal_socket, settings.decisions.queue_records, name)
         self._decider = Decider(
             settings, runtime, name, int(os.environ[EPOCH_VARIABLE]), self._reporter.offer
         )
@@ -78,7 +76,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     try:
         process = _Process()
         await process.start()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, Envoy must be told
         _LOG.exception("this front can't start")
         await send({"type": "lifespan.startup.failed", "message": str(error)})
         return

@@ -14,6 +14,7 @@ from authz.check import CheckService
 from authz.errors import AuthzError
 from meshwarden import metrics
 from meshwarden.faults import fault_id
+from meshwarden.front.bootstrap import RECEIVED_HEADER
 from meshwarden.front.grpc_http import (
     FrameError,
     Receive,
@@ -26,12 +27,9 @@ from meshwarden.front.grpc_http import (
     timeout_ns,
 )
 from meshwarden.health import Health, health_reply
+from telemetry.record import DecisionRecord
 
-__all__ = ["RECEIVED_HEADER", "Front", "Limits"]
-
-RECEIVED_HEADER = "x-meshwarden-received"
-"""Set by our own Envoy, over anything a client said: when the call arrived, microseconds since
-the epoch. Time spent waiting for Python counts against the caller's deadline."""
+__all__ = ["Front", "Limits"]
 
 _RECEIVED = RECEIVED_HEADER.encode()
 _CHECK = "/envoy.service.auth.v3.Authorization/Check"
@@ -57,7 +55,7 @@ class Front:
 
     def __init__(
         self,
-        service: CheckService,
+        service: CheckService[DecisionRecord],
         health: Health,
         limits: Limits,
         counts: metrics.CheckCounts,
@@ -219,7 +217,7 @@ class Front:
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
-        self._counts.flush(self._service.verdicts)
+        self._counts.flush(self._service.counts)
         await _plain(send, 200, metrics.exposition(), metrics.CONTENT_TYPE.encode())
 
 

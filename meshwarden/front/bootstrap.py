@@ -1,4 +1,4 @@
-"""The Envoy configuration of a front: one public port, Python behind some paths, control behind the rest.
+"""The Envoy configuration of a front: one port, Python behind some paths, control behind others.
 
 A front is a stock Envoy with our ASGI app embedded as a dynamic module. Everything here is a
 pure function from settings to the JSON that Envoy reads, so that a test can look at each promise:
@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FRONT_PATHS", "PUBLIC_SERVICES", "FrontBootstrap", "TlsFiles", "bootstrap"]
+__all__ = [
+    "FRONT_PATHS",
+    "PUBLIC_SERVICES",
+    "RECEIVED_HEADER",
+    "SOURCE_HEADER",
+    "TLS_HEADER",
+    "FrontBootstrap",
+    "TlsFiles",
+    "bootstrap",
+]
 
 FRONT_PATHS = (
     "/envoy.service.auth.v3.Authorization/",
@@ -22,12 +31,21 @@ FRONT_PATHS = (
 """Path prefixes that the front answers itself, from its own Snapshot."""
 
 PUBLIC_SERVICES = (
-    "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
     "meshwarden.v1.Identity",
 )
 """gRPC services of control that the public port routes to. Never "/": admin and internal
 services have sockets of their own, and a new service is private until it is named here."""
+
+RECEIVED_HEADER = "x-meshwarden-received"
+"""When Envoy received the call, in microseconds since the epoch, over anything a client says: the
+time that a call waits for Python counts against its caller's deadline."""
+
+SOURCE_HEADER = "x-meshwarden-source"
+"""The address of the connection's other end, for control."""
+
+TLS_HEADER = "x-meshwarden-tls"
+"""The connection's TLS version; "" or "-" for plain text."""
 
 _MAX_STREAMS = 10_000  # Envoy's own 1,024 refused the 1,025th stream of a busy client.
 _MAX_REQUESTS = 100_000  # A circuit breaker for control that a flood of streams doesn't trip.
@@ -148,7 +166,7 @@ def _connection_manager(front: FrontBootstrap) -> dict[str, Any]:
                 _typed(
                     "envoy.http.early_header_mutation.header_mutation",
                     "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-                    {"mutations": [{"remove": name} for name in _FORGEABLE]},
+                    {"mutations": [*_MUTATIONS]},
                 )
             ],
             # SANITIZE_SET, never APPEND: with APPEND a client with any certificate could put an
@@ -187,6 +205,15 @@ def _connection_manager(front: FrontBootstrap) -> dict[str, Any]:
     )
 
 
+def _overwrite(name: str, value: str) -> dict[str, Any]:
+    """A header that we set over whatever a client sent."""
+    return {
+        "header": {"key": name, "value": value},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        "keep_empty_value": True,
+    }
+
+
 # What Envoy or control would believe of itself, and a client may not say. x-envoy-* that steer
 # retries, time-outs and upstream choice are stripped by name: Envoy strips them only for callers
 # it deems external, and on loopback nobody is.
@@ -206,6 +233,11 @@ _FORGEABLE = (
     "x-envoy-expected-rq-timeout-ms",
     "x-envoy-decorator-operation",
     "x-envoy-ip-tags",
+)
+
+_MUTATIONS = (
+    *({"remove": name} for name in _FORGEABLE),
+    {"append": _overwrite(RECEIVED_HEADER, "%START_TIME(%s%6f)%")},
 )
 
 
@@ -272,6 +304,11 @@ def _routes(services: Iterable[str]) -> Iterable[dict[str, Any]]:
         yield {
             "match": {"prefix": f"/{service}/", "grpc": {}},
             "route": {"cluster": "control", "timeout": "0s", "idle_timeout": "0s"},
+            # Envoy puts its own interface's address into x-forwarded-for for a peer on loopback.
+            "request_headers_to_add": [
+                _overwrite(SOURCE_HEADER, "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
+                _overwrite(TLS_HEADER, "%DOWNSTREAM_TLS_VERSION%"),
+            ],
         }
     # A gRPC client reads 404 as UNIMPLEMENTED, which is what an unknown service is.
     yield {"match": {"prefix": "/"}, "direct_response": {"status": 404}}

@@ -67,7 +67,7 @@ class Reporter:
         except (TimeoutError, grpc.aio.AioRpcError):
             _LOG.warning("%d decision records were not delivered", len(self._queue))
 
-    async def _send(self, stub: internal_pb2_grpc.InternalStub) -> None:
+    async def _send(self, stub: "internal_pb2_grpc.InternalAsyncStub") -> None:
         batch = [self._queue[i] for i in range(min(_BATCH, len(self._queue)))]
         dropped = self._dropped
         request = internal_pb2.ReportRequest(
@@ -98,9 +98,7 @@ def record_message(record: DecisionRecord, front: str) -> internal_pb2.DecisionR
         time_ns=record.time_ns,
         verdict=record.verdict,
         status=record.status,
-        rule_file=record.rule_file,
-        rule_line=record.rule_line,
-        rule_text=record.rule_text,
+        rule=record.rule,
         reason=record.reason,
         digest=record.digest,
         principal=record.principal,

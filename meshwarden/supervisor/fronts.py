@@ -120,7 +120,7 @@ class FrontSlot:
                         await self._until_ready(self._current)
                 await self._until_dead()
             except (FrontStartError, OSError) as error:
-                _LOG.error("%s: %s", self.name, error)  # noqa: TRY400 - said in one line
+                _LOG.error("%s: %s", self.name, error)
                 if self._current is not None:
                     await self._current.child.stop()
             self._forget(self._current)

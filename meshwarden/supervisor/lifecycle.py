@@ -140,7 +140,7 @@ def die_with_parent() -> Callable[[], None]:
 
 
 def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
-    """Build a child's environment from a short list: a front runs policy code, no secret goes in."""
+    """Build a child's environment of a short list: a front runs policy code, no secret goes in."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return {**inherited, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", **additions}
 

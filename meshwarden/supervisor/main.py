@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from meshwarden import status
@@ -67,7 +68,7 @@ def run(settings: Settings) -> int:
 
 
 @contextlib.contextmanager
-def _lock_dir(path: Path):  # noqa: ANN202 - a context manager, named by its use
+def _lock_dir(path: Path) -> Iterator[None]:
     """Two instances on different ports must not share sockets either."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
         inode = path.stat()
@@ -139,9 +140,7 @@ class _Supervisor:
         tasks += [asyncio.create_task(slot.keep_running()) for slot in self._slots]
         tasks.append(asyncio.create_task(self._announce()))
         waiting = asyncio.create_task(self._stop.wait())
-        done, _ = await asyncio.wait(
-            {waiting, *tasks[:-1]}, return_when=asyncio.FIRST_COMPLETED
-        )
+        done, _ = await asyncio.wait({waiting, *tasks[:-1]}, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {waiting}:
             _LOG.critical("the supervisor itself failed", exc_info=task.exception())
             self._exit_code = 70  # EX_SOFTWARE
