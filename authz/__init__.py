@@ -1,0 +1,1 @@
+"""Who may do what: the policy engine and the edge that Envoy asks."""

@@ -11,6 +11,8 @@ scheme off (AuthorizationPolicy, `source.principals`).
 import re
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 __all__ = ["InvalidSpiffeIdError", "SpiffeId", "parse"]
 
 _SCHEME = "spiffe://"
@@ -63,6 +65,7 @@ class SpiffeId:
             return segments[1], segments[3]
         return "", ""
 
+    @override
     def __str__(self) -> str:
         """The ID as a URI."""
         return _SCHEME + self.trust_domain + self.path

@@ -20,7 +20,9 @@ class DecisionRecord:
         time_ns: When it was made, in nanoseconds since 1970 UTC.
         verdict: "allow" or "deny".
         status: The HTTP status answered; 200 for an allowed request.
-        rule: The deciding rule as "file:line", or "" where no rule decided.
+        rule_file: File of the deciding rule, or "" where no rule decided or it came from the API.
+        rule_line: Its line, or 0.
+        rule_text: The rule as one line of policy, or "".
         reason: Why, in one clause.
         digest: Digest of the policy, 64 hex digits, or "" where no policy was asked.
         principal: The caller's SPIFFE ID without its scheme, or "".
@@ -38,7 +40,9 @@ class DecisionRecord:
     time_ns: int
     verdict: str
     status: int
-    rule: str
+    rule_file: str
+    rule_line: int
+    rule_text: str
     reason: str
     digest: str
     principal: str
