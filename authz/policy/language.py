@@ -1,0 +1,195 @@
+"""One model's language: its functions, its matchers as trees, and the texts that rules bring along."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from authz.policy.effects import Effect, parse_effect
+from authz.policy.errors import ExpressionError, Fault, PolicyError
+from authz.policy.functions import Function, Tools, built_in
+from authz.policy.functions.regex import backtracking, linear
+from authz.policy.functions.spec import Pattern
+from authz.policy.model import Model
+from authz.policy.options import EngineOptions
+from authz.policy.parser import parse_expression
+from authz.policy.roles import Roles
+from authz.policy.scope import ConditionScope, MatcherScope
+from authz.policy.syntax import Call, Compare, Const, Field, Node, walk
+
+__all__ = ["Language", "Matcher", "Terms", "compared_constants", "policy_fields"]
+
+_MAX_REMEMBERED = 8192
+
+
+class Terms(NamedTuple):
+    """Which definitions a decision runs with; Casbin calls it EnforceContext."""
+
+    request: str = "r"
+    policy: str = "p"
+    effect: str = "e"
+    matcher: str = "m"
+
+
+class Matcher(NamedTuple):
+    """One matcher, read with one request and one policy definition."""
+
+    node: Node
+    effect: Effect
+
+
+class Language:
+    """What expressions mean under one model; also the `Calls` of the interpreter.
+
+    Grows only by remembering: patterns and conditions are parsed once for each text.
+    """
+
+    def __init__(self, model: Model, options: EngineOptions) -> None:
+        self.model = model
+        self.options = options
+        # A value that is a pattern on one side only of a request is compiled while deciding:
+        # bounded.
+        compile_ = backtracking if options.backtracking_regex else linear
+        self.functions: dict[str, Function] = built_in(
+            Tools(lru_cache(maxsize=_MAX_REMEMBERED)(compile_), options.now),
+        )
+        for name, call in options.functions.items():
+            self.functions[name] = Function(name, call, (0, 99), boolean=False)
+        self.roles: dict[str, Roles] = {key: self._new_roles(key) for key in model.roles}
+        self._patterns: dict[str, dict[str, Pattern]] = {}
+        self._conditions: dict[tuple[str, str, str], Node] = {}
+        self._whens: dict[str, Node | None] = {"": None}
+        self._readers: dict[str, Callable[[Any], Any]] = {}
+
+    def _new_roles(self, key: str) -> Roles:
+        roles = Roles(conditional=self.model.roles[key].parameters > 0)
+        name = self.options.role_matching.get(key)
+        if name is None and self.is_mesh:
+            name = "meshWho"
+        if name is not None:
+            function = self.functions[name]
+            roles.matching = function.call
+            if function.prepare is not None:
+                prepare = function.prepare
+                roles.matching = lambda value, text: self.pattern(name, text).matches(value)
+                roles.is_pattern = lambda text: prepare(text).literal is None
+        domain = self.options.domain_matching.get(key)
+        if domain is not None:
+            roles.domain_matching = self.functions[domain].call
+        return roles
+
+    @property
+    def is_mesh(self) -> bool:
+        """Whether this is the built-in model, or one made from it: its matcher asks meshWho."""
+        return any("meshWho(" in self.model.definitions[key].text for key in self.model.keys("m"))
+
+    def matcher(self, context: Terms = Terms()) -> Matcher:  # noqa: B008 - a constant
+        """Read one matcher with its effect.
+
+        Raises:
+            PolicyError: A definition is missing, or the matcher is outside the language.
+        """
+        definitions = self.model.definitions
+        faults = [
+            Fault(self.model.file, 0, f"the model has no {key!r}")
+            for key in context
+            if key not in definitions
+        ]
+        if faults:
+            raise PolicyError(faults)
+        text = definitions[context.matcher]
+        try:
+            node = parse_expression(text.text, self.scope(context))
+        except ExpressionError as error:
+            raise PolicyError([Fault(self.model.file, text.line, str(error))]) from error
+        text = definitions[context.effect]
+        try:
+            effect = parse_effect(text.text)
+        except ExpressionError as error:
+            raise PolicyError([Fault(self.model.file, text.line, str(error))]) from error
+        return Matcher(node, effect)
+
+    def scope(self, context: Terms) -> MatcherScope:
+        """What names mean in a matcher of this context."""
+        return MatcherScope(self.model, context.request, context.policy, self.functions)
+
+    def pattern(self, function: str, text: str) -> Pattern:
+        """The second argument of a matching function, made ready once for each text.
+
+        Raises:
+            ExpressionError: The function can't use it.
+        """
+        patterns = self._patterns.setdefault(function, {})
+        found = patterns.get(text)
+        if found is None:
+            prepare = self.functions[function].prepare
+            if prepare is None:
+                raise ExpressionError(f"{function}() takes no pattern")
+            found = patterns[text] = prepare(text)
+        return found
+
+    def condition(self, text: Any, context: Terms = Terms()) -> Node:  # noqa: B008
+        """The tree of a text handed to `eval`.
+
+        Raises:
+            ExpressionError: The text is outside the language, or no text.
+        """
+        if not isinstance(text, str):
+            raise ExpressionError("eval() takes text")
+        key = (text, context.request, context.policy)
+        node = self._conditions.get(key)
+        if node is None:
+            node = parse_expression(text, self.scope(context))
+            if any(isinstance(each, Call) and each.name == "eval" for each in walk(node)):
+                raise ExpressionError("eval() inside eval()")
+            if len(self._conditions) >= _MAX_REMEMBERED * 64:
+                self._conditions.clear()
+            self._conditions[key] = node
+        return node
+
+    def when(self, text: Any) -> Node | None:
+        """The tree of a condition over attributes; None for the empty one, which always holds.
+
+        Raises:
+            ExpressionError: The text is outside the language, or names an unknown attribute.
+        """
+        if text not in self._whens:
+            scope = ConditionScope(self.functions, self.attribute)
+            self._whens[text] = parse_expression(text, scope)
+        return self._whens[text]
+
+    def attribute(self, name: str) -> Callable[[Any], Any]:
+        """The reader of a dotted attribute name; raises what the resolver raises."""
+        reader = self._readers.get(name)
+        if reader is None:
+            resolve = self.options.attribute
+            reader = (lambda values: values[name]) if resolve is None else resolve(name)
+            self._readers[name] = reader
+        return reader
+
+    def plain(self, name: str) -> Callable[..., Any]:
+        """The function, or the role definition as a function, of that name."""
+        roles = self.roles.get(name)
+        return self.functions[name].call if roles is None else roles.has
+
+
+def policy_fields(node: Node, policy: str) -> dict[int, list[str]]:
+    """Which functions are handed which fields of a rule as their last argument."""
+    found: dict[int, list[str]] = {}
+    for each in walk(node):
+        if isinstance(each, Call) and each.arguments:
+            last = each.arguments[-1]
+            if isinstance(last, Field) and last.key == policy:
+                found.setdefault(last.index, []).append(each.name)
+    return found
+
+
+def compared_constants(node: Node, policy: str) -> dict[int, set[object]]:
+    """Which constants each field of a rule is compared with."""
+    found: dict[int, set[object]] = {}
+    for each in walk(node):
+        if isinstance(each, Compare) and each.operator == "==":
+            sides = (each.left, each.right)
+            for one, other in (sides, sides[::-1]):
+                if isinstance(one, Field) and one.key == policy and isinstance(other, Const):
+                    found.setdefault(one.index, set()).add(other.value)
+    return found

@@ -1,0 +1,111 @@
+"""Patterns made of segments between slashes.
+
+`*` alone is one non-empty segment, `**` alone any number of them (none too), `{name}` is one
+segment, and `*` beside other characters stands for any run of characters within the segment.
+Everything else is itself. A pattern speaks of the whole value: nothing may come before or after.
+"""
+
+from dataclasses import dataclass
+
+from authz.policy.errors import ExpressionError
+
+__all__ = ["MANY", "ONE", "REST", "Part", "Segments", "matches", "parse_segments"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wild:
+    """A segment, or a run of them, that is not spelt out."""
+
+    name: str
+
+
+ONE = Wild("one")
+"""Exactly one segment that is not empty."""
+MANY = Wild("many")
+"""Any number of segments, also none."""
+REST = Wild("rest")
+"""Everything that is left: one segment or more, empty ones too. Stands last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A segment with `*` in it.
+
+    Attributes:
+        pieces: The text between the stars, in order; the first and last may be empty.
+    """
+
+    pieces: tuple[str, ...]
+
+    def matches(self, segment: str) -> bool:
+        """Whether the segment has the pieces in order, anchored at both ends.
+
+        Cost: O(pieces x length); taking the leftmost place for each piece never needs a second try.
+        """
+        first, *middle, last = self.pieces
+        if len(segment) < len(first) + len(last):
+            return False
+        if not segment.startswith(first) or not segment.endswith(last):
+            return False
+        at, end = len(first), len(segment) - len(last)
+        for piece in middle:
+            found = segment.find(piece, at, end)
+            if found < 0:
+                return False
+            at = found + len(piece)
+        return at <= end
+
+
+Segments = tuple[str | Part | Wild, ...]
+
+
+def parse_segments(text: str) -> Segments:
+    """Read a pattern.
+
+    Raises:
+        ExpressionError: A `**` or a brace that is not a segment by itself.
+    """
+    return tuple(_segment(part) for part in text.split("/"))
+
+
+def _segment(text: str) -> str | Part | Wild:
+    if text == "*":
+        return ONE
+    if text == "**":
+        return MANY
+    if "**" in text:
+        raise ExpressionError(f"{text[:40]!r}: ** stands alone between slashes")
+    if "{" in text or "}" in text:
+        name = text[1:-1]
+        if text[:1] != "{" or text[-1:] != "}" or not name.replace("-", "_").isidentifier():
+            raise ExpressionError(f"{text[:40]!r}: {{name}} stands alone between slashes")
+        return ONE
+    return Part(tuple(text.split("*"))) if "*" in text else text
+
+
+def matches(pattern: Segments, value: str) -> bool:
+    """Whether the whole value fits the pattern.
+
+    Cost: O(pattern x segments of the value); no choice is tried twice.
+    """
+    parts = value.split("/")
+    # places[i]: whether the pattern so far can end before parts[i].
+    places = {0}
+    for segment in pattern:
+        if segment is MANY:
+            places = set(range(min(places), len(parts) + 1))
+        elif segment is REST:
+            return any(place < len(parts) for place in places)
+        else:
+            places = {at + 1 for at in places if at < len(parts) and _fits(segment, parts[at])}
+        if not places:
+            return False
+    return len(parts) in places
+
+
+def _fits(segment: str | Part | Wild, part: str) -> bool:
+    if segment is ONE:
+        return bool(part)
+    if isinstance(segment, Part):
+        return segment.matches(part)
+    return segment == part
