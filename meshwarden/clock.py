@@ -1,11 +1,17 @@
 """The one file that reads a clock; everything else takes the time as an argument."""
 
 import time
+from datetime import datetime
 
-__all__ = ["monotonic_s", "now_ns"]
+__all__ = ["local_now", "monotonic_s", "now_ns"]
 
 now_ns = time.time_ns
 """Nanoseconds since the Unix epoch."""
 
 monotonic_s = time.monotonic
 """Seconds on a clock that never goes back."""
+
+
+def local_now() -> datetime:
+    """Give the time on this machine's wall clock, for rules about office hours."""
+    return datetime.now().astimezone()  # noqa: TID251 - the one file that may

@@ -71,5 +71,6 @@ def _understood(line: bytes, path: Path) -> dict[str, Any]:
     except msgspec.MsgspecError as error:
         raise SupervisorError(f"{path}: no answer of Meshwarden: {error}") from error
     if answer.pop("ok", None) is not True:
-        raise SupervisorError(str(answer.get("error") or "the service refused, and gave no reason"))
+        reason = str(answer.get("error") or "the service refused, and gave no reason")
+        raise SupervisorError(reason, answer)
     return answer

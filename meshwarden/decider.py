@@ -78,7 +78,7 @@ class Decider:
 
     def flush(self) -> None:
         """Put what was counted where every process sees it."""
-        self.counts.flush(self.service.counts)
+        self.counts.flush(self.service.verdicts, self.service.counts)
 
     async def _tick(self) -> None:
         told = None

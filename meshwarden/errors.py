@@ -1,10 +1,18 @@
 """Everything the assembly raises on purpose."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from typing_extensions import override
 
-__all__ = ["ConfigError", "ConfigFault", "SupervisorError", "UnknownAdapterError"]
+__all__ = [
+    "ConfigError",
+    "ConfigFault",
+    "FunctionModuleError",
+    "SupervisorError",
+    "UnknownAdapterError",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +42,21 @@ class ConfigError(Exception):
         self.faults = faults
 
 
+class FunctionModuleError(Exception):
+    """A module named by `engine.functions` can't be used; the message says which and why."""
+
+
 class UnknownAdapterError(LookupError):
     """The settings name an adapter that has no file."""
 
 
 class SupervisorError(Exception):
-    """The running service was asked for something and did not do it; the message says why."""
+    """The running service was asked for something and did not do it; the message says why.
+
+    Attributes:
+        answer: The rest of what it said; empty where it said nothing.
+    """
+
+    def __init__(self, message: str, answer: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.answer = answer or {}

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from authz.policy.snapshot import EngineOptions, Snapshot
-
-from authz.attributes import Binding, attribute_resolver
+from authz.attributes import MESH_BINDING, Binding, reader
 from authz.check import ActivePolicy, CheckService
 from authz.errors import AuthzError
-from meshwarden import publication
+from authz.policy.options import EngineOptions
+from authz.policy.snapshot import Snapshot
+from meshwarden import clock, publication
+from meshwarden.errors import FunctionModuleError
+from meshwarden.functions import load_functions
 from meshwarden.settings import Settings
 from telemetry.record import DecisionRecord
 
@@ -53,9 +55,10 @@ class PolicyState:
 def engine_options(settings: Settings) -> EngineOptions:
     """Translate the config file's [engine] section for the engine."""
     return EngineOptions(
-        attribute=attribute_resolver,
+        attribute=reader,
         backtracking_regex=settings.engine.backtracking_regex,
-        function_modules=settings.engine.functions,
+        functions=load_functions(settings.engine.functions),
+        now=clock.local_now,
     )
 
 
@@ -66,7 +69,9 @@ def build_policy(found: publication.Publication, settings: Settings) -> ActivePo
         AuthzError: It doesn't build here, as with a function module that isn't installed.
     """
     snapshot = Snapshot.build(found.text, found.bind or None, engine_options(settings))
-    return ActivePolicy(snapshot, Binding(snapshot.request_fields, found.bind))
+    # The built-in model comes bound; a model of somebody's own says itself what its fields are.
+    own = MESH_BINDING if found.text.model_file == "mesh" else {}
+    return ActivePolicy(snapshot, Binding(snapshot.request_fields, {**own, **found.bind}))
 
 
 class PolicyFollower:
@@ -120,7 +125,12 @@ class PolicyFollower:
                 policy = None  # Published again, unchanged: nothing to build.
             else:
                 policy = await asyncio.to_thread(self._build, found)
-        except (AuthzError, OSError, publication.BrokenPublicationError) as error:
+        except (
+            AuthzError,
+            FunctionModuleError,
+            OSError,
+            publication.BrokenPublicationError,
+        ) as error:
             self._report(
                 PolicyState(
                     self.state.digest,

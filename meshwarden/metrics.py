@@ -7,6 +7,7 @@ The supervisor empties the directory when it starts. Source: prometheus-client's
 """
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import replace
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -21,7 +22,7 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 _BUCKETS_S = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.1, 1.0)
 
-CHECKS = Counter("meshwarden_checks", "Checks answered with a verdict.", ["verdict"])
+CHECKS = Counter("meshwarden_checks", "Checks answered with a verdict.", ["verdict", "status"])
 CHECK_CAUSES = Counter(
     "meshwarden_check_causes",
     "Checks in which something other than a rule's plain match counted.",
@@ -57,6 +58,7 @@ class CheckCounts:
         self._buckets = [0] * (len(_BUCKETS_S) + 1)
         self._seconds = 0.0
         self._before = Counts()
+        self._verdicts_before: dict[tuple[str, int], int] = {}
 
     def time(self, seconds: float) -> None:
         """Count one check's duration."""
@@ -67,15 +69,18 @@ class CheckCounts:
         """Count one RPC error."""
         self.errors[code] = self.errors.get(code, 0) + 1
 
-    def flush(self, counts: Counts) -> None:
+    def flush(self, verdicts: Mapping[tuple[str, int], int], counts: Counts) -> None:
         """Add what was counted since the last flush to the process's file.
 
         Args:
-            counts: The edge's running totals; they never go down.
+            verdicts: The edge's running totals by verdict and HTTP status.
+            counts: Its running totals of what was odd. Neither ever goes down.
         """
         before, self._before = self._before, replace(counts)
-        CHECKS.labels("allow").inc(counts.allowed - before.allowed)
-        CHECKS.labels("deny").inc(counts.denied - before.denied)
+        for key, total in list(verdicts.items()):
+            if new := total - self._verdicts_before.get(key, 0):
+                CHECKS.labels(key[0], str(key[1])).inc(new)
+                self._verdicts_before[key] = total
         for cause in ("ambiguous", "unreadable", "faults", "invalid"):
             CHECK_CAUSES.labels(cause).inc(getattr(counts, cause) - getattr(before, cause))
         for code, count in self.errors.items():

@@ -15,6 +15,7 @@ from watchfiles import awatch
 from authz.errors import AuthzError
 from authz.policy_source import PolicySource
 from meshwarden import metrics, publication, status
+from meshwarden.errors import FunctionModuleError
 from meshwarden.follower import build_policy
 from meshwarden.settings import Settings
 
@@ -79,7 +80,7 @@ class PolicyPublisher:
                 publication.publish(
                     self._settings.runtime.state_dir, _with_digest(found, snapshot.digest)
                 )
-        except (AuthzError, OSError) as error:
+        except (AuthzError, FunctionModuleError, OSError) as error:
             metrics.POLICY_LOADS.labels("failed").inc()
             faults = tuple(str(error).splitlines())
             if faults != before.errors:
@@ -95,13 +96,16 @@ class PolicyPublisher:
                 attempt=self._attempts,
             )
         metrics.POLICY_LOADS.labels("loaded").inc()
+        metrics.POLICY_RULES.set(snapshot.rule_count)
         same = snapshot.digest == before.digest
         if not same:
             _LOG.info("policy %s published from %s", snapshot.digest[:12], self._source.where)
+        published_ns = before.published_ns if same else found.published_ns
+        metrics.POLICY_PUBLISHED.set(published_ns / 1e9)
         return status.LoadState(
             digest=snapshot.digest,
             rules=snapshot.rule_count,
-            published_ns=before.published_ns if same else found.published_ns,
+            published_ns=published_ns,
             attempt=self._attempts,
         )
 

@@ -217,7 +217,7 @@ class Front:
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
-        self._counts.flush(self._service.counts)
+        self._counts.flush(self._service.verdicts, self._service.counts)
         await _plain(send, 200, metrics.exposition(), metrics.CONTENT_TYPE.encode())
 
 

@@ -5,11 +5,11 @@ process finishes what it has. Source: Envoy's documentation, "Hot restart" and "
 """
 
 import asyncio
-import contextlib
 import importlib.util
 import json
 import logging
 import platform
+import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ __all__ = ["FrontPrograms", "FrontSlot", "FrontStartError", "find_programs"]
 _LOG = logging.getLogger(__name__)
 _READY_TIMEOUT_S = 45.0
 _POLL_S = 0.05
+_BASE_IDS = 200_000_000  # Times ten, it still fits a signed 32-bit integer.
+_EPOCH_NAMES = 3  # Envoy names its sockets by base id and epoch modulo this.
 _PARENT_GRACE_S = 2  # After the drain, before Envoy's heir ends its parent.
 
 
@@ -83,7 +85,7 @@ class _Envoy:
     """One Envoy process of a slot."""
 
     child: Child
-    base_id: str
+    base_id: int
     epoch: int
     admin: EnvoyAdmin
 
@@ -179,38 +181,20 @@ class FrontSlot:
         admin_socket = self._runtime.front_admin_socket(self.name, serial)
         admin_socket.unlink(missing_ok=True)
         config.write_text(json.dumps(bootstrap(self._bootstrap(admin_socket))))
-        base_id_file = self._runtime.path / f"{self.name}.base-id"
-        if heir_of is None:
-            # Envoy picks an id that no other Envoy of this machine has.
-            base_id_file.unlink(missing_ok=True)
-            epoch, base = 0, ["--use-dynamic-base-id", "--base-id-path", str(base_id_file)]
-        else:
-            epoch = heir_of.epoch + 1
-            base = ["--base-id", heir_of.base_id, "--restart-epoch", str(epoch)]
+        epoch = heir_of.epoch + 1 if heir_of else 0
+        base_id = heir_of.base_id if heir_of else _new_base_id()
         drain_s = round(self._settings.server.drain_s)
         command = [
             str(self._programs.envoy),
             *("--config-path", str(config)),
-            *base,
+            *("--base-id", str(base_id), "--restart-epoch", str(epoch)),
             *("--socket-path", str(self._runtime.hot_restart_socket()), "--socket-mode", "600"),
             *("--drain-time-s", str(drain_s), "--drain-strategy", "immediate"),
             *("--parent-shutdown-time-s", str(drain_s + _PARENT_GRACE_S)),
             *("--concurrency", "1", "--log-level", "warn", "--skip-deprecated-logs"),
         ]
         child = await Child.start(self.name, command, self._environment(serial))
-        base_id = heir_of.base_id if heir_of else await self._base_id(base_id_file, child)
         return _Envoy(child, base_id, epoch, EnvoyAdmin(admin_socket))
-
-    async def _base_id(self, file: Path, child: Child) -> str:
-        for _ in range(round(_READY_TIMEOUT_S / _POLL_S)):
-            with contextlib.suppress(FileNotFoundError):
-                if text := file.read_text().strip():
-                    return text
-            if not child.alive:
-                break
-            await asyncio.sleep(_POLL_S)
-        await child.stop()
-        raise FrontStartError("its Envoy did not start")
 
     async def _until_ready(self, envoy: _Envoy) -> None:
         for _ in range(round(_READY_TIMEOUT_S / _POLL_S)):
@@ -257,12 +241,32 @@ class FrontSlot:
         if envoy is None:
             return
         if shared_memory:
-            for kind in ("envoy_shared_memory", "envoy_shared_memory_restart"):
-                for path in Path("/dev/shm").glob(f"{kind}_{envoy.base_id}*"):  # noqa: S108
-                    path.unlink(missing_ok=True)
+            _shared_memory(envoy.base_id).unlink(missing_ok=True)
         for path in self._runtime.metrics.glob(f"gauge_live*_{envoy.child.pid}.db"):
             path.unlink(missing_ok=True)
-        for path in self._runtime.path.glob(f"hr_*_{envoy.base_id}{envoy.epoch}"):
+        for path in self._runtime.path.glob(
+            f"hr_*_{_stem(envoy.base_id) + envoy.epoch % _EPOCH_NAMES}"
+        ):
             path.unlink(missing_ok=True)
         if self._current is envoy:
             self._current = None
+
+
+def _stem(base_id: int) -> int:
+    """What Envoy makes of a base id in names: ten epochs have room beside each other."""
+    return base_id * 10
+
+
+def _shared_memory(base_id: int) -> Path:
+    """Where an Envoy and its heirs meet."""
+    return Path("/dev/shm") / f"envoy_shared_memory_{_stem(base_id)}"  # noqa: S108 - Envoy's place
+
+
+def _new_base_id() -> int:
+    """Pick an id that no other Envoy of this machine has.
+
+    Envoy's own --use-dynamic-base-id picks ids that overflow when it multiplies them by ten.
+    """
+    while _shared_memory(base_id := secrets.randbelow(_BASE_IDS)).exists():
+        pass
+    return base_id

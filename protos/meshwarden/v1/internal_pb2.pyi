@@ -21,12 +21,14 @@ class ReportReply(_message.Message):
     def __init__(self, accepted: _Optional[int] = ...) -> None: ...
 
 class DecisionRecord(_message.Message):
-    __slots__ = ("id", "time_ns", "verdict", "status", "rule", "reason", "digest", "principal", "user", "service", "method", "path", "source_ip", "host", "misses", "faults", "front")
+    __slots__ = ("id", "time_ns", "verdict", "status", "rule_file", "rule_line", "rule_text", "reason", "digest", "principal", "user", "service", "method", "path", "source_ip", "host", "misses", "faults", "front")
     ID_FIELD_NUMBER: _ClassVar[int]
     TIME_NS_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
-    RULE_FIELD_NUMBER: _ClassVar[int]
+    RULE_FILE_FIELD_NUMBER: _ClassVar[int]
+    RULE_LINE_FIELD_NUMBER: _ClassVar[int]
+    RULE_TEXT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
@@ -43,7 +45,9 @@ class DecisionRecord(_message.Message):
     time_ns: int
     verdict: str
     status: int
-    rule: str
+    rule_file: str
+    rule_line: int
+    rule_text: str
     reason: str
     digest: str
     principal: str
@@ -56,4 +60,4 @@ class DecisionRecord(_message.Message):
     misses: _containers.RepeatedScalarFieldContainer[str]
     faults: _containers.RepeatedScalarFieldContainer[str]
     front: str
-    def __init__(self, id: _Optional[str] = ..., time_ns: _Optional[int] = ..., verdict: _Optional[str] = ..., status: _Optional[int] = ..., rule: _Optional[str] = ..., reason: _Optional[str] = ..., digest: _Optional[str] = ..., principal: _Optional[str] = ..., user: _Optional[str] = ..., service: _Optional[str] = ..., method: _Optional[str] = ..., path: _Optional[str] = ..., source_ip: _Optional[str] = ..., host: _Optional[str] = ..., misses: _Optional[_Iterable[str]] = ..., faults: _Optional[_Iterable[str]] = ..., front: _Optional[str] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., time_ns: _Optional[int] = ..., verdict: _Optional[str] = ..., status: _Optional[int] = ..., rule_file: _Optional[str] = ..., rule_line: _Optional[int] = ..., rule_text: _Optional[str] = ..., reason: _Optional[str] = ..., digest: _Optional[str] = ..., principal: _Optional[str] = ..., user: _Optional[str] = ..., service: _Optional[str] = ..., method: _Optional[str] = ..., path: _Optional[str] = ..., source_ip: _Optional[str] = ..., host: _Optional[str] = ..., misses: _Optional[_Iterable[str]] = ..., faults: _Optional[_Iterable[str]] = ..., front: _Optional[str] = ...) -> None: ...

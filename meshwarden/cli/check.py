@@ -1,0 +1,5 @@
+"""`meshwarden check`."""
+
+
+def check() -> None:
+    """X"""

@@ -1,0 +1,53 @@
+"""Options that several commands have, and the settings that follow from them."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meshwarden import config
+from meshwarden.cli.output import Form
+
+__all__ = ["ConfigFile", "Output", "RuntimeDir", "load_settings"]
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="TOML file of settings; else MESHWARDEN_CONFIG, ./meshwarden.toml, "
+        "/etc/meshwarden/meshwarden.toml.",
+    ),
+]
+Output = Annotated[Form, typer.Option("--output", "-o", help="For people, or for programs.")]
+RuntimeDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--runtime-dir",
+        metavar="FOLDER",
+        help="Where the service's sockets are; else as configured.",
+    ),
+]
+
+
+def load_settings(
+    file: Path | None, options: Mapping[str, tuple[str, object]] | None = None
+) -> config.Loaded:
+    """Load settings as a command's options ask for.
+
+    Args:
+        file: The --config option.
+        options: Key to the option that overrides it and its value, None where it isn't given.
+
+    Raises:
+        ConfigError: With every fault that was found.
+    """
+    given = {
+        key: (option, str(value))
+        for key, (option, value) in (options or {}).items()
+        if value is not None
+    }
+    return config.load(file or config.find(os.environ), os.environ, given)

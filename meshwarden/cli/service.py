@@ -1,0 +1,142 @@
+"""`meshwarden status`, `reload` and `restart fronts`: asked of a running service."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from meshwarden.cli.options import ConfigFile, Output, RuntimeDir, load_settings
+from meshwarden.cli.output import DENIED, FAULT, Form, complain, show, show_json, table
+from meshwarden.control_socket import ask
+from meshwarden.errors import SupervisorError
+
+__all__ = ["reload", "restart", "status"]
+
+_SHORT_DIGEST = 12
+_MINUTE_S = 60
+_HOUR_S = 60 * _MINUTE_S
+_DAY_S = 24 * _HOUR_S
+
+restart = typer.Typer(name="restart", help="Renew processes without a failed request.", no_args_is_help=True)
+
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Longest wait for an answer.")
+]
+
+
+def status(
+    config: ConfigFile = None,
+    runtime_dir: RuntimeDir = None,
+    timeout: Timeout = 5.0,
+    output: Output = Form.HUMAN,
+) -> None:
+    """Show the policy in force and every process of the running service.
+
+    Exits with 1 when the service is not ready.
+    """
+    answer = _ask("status", config, runtime_dir, timeout, output)
+    if output is Form.JSON:
+        show_json(answer)
+    else:
+        _show_status(answer)
+    if not answer["ready"]:
+        raise typer.Exit(DENIED)
+
+
+def reload(
+    config: ConfigFile = None,
+    runtime_dir: RuntimeDir = None,
+    timeout: Timeout = 60.0,
+    output: Output = Form.HUMAN,
+) -> None:
+    """Load the policy again, and wait until every front decides by it.
+
+    A policy with a fault changes nothing: the last good one stays in force.
+    """
+    answer = _ask("reload", config, runtime_dir, timeout, output)
+    if output is Form.JSON:
+        show_json(answer)
+    else:
+        show(
+            f"policy {answer['digest'][:_SHORT_DIGEST]} in force: {_count(answer['rules'], 'rule')}"
+        )
+
+
+@restart.command()
+def fronts(
+    config: ConfigFile = None,
+    runtime_dir: RuntimeDir = None,
+    timeout: Timeout = 600.0,
+    output: Output = Form.HUMAN,
+) -> None:
+    """Renew the fronts one after the other, each by a hot restart."""
+    answer = _ask("restart_fronts", config, runtime_dir, timeout, output)
+    if output is Form.JSON:
+        show_json(answer)
+        return
+    for front in answer["fronts"]:
+        show(f"{front['name']} renewed: process {front['pid']}")
+
+
+def _ask(
+    op: str, config: Path | None, runtime_dir: Path | None, timeout_s: float, output: Form
+) -> dict[str, Any]:
+    if runtime_dir is None:
+        runtime_dir = load_settings(config).settings.runtime.runtime_dir
+    try:
+        return ask(runtime_dir.absolute(), op, timeout_s)
+    except SupervisorError as error:
+        if output is Form.JSON:
+            show_json({**error.answer, "error": str(error)})
+        complain(str(error))
+        raise typer.Exit(FAULT) from None
+
+
+def _show_status(answer: dict[str, Any]) -> None:
+    policy = answer["policy"]
+    lines = [f"ready   {_yes(answer['ready'])}"]
+    if policy["digest"]:
+        rules = _count(policy["rules"], "rule")
+        age = _age(policy["age_s"])
+        lines.append(f"policy  {policy['digest'][:_SHORT_DIGEST]}, {rules}, published {age} ago")
+    else:
+        lines.append("policy  none yet: every request fails")
+    if policy["restored"]:
+        lines.append("        from the local copy: its source was not loaded since the start")
+    if policy["errors"]:
+        lines.append(f"        newer policy refused for {_age(policy['failing_for_s'])}:")
+        lines += [f"        {error}" for error in policy["errors"]]
+    rows = [
+        (
+            each["name"],
+            str(each["pid"]),
+            _yes(each["ready"]),
+            _age(each["age_s"]),
+            str(each["epoch"]),
+            each["digest"][:_SHORT_DIGEST],
+            each["error"],
+        )
+        for each in answer["processes"]
+    ]
+    head = ("process", "pid", "ready", "up", "epoch", "policy", "error")
+    show("\n".join(lines), "", table(head, rows))
+
+
+def _yes(is_true: bool) -> str:  # noqa: FBT001 - it turns that very flag into a word
+    return "yes" if is_true else "no"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _age(seconds: float) -> str:
+    """Say a duration in its largest two units at most, such as "3 min" or "2 d 4 h"."""
+    whole = int(seconds)
+    if whole < _MINUTE_S:
+        return f"{whole} s"
+    if whole < _HOUR_S:
+        return f"{whole // _MINUTE_S} min"
+    if whole < _DAY_S:
+        return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S} min"
+    return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"
