@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from cryptography import x509
@@ -30,7 +30,6 @@ __all__ = [
     "Binding",
     "BoundRequest",
     "Reader",
-    "RequestValues",
     "names",
     "reader",
 ]
@@ -362,14 +361,6 @@ def reader(expression: str) -> Reader:
     return read_part
 
 
-class RequestValues(Protocol):
-    """What a policy is decided on: the i-th request field of its model."""
-
-    def __getitem__(self, index: int, /) -> Any:
-        """Read the i-th request field."""
-        ...
-
-
 _UNREAD: Any = object()
 
 
@@ -396,7 +387,8 @@ class Binding:
 
     Args:
         fields: The names in the model's `r = ...`, in order.
-        bind: Request field to attribute expression.
+        bind: Request field to attribute expression. The fields of the mesh model are bound already;
+            what is given for one of them replaces that.
 
     Raises:
         BindingError: A field is bound to nothing or to an unknown attribute, or a name in `bind` is
@@ -407,6 +399,8 @@ class Binding:
 
     def __init__(self, fields: Sequence[str], bind: Mapping[str, str]) -> None:
         self.fields = tuple(fields)
+        if self.fields == tuple(MESH_BINDING):
+            bind = {**MESH_BINDING, **bind}
         faults = [
             f"{name!r} is bound to an attribute, but the model's request has no such field; "
             f"it has {', '.join(fields)}"

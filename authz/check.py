@@ -10,70 +10,30 @@ failure mode, so with `failure_mode_allow` a request that makes us stumble would
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from authz.attributes import Attributes, Binding, RequestValues, reader
+from authz.attributes import Attributes, Binding, reader
 from authz.decision import ANYBODY, Caller, CheckSettings, Responder, Verdict
 from authz.errors import InvalidRequestError, NoPolicyError
 from authz.paths import RequestPath
+from authz.policy.decision import Decision
 from authz.policy.rules import Rule
+from authz.policy.snapshot import Snapshot
 from authz.wellformed import is_check_request
 from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
-__all__ = ["ActivePolicy", "CheckService", "Counts", "Decides"]
+__all__ = ["ActivePolicy", "CheckService", "Counts"]
 
 Record = TypeVar("Record")
-
-
-class DecisionLike(Protocol):
-    """What the edge reads of a policy's decision; see `authz.policy.snapshot.Decision`."""
-
-    @property
-    def allowed(self) -> bool:
-        """Whether the request may pass."""
-        ...
-
-    @property
-    def rule(self) -> Rule | None:
-        """The deciding rule, or None."""
-        ...
-
-    @property
-    def faults(self) -> tuple[Rule, ...]:
-        """Rules whose condition raised on this request's values."""
-        ...
-
-    @property
-    def wants_credential(self) -> bool:
-        """Whether a credential could have changed a denial."""
-        ...
-
-    @property
-    def misses(self) -> tuple[object, ...]:
-        """The nearest misses, each with words for its text."""
-        ...
-
-
-class Decides(Protocol):
-    """What the edge needs of a Snapshot."""
-
-    @property
-    def digest(self) -> str:
-        """The policy's digest, 64 hex digits."""
-        ...
-
-    def decide(self, request: RequestValues, /) -> DecisionLike:
-        """Decide one request."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class ActivePolicy:
     """A policy and where its request fields come from: swapped together, by one assignment."""
 
-    snapshot: Decides
+    snapshot: Snapshot
     binding: Binding
 
 
@@ -149,7 +109,7 @@ class CheckService(Generic[Record]):
         self._record = record
         self._names_caller = settings.names_caller
         # Counts up to the next allowed request that is recorded: a share, without a random number.
-        self._allows_due = 1.0
+        self._allows_due = 0.0
 
     def answer(self, request: bytes, now_ns: int) -> bytes:
         """Answer one Check call.
@@ -271,14 +231,14 @@ class CheckService(Generic[Record]):
         return response
 
 
-def _verdict(decision: DecisionLike) -> Verdict:
+def _verdict(decision: Decision) -> Verdict:
     rule = decision.rule
     if decision.allowed:
         reason = _ALLOWED_BY_NONE if rule is None else _ALLOWED_BY_RULE
         return Verdict(200, reason, rule, (), decision.faults)
     if rule is not None:
         return Verdict(403, _DENIED_BY_RULE, rule, (), decision.faults)
-    misses = tuple(str(miss) for miss in decision.misses)
+    misses = tuple([f"{miss.rule.where}: {miss.reason}" for miss in decision.misses])
     if decision.wants_credential:
         return Verdict(401, _NO_CREDENTIAL, None, misses, decision.faults)
     return Verdict(403, _NO_RULE, None, misses, decision.faults)
