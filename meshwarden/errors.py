@@ -10,6 +10,7 @@ __all__ = [
     "ConfigError",
     "ConfigFault",
     "FunctionModuleError",
+    "NoVerdictError",
     "SupervisorError",
     "UnknownAdapterError",
 ]
@@ -44,6 +45,10 @@ class ConfigError(Exception):
 
 class FunctionModuleError(Exception):
     """A module named by `engine.functions` can't be used; the message says which and why."""
+
+
+class NoVerdictError(Exception):
+    """A request could not be asked about, or nobody answered; the message says why."""
 
 
 class UnknownAdapterError(LookupError):

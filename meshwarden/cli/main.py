@@ -11,10 +11,25 @@ from typing_extensions import override
 from authz.errors import AuthzError
 from meshwarden.cli import check, config, policy, serve, service, version
 from meshwarden.cli.output import FAULT, complain
-from meshwarden.errors import ConfigError, SupervisorError, UnknownAdapterError
+from meshwarden.errors import (
+    ConfigError,
+    FunctionModuleError,
+    NoVerdictError,
+    SupervisorError,
+    UnknownAdapterError,
+)
 
 __all__ = ["app", "main"]
 
+# Errors whose message is meant for the person at the terminal; others are ours, with a traceback.
+_TOLD = (
+    AuthzError,
+    ConfigError,
+    FunctionModuleError,
+    NoVerdictError,
+    SupervisorError,
+    UnknownAdapterError,
+)
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell has it.
 
 
@@ -25,8 +40,10 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (AuthzError, ConfigError, SupervisorError, UnknownAdapterError) as error:
+        except _TOLD as error:
             complain(str(error))
+        except OSError as error:
+            complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt:

@@ -16,7 +16,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["ALLOWED", "DENIED", "FAULT", "Form", "complain", "show", "show_json", "table"]
+__all__ = ["ALLOWED", "DENIED", "FAULT", "Form", "complain", "show", "show_json", "styled", "table"]
 
 # Exit codes: a script must tell a denial from a fault.
 ALLOWED = 0
@@ -66,7 +66,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> "RenderableType
     """Lay out rows in columns; what is too long for a terminal goes on below, uncut."""
     from rich.table import Table  # noqa: PLC0415
 
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    made = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(head)
+    )
     for name in head:
         made.add_column(name, overflow="fold")
     for row in rows:
@@ -74,7 +76,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> "RenderableType
     return made
 
 
-def complain(message: str) -> None:
+def styled(*parts: str | tuple[str, str]) -> "RenderableType":
+    """Put text together, parts of it with a style."""
+    from rich.text import Text  # noqa: PLC0415
+
+    return Text.assemble(*parts)
+
+
+def complain(message: str, prefix: str = "meshwarden: ") -> None:
     """Print what went wrong on stderr; a list of faults is one line each."""
     for line in message.splitlines():
-        typer.echo(f"meshwarden: {line}", err=True)
+        typer.echo(f"{prefix}{line}", err=True)

@@ -17,7 +17,9 @@ _MINUTE_S = 60
 _HOUR_S = 60 * _MINUTE_S
 _DAY_S = 24 * _HOUR_S
 
-restart = typer.Typer(name="restart", help="Renew processes without a failed request.", no_args_is_help=True)
+restart = typer.Typer(
+    name="restart", help="Renew processes without a failed request.", no_args_is_help=True
+)
 
 Timeout = Annotated[
     float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Longest wait for an answer.")
