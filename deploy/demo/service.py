@@ -46,7 +46,7 @@ class Service(Child):
         environ = {
             name: value for name, value in os.environ.items() if not name.startswith("MESHWARDEN_")
         }
-        command = [sys.executable, "-m", "meshwarden.cli.main", "serve"]
+        command = [sys.executable, "-m", "meshwarden", "serve"]
         command += ["--config", str(self.config)]
         super().__init__("meshwarden", command, folder / "meshwarden.log", environ)
         self.http_port = self.port
