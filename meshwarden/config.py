@@ -54,6 +54,11 @@ class Key:
         return PREFIX + self.name.upper().replace(".", "__")
 
     @property
+    def is_optional(self) -> bool:
+        """Whether it may be left without a value; the empty text then takes one away again."""
+        return type(None) in get_args(self.kind)
+
+    @property
     def text_form(self) -> str:
         """How a value that is no single word is written in an environment variable."""
         forms = {
@@ -65,13 +70,15 @@ class Key:
     @property
     def expected(self) -> str:
         """What a value must be, in words."""
-        low, high = self.meta.ge, self.meta.le
-        if get_origin(self.kind) is Literal:
-            return "one of " + ", ".join(get_args(self.kind))
-        if self.kind in (int, float):
-            number = "a whole number" if self.kind is int else "a number"
-            return f"{number} from {low:,} to {high:,}".replace(",", "_")
-        return _WORDS[self.kind]
+        kind, meta = self.kind, self.meta
+        if kind in _WORDS:
+            return _WORDS[kind]
+        if get_origin(kind) is Literal:
+            return "one of " + ", ".join(get_args(kind))
+        if self.is_optional:
+            kind, meta = get_args(get_args(kind)[0])
+        number = "a whole number" if kind is int else "a number"
+        return f"{number} from {meta.ge:,} to {meta.le:,}".replace(",", "_")
 
 
 _WORDS: dict[Any, str] = {
@@ -275,10 +282,12 @@ def _believe(key: Key, reading: Reading) -> object:
     """
     value = reading.value
     if isinstance(value, str):
+        if not value and key.is_optional:
+            return None
         if key.kind is Address:
             return Address.parse(value)
-        if key.kind is Path or key.kind == Path | None:
-            return _path(value, key, reading.folder)
+        if key.kind in (Path, Path | None):
+            return _path(value, reading.folder)
     try:
         if not reading.is_typed and key.kind in (tuple[str, ...], Mapping[str, str]):
             value = json.loads(str(value))
@@ -290,12 +299,10 @@ def _believe(key: Key, reading: Reading) -> object:
         raise ValueError(f"must be {key.expected}{form}, not {reading.value!r}{hint}") from None
 
 
-def _path(text: str, key: Key, folder: Path) -> Path | None:
-    """Make a path absolute; an empty one takes an optional file away again."""
+def _path(text: str, folder: Path) -> Path:
+    """Make a path absolute."""
     if not text:
-        if key.kind is Path:
-            raise ValueError("must be a path, not empty")
-        return None
+        raise ValueError("must be a path, not empty")
     if "\0" in text:
         raise ValueError("a path holds no NUL")
     try:

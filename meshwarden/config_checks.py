@@ -42,6 +42,7 @@ def cross_faults(settings: Settings) -> Iterator[CrossFault]:
     yield from _headers("check.allowed.request_headers", settings.check.allowed.request_headers)
     yield from _headers("check.allowed.response_headers", settings.check.allowed.response_headers)
     yield from _headers("check.denied.response_headers", settings.check.denied.response_headers)
+    yield from _challenge(settings.check.denied.challenge)
     removed = dict.fromkeys(settings.check.allowed.remove_request_headers, "")
     yield from _headers("check.allowed.remove_request_headers", removed)
 
@@ -140,6 +141,11 @@ def _names(settings: Settings) -> Iterator[CrossFault]:
             yield CrossFault(
                 ("engine.functions",), f"{module!r} is no module name, such as company.functions"
             )
+
+
+def _challenge(challenge: str) -> Iterator[CrossFault]:
+    if not (challenge.isascii() and challenge.isprintable()):
+        yield CrossFault(("check.denied.challenge",), "holds what a header can't: write ASCII")
 
 
 def _headers(key: str, headers: Mapping[str, str]) -> Iterator[CrossFault]:

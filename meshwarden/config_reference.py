@@ -61,7 +61,9 @@ def toml() -> str:
     for name, words, keys in _sections(Settings, ""):
         parts.append(f"\n\n[{name}]\n{_comment(words)}")
         for key in keys:
-            value = json.dumps(key.example) if key.example else as_toml(key.default)
+            # An example that is no text is written as it is.
+            example = key.example if key.example.isdigit() else json.dumps(key.example)
+            value = example if key.example else as_toml(key.default)
             short = key.name.removeprefix(f"{name}.")
             default = (
                 f" Default: {key.default_words.replace('`', '')}." if key.default_words else ""

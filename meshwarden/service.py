@@ -27,8 +27,10 @@ def check_settings(settings: Settings) -> CheckSettings:
         remove_request_headers=check.allowed.remove_request_headers,
         allowed_response_headers=check.allowed.response_headers,
         denied_response_headers=check.denied.response_headers,
+        challenge=check.denied.challenge,
         ambiguous_paths=check.ambiguous_paths,
         max_request_bytes=check.max_request_bytes,
+        trusted_hops=check.trusted_hops,
         sample_allows=settings.decisions.sample_allows,
         error_response=check.error_response,
     )

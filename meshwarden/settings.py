@@ -299,6 +299,14 @@ class Denied:
             "policy is written; the decision log and metadata name it always."
         ),
     ] = False
+    challenge: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="The `www-authenticate` header of a 401 (RFC 9110 section 11.6.1), which "
+            "is the answer where a credential could have made a rule match.",
+        ),
+    ] = "Bearer"
     response_headers: Annotated[
         Mapping[str, str], Meta(description="Headers set on the response to the caller.")
     ] = field(default_factory=dict)
@@ -351,6 +359,15 @@ class Check:
             "`with_request_body.max_request_bytes`, or large bodies fail to be judged.",
         ),
     ] = 16_777_216
+    trusted_hops: Annotated[
+        Annotated[int, Meta(ge=0, le=100)] | None,
+        Meta(
+            description="Proxies before the sidecar that append to `x-forwarded-for`: `remote.ip` "
+            "is then read from that header, this many from its right. Without, it is the "
+            "connection's address, and the header is not believed.",
+            extra={"default": "none", "example": "1"},
+        ),
+    ] = None
     allowed: Allowed = field(default_factory=Allowed)
     denied: Denied = field(default_factory=Denied)
 

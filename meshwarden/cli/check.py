@@ -34,7 +34,7 @@ def check(  # noqa: PLR0913 - each is an option
         str, typer.Option(metavar="ID", help="Caller's SPIFFE ID, such as td/ns/shop/sa/web.")
     ] = "",
     user: Annotated[
-        str, typer.Option(metavar="ISSUER/SUBJECT", help="End user, as a verified token names them.")
+        str, typer.Option(metavar="ISSUER/SUBJECT", help="End user, as a verified token has it.")
     ] = "",
     service: Annotated[str, typer.Option(metavar="NAME", help="Service that is called.")] = "",
     method: Annotated[str, typer.Option(metavar="NAME", help="HTTP method.")] = "GET",

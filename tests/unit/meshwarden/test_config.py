@@ -1,11 +1,13 @@
 """Settings: what is read, what is refused, and how it is said."""
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from meshwarden import config
+from meshwarden import config, config_reference
 from meshwarden.errors import ConfigError
 from meshwarden.settings import Address, Settings, default_runtime_dir, default_state_dir
 
@@ -157,6 +159,15 @@ def test_lists_and_tables_come_from_the_environment_as_json() -> None:
     assert settings.policy.watch is False
 
 
+def test_the_empty_text_takes_an_optional_value_away(tmp_path: Path) -> None:
+    """So that the environment can undo what the file says."""
+    file = written(tmp_path, "[listen.tls]\ncertificate = 'c.pem'\n[check]\ntrusted_hops = 2\n")
+    environ = {"MESHWARDEN_LISTEN__TLS__CERTIFICATE": "", "MESHWARDEN_CHECK__TRUSTED_HOPS": ""}
+    settings = config.load(file, environ).settings
+    assert settings.listen.tls.certificate is None
+    assert settings.check.trusted_hops is None
+
+
 def test_a_path_is_relative_to_the_file_that_names_it(tmp_path: Path) -> None:
     """From the environment it is relative to the working folder; always absolute afterwards."""
     file = written(tmp_path, "policy.path = 'acl'\n")
@@ -280,7 +291,7 @@ def test_settings_survive_the_way_to_another_process(tmp_path: Path) -> None:
     (tmp_path / "k.pem").write_text(KEY)
     file = written(
         tmp_path,
-        "listen.tls = {certificate = 'c.pem', key = 'k.pem'}\n"
+        "listen.tls = {certificate = 'c.pem', key = 'k.pem'}\ncheck.trusted_hops = 1\n"
         "engine.functions = ['a.b']\npolicy.bind = {sub = 'source.principal'}\n",
     )
     settings = config.load(file, {}).settings
@@ -288,12 +299,23 @@ def test_settings_survive_the_way_to_another_process(tmp_path: Path) -> None:
     assert config.restore(config.dump(Settings())) == Settings()
 
 
-def test_every_key_has_words_and_a_default_that_it_accepts() -> None:
+def test_every_key_has_words_and_a_default_that_it_accepts(tmp_path: Path) -> None:
     """The reference is complete, and no default is out of its own bounds."""
     for key in config.KEYS.values():
         assert key.meta.description
         assert key.expected
-    config.load(None, {"XDG_STATE_HOME": "/s"})
+    everything = config_reference.toml().replace("\n# ", "\n").splitlines()
+    assignments = [line for line in everything if re.fullmatch(r"\[.*|\w+ = .*", line)]
+    file = written(tmp_path, "\n".join(assignments))
+    loaded = config.load(file, {})
+    assert loaded.origins.keys() == config.KEYS.keys()
+    settings = config.load(written(tmp_path, ""), {}).settings
+    same = dataclasses.replace(
+        loaded.settings,
+        runtime=settings.runtime,
+        check=dataclasses.replace(loaded.settings.check, trusted_hops=None),
+    )
+    assert same == settings
 
 
 def test_the_file_is_found_where_it_is_looked_for(
