@@ -247,7 +247,8 @@ def _verdict(decision: Decision) -> Verdict:
 def _rule_fields(rule: Rule | None) -> dict[str, Any]:
     if rule is None:
         return {"rule_file": "", "rule_line": 0, "rule_text": ""}
-    text = ", ".join((rule.ptype, *rule.values))
+    # A condition left off is an empty last value.
+    text = ", ".join((rule.ptype, *rule.values)).removesuffix(", ")
     return {"rule_file": rule.file, "rule_line": rule.line, "rule_text": text}
 
 

@@ -37,10 +37,13 @@ def fixed(decide: Callable[[RequestValues], Decision]) -> ActivePolicy:
 
 
 def mesh_policy(*lines: str) -> ActivePolicy:
-    """Build a policy of the mesh model from lines such as "p, *, *, GET, /a, allow"."""
+    """Build a policy of the mesh model from lines such as "p, *, *, GET, /a, allow".
+
+    What follows the sixth comma is the condition, commas included.
+    """
     rows = []
     for number, line in enumerate(lines, 1):
-        ptype, *values = [value.strip() for value in line.split(",")]
+        ptype, *values = [value.strip() for value in line.split(",", 6)]
         rows.append(Row(ptype, tuple(values), "policy.csv", number))
     text = PolicyText(MESH_MODEL.read_text(), tuple(rows))
     snapshot = Snapshot.build(text, None, EngineOptions(attribute=reader))
