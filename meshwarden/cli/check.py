@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 Pairs = list[str]
+_REQUEST = "The request"
+_ASKED = "Whom to ask"
 
 
 def check(  # noqa: PLR0913 - each is an option
@@ -31,41 +33,94 @@ def check(  # noqa: PLR0913 - each is an option
     ] = None,
     *,
     principal: Annotated[
-        str, typer.Option(metavar="ID", help="Caller's SPIFFE ID, such as td/ns/shop/sa/web.")
+        str,
+        typer.Option(
+            rich_help_panel=_REQUEST,
+            metavar="ID",
+            help="Caller's SPIFFE ID, such as td/ns/shop/sa/web.",
+        ),
     ] = "",
     user: Annotated[
-        str, typer.Option(metavar="ISSUER/SUBJECT", help="End user, as a verified token has it.")
+        str,
+        typer.Option(
+            rich_help_panel=_REQUEST,
+            metavar="ISSUER/SUBJECT",
+            help="End user, as a verified token has it.",
+        ),
     ] = "",
-    service: Annotated[str, typer.Option(metavar="NAME", help="Service that is called.")] = "",
-    method: Annotated[str, typer.Option(metavar="NAME", help="HTTP method.")] = "GET",
-    path: Annotated[str, typer.Option(metavar="PATH", help="Path, with its query.")] = "/",
-    host: Annotated[str, typer.Option(metavar="NAME", help="Host or :authority header.")] = "",
+    service: Annotated[
+        str, typer.Option(rich_help_panel=_REQUEST, metavar="NAME", help="Service that is called.")
+    ] = "",
+    method: Annotated[
+        str, typer.Option(rich_help_panel=_REQUEST, metavar="NAME", help="HTTP method.")
+    ] = "GET",
+    path: Annotated[
+        str, typer.Option(rich_help_panel=_REQUEST, metavar="PATH", help="Path, with its query.")
+    ] = "/",
+    host: Annotated[
+        str,
+        typer.Option(rich_help_panel=_REQUEST, metavar="NAME", help="Host or :authority header."),
+    ] = "",
     header: Annotated[
-        Pairs, typer.Option(metavar="NAME=VALUE", help="Request header; may be repeated.")
+        Pairs,
+        typer.Option(
+            rich_help_panel=_REQUEST, metavar="NAME=VALUE", help="Request header; may be repeated."
+        ),
     ] = [],  # noqa: B006 - never changed
     claim: Annotated[
-        Pairs, typer.Option(metavar="NAME=VALUE", help="Claim of the user's token; likewise.")
+        Pairs,
+        typer.Option(
+            rich_help_panel=_REQUEST,
+            metavar="NAME=VALUE",
+            help="Claim of the user's token; likewise.",
+        ),
     ] = [],  # noqa: B006
     context: Annotated[
-        Pairs, typer.Option(metavar="NAME=VALUE", help="Context extension; likewise.")
+        Pairs,
+        typer.Option(
+            rich_help_panel=_REQUEST, metavar="NAME=VALUE", help="Context extension; likewise."
+        ),
     ] = [],  # noqa: B006
-    source_ip: Annotated[str, typer.Option(metavar="IP", help="Caller's address.")] = "",
+    source_ip: Annotated[
+        str, typer.Option(rich_help_panel=_REQUEST, metavar="IP", help="Caller's address.")
+    ] = "",
     policy: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Policy to ask; else as configured.")
+        Path | None,
+        typer.Option(
+            rich_help_panel=_ASKED, metavar="FOLDER", help="Policy to ask; else as configured."
+        ),
     ] = None,
     server: Annotated[
         str,
-        typer.Option(metavar="HOST:PORT", help="Ask a running service in place of a policy."),
+        typer.Option(
+            rich_help_panel=_ASKED,
+            metavar="HOST:PORT",
+            help="Ask a running service in place of a policy.",
+        ),
     ] = "",
     ca: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The service's authority; without, no TLS.")
+        Path | None,
+        typer.Option(
+            rich_help_panel=_ASKED, metavar="FILE", help="The service's authority; without, no TLS."
+        ),
     ] = None,
     cert: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Certificate to show the service.")
+        Path | None,
+        typer.Option(
+            rich_help_panel=_ASKED, metavar="FILE", help="Certificate to show the service."
+        ),
     ] = None,
-    key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(rich_help_panel=_ASKED, metavar="FILE", help="Its key.")
+    ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0.01, metavar="SECONDS", help="Longest wait for the service.")
+        float,
+        typer.Option(
+            rich_help_panel=_ASKED,
+            min=0.01,
+            metavar="SECONDS",
+            help="Longest wait for the service.",
+        ),
     ] = 5.0,
     config: ConfigFile = None,
     output: Output = Form.HUMAN,

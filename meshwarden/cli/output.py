@@ -69,8 +69,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> "RenderableType
     made = Table(
         box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(head)
     )
-    for name in head:
-        made.add_column(name, overflow="fold")
+    for index, name in enumerate(head):
+        # What a row is called stays whole; the other columns share what is left.
+        made.add_column(name, overflow="fold", no_wrap=index == 0)
     for row in rows:
         made.add_row(*row)
     return made

@@ -1,0 +1,148 @@
+"""`meshwarden check --server` asks a service as a sidecar does; the commands that steer one."""
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.struct_pb2 import Struct
+from typer.testing import CliRunner, Result
+from typing_extensions import override
+
+from meshwarden.cli.main import app
+from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
+from protos.envoy.service.auth.v3.external_auth_pb2_grpc import (
+    AuthorizationServicer,
+    add_AuthorizationServicer_to_server,
+)
+from tests.unit.meshwarden.test_control_socket import service
+
+STATUS = {
+    "ok": True,
+    "ready": True,
+    "policy": {
+        "digest": "ab" * 32,
+        "rules": 1,
+        "age_s": 7300.0,
+        "restored": True,
+        "errors": ["policy.csv:3: unknown effect 'Deny'"],
+        "failing_for_s": 75.0,
+    },
+    "processes": [
+        {
+            "kind": "front",
+            "name": "front-0",
+            "pid": 4711,
+            "epoch": 2,
+            "ready": True,
+            "digest": "ab" * 32,
+            "rules": 1,
+            "age_s": 200000.0,
+            "error": "",
+        }
+    ],
+}
+
+
+class Service(AuthorizationServicer):
+    """Allows GET with a principal, denies anything else, and fails on /fault."""
+
+    @override
+    def Check(self, request: CheckRequest, context: grpc.ServicerContext) -> CheckResponse:
+        http = request.attributes.request.http
+        if http.path == "/fault":
+            context.abort(grpc.StatusCode.INTERNAL, "internal fault 1")
+        response = CheckResponse()
+        said = Struct()
+        said.update({"rule": "policy.csv:7", "reason": "by a rule", "digest": "cd", "id": "1"})
+        response.dynamic_metadata["meshwarden"] = said
+        if http.method != "GET" or not request.attributes.source.principal:
+            response.status.code = 7
+            response.denied_response.status.code = 401
+        return response
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Serve without TLS on a port of its own."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    add_AuthorizationServicer_to_server(Service(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    stopped: threading.Event = server.stop(None)
+    stopped.wait(5)
+
+
+def run(*arguments: str) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(app, arguments)
+
+
+def test_a_services_verdict_is_told_like_a_policys(address: str) -> None:
+    """The same words and the same exit codes."""
+    allowed = run("check", "--server", address, "--principal", "td/ns/a/sa/b")
+    assert allowed.exit_code == 0
+    assert "policy.csv:7" in allowed.stdout
+    denied = run("check", "--server", address, "-o", "json")
+    assert denied.exit_code == 1
+    answer = json.loads(denied.stdout)
+    assert (answer["status"], answer["rule"], answer["digest"]) == (401, "policy.csv:7", "cd")
+
+
+def test_an_rpc_error_is_a_fault_and_no_denial(address: str) -> None:
+    """A sidecar would act by its failure mode; we say 2."""
+    result = run("check", "--server", address, "--path", "/fault")
+    assert result.exit_code == 2
+    assert f"{address}: INTERNAL: internal fault 1" in result.stderr
+
+
+def test_status_shows_the_policy_and_every_process(tmp_path: Path) -> None:
+    """And what is wrong: a local copy in force, a newer policy refused."""
+    with service(tmp_path, json.dumps(STATUS).encode() + b"\n"):
+        result = run("status", "--runtime-dir", str(tmp_path))
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "ready   yes",
+        "policy  abababababab, 1 rule, published 2 h 1 min ago",
+        "        from the local copy: its source was not loaded since the start",
+        "        newer policy refused for 1 min:",
+        "        policy.csv:3: unknown effect 'Deny'",
+        "",
+        "process  pid   ready  up       epoch  policy        error",
+        "front-0  4711  yes    2 d 7 h  2      abababababab",
+    ]
+
+
+def test_status_of_a_service_that_is_not_ready_exits_with_1(tmp_path: Path) -> None:
+    """So that a script can wait for it."""
+    starting = {**STATUS, "ready": False, "policy": {**STATUS["policy"], "digest": ""}}
+    with service(tmp_path, json.dumps(starting).encode() + b"\n"):
+        assert run("status", "--runtime-dir", str(tmp_path), "-o", "json").exit_code == 1
+
+
+def test_a_reload_tells_what_is_in_force(tmp_path: Path) -> None:
+    """By its digest."""
+    with service(tmp_path, b'{"ok": true, "digest": "abababababababab", "rules": 2}\n'):
+        result = run("reload", "--runtime-dir", str(tmp_path))
+    assert (result.exit_code, result.stdout) == (0, "policy abababababab in force: 2 rules\n")
+
+
+def test_a_refused_reload_lists_every_fault(tmp_path: Path) -> None:
+    """On stderr for people, with the rest of the answer as JSON."""
+    refusal = b'{"ok": false, "error": "a.csv:1: x\\nb.csv:2: y", "errors": ["a", "b"]}\n'
+    with service(tmp_path, refusal):
+        result = run("reload", "--runtime-dir", str(tmp_path), "-o", "json")
+    assert result.exit_code == 2
+    assert result.stderr == "meshwarden: a.csv:1: x\nmeshwarden: b.csv:2: y\n"
+    assert json.loads(result.stdout)["errors"] == ["a", "b"]
+
+
+def test_renewed_fronts_are_named(tmp_path: Path) -> None:
+    """With their new processes."""
+    with service(tmp_path, b'{"ok": true, "fronts": [{"name": "front-0", "pid": 5}]}\n'):
+        result = run("restart", "fronts", "--runtime-dir", str(tmp_path))
+    assert result.stdout == "front-0 renewed: process 5\n"
