@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from cryptography import x509
@@ -165,13 +165,29 @@ _GRPC_LENGTH = len("application/grpc")
 Reader = Callable[[Attributes], Any]
 
 
+class _Identity(NamedTuple):
+    """What is asked of a SPIFFE ID; empty texts if there is none."""
+
+    principal: str = ""
+    namespace: str = ""
+    service_account: str = ""
+    service: str = ""
+
+
+_NOBODY = _Identity()
+
+
 # The principals of a mesh are few and come again on every request.
 @lru_cache(maxsize=4096)
-def _spiffe_id_of(uri: str) -> spiffe_id.SpiffeId | None:
+def _identity_of(uri: str) -> _Identity:
     try:
-        return spiffe_id.parse(uri)
+        parsed = spiffe_id.parse(uri)
     except spiffe_id.InvalidSpiffeIdError:
-        return None
+        return _NOBODY
+    namespace, account = parsed.namespace, parsed.service_account
+    return _Identity(
+        parsed.principal, namespace, account, f"{account}.{namespace}" if namespace else ""
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -186,34 +202,19 @@ def _only_uri_of(certificate: str) -> str:
     return uris[0] if len(uris) == 1 else ""
 
 
-def _identity(peer: AttributeContext.Peer) -> spiffe_id.SpiffeId | None:
-    """The SPIFFE ID of a peer.
+def _identity(peer: AttributeContext.Peer) -> _Identity:
+    """Who a peer is.
 
     Envoy fills `principal` with the first URI SAN, or else a DNS SAN, or else the subject. The last
     two don't parse as a SPIFFE ID. That there is one URI only, just the certificate can show.
     """
     principal = peer.principal
     if not principal:
-        return None
+        return _NOBODY
     certificate = peer.certificate
     if certificate and _only_uri_of(certificate) != principal:
-        return None
-    return _spiffe_id_of(principal)
-
-
-def _principal(peer: AttributeContext.Peer) -> str:
-    identity = _identity(peer)
-    return "" if identity is None else identity.principal
-
-
-def _namespace(peer: AttributeContext.Peer) -> str:
-    identity = _identity(peer)
-    return "" if identity is None else identity.namespace
-
-
-def _service_account(peer: AttributeContext.Peer) -> str:
-    identity = _identity(peer)
-    return "" if identity is None else identity.service_account
+        return _NOBODY
+    return _identity_of(principal)
 
 
 def _ip(address: Address) -> str:
@@ -233,14 +234,8 @@ def _service(attributes: Attributes) -> str:
 
     Never from Host: the caller writes that.
     """
-    extensions = attributes.context.context_extensions
-    service = extensions.get("service")
-    if service:
-        return service
-    identity = _identity(attributes.context.destination)
-    if identity is None or not identity.namespace:
-        return ""
-    return f"{identity.service_account}.{identity.namespace}"
+    context = attributes.context
+    return context.context_extensions.get("service") or _identity(context.destination).service
 
 
 def _time(attributes: Attributes) -> str:
@@ -255,7 +250,8 @@ def _body(attributes: Attributes) -> str:
 
 
 def _user(attributes: Attributes) -> str:
-    principal = token.principal(attributes.claims)
+    claims = attributes.claims
+    principal = token.principal(claims) if claims else ""
     return f"user:{principal}" if principal else ""
 
 
@@ -269,15 +265,15 @@ def _grpc_part(attributes: Attributes, part: int) -> str:
 
 _READERS: Mapping[str, Reader] = {
     "*": lambda a: a,
-    "source.principal": lambda a: _principal(a.context.source),
-    "source.namespace": lambda a: _namespace(a.context.source),
-    "source.serviceAccount": lambda a: _service_account(a.context.source),
+    "source.principal": lambda a: _identity(a.context.source).principal,
+    "source.namespace": lambda a: _identity(a.context.source).namespace,
+    "source.serviceAccount": lambda a: _identity(a.context.source).service_account,
     "source.ip": lambda a: _ip(a.context.source.address),
     "source.port": lambda a: a.context.source.address.socket_address.port_value,
     "remote.ip": lambda a: a.remote_ip,
     "destination.ip": lambda a: _ip(a.context.destination.address),
     "destination.port": lambda a: a.context.destination.address.socket_address.port_value,
-    "destination.principal": lambda a: _principal(a.context.destination),
+    "destination.principal": lambda a: _identity(a.context.destination).principal,
     "destination.service": _service,
     "request.method": lambda a: a.http.method,
     "request.path": lambda a: a.path.path,

@@ -23,10 +23,11 @@ def claims_of(metadata: Metadata) -> Fields:
     A token counts if it has the texts `iss` and `sub`. Of several, the one under `jwt_payload` or
     `payload` counts, and else none: an identity is never a guess.
     """
-    if _NAMESPACE not in metadata.filter_metadata:
+    namespaces = metadata.filter_metadata
+    if _NAMESPACE not in namespaces:
         return Fields()
     users = {}
-    for key, value in metadata.filter_metadata[_NAMESPACE].fields.items():
+    for key, value in namespaces[_NAMESPACE].fields.items():
         if value.HasField("struct_value"):
             claims = fields_of(value.struct_value)
             if principal(claims):

@@ -1,9 +1,11 @@
 """What each attribute is read from, and that nothing else is."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import authz.attributes as attributes_module
 from authz.attributes import MESH_BINDING, Attributes, Binding, names, reader
 from authz.errors import BindingError, UnknownAttributeError
 from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
@@ -80,6 +82,13 @@ def test_every_attribute_can_be_read_from_an_empty_request() -> None:
     assert values["connection.mtls"] is False
     assert values["request.time"] == "2023-11-14T22:13:20Z"
     assert not any(value for name, value in values.items() if name != "request.time")
+
+
+def test_the_readme_says_of_every_attribute_who_controls_it() -> None:
+    """A new one is not forgotten there."""
+    readme = Path(attributes_module.__file__).with_name("README.md").read_text()
+    table = [line for line in readme.splitlines() if line.startswith("| `")]
+    assert [name for name in names() if not any(f"`{name}" in line for line in table)] == []
 
 
 class Recorder:
