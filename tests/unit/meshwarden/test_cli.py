@@ -252,6 +252,14 @@ def test_a_process_exits_as_its_verdict_is() -> None:
     assert spawned("chekc").returncode == 2
 
 
+def test_a_shell_completes_commands_and_values() -> None:
+    """As `--install-completion` sets it up."""
+    words = {"_MESHWARDEN_COMPLETE": "complete_bash", "COMP_WORDS": "meshwarden re"}
+    assert spawned(**words, COMP_CWORD="1").stdout.split() == ["reload", "restart"]
+    words["COMP_WORDS"] = "meshwarden status -o "
+    assert spawned(**words, COMP_CWORD="3").stdout.split() == ["human", "json"]
+
+
 def test_an_unforeseen_fault_is_no_denial(folder: Path) -> None:
     """Python's own exit code for it would be 1."""
     broken = folder / "broken.py"

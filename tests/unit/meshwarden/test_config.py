@@ -1,5 +1,6 @@
 """Settings: what is read, what is refused, and how it is said."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -316,6 +317,33 @@ def test_every_key_has_words_and_a_default_that_it_accepts(tmp_path: Path) -> No
         check=dataclasses.replace(loaded.settings.check, trusted_hops=None),
     )
     assert same == settings
+
+
+ODD = (
+    "",
+    " ",
+    "\x00",
+    "1e999",
+    "-1",
+    "true",
+    "[]",
+    "{}",
+    '{"a": 1}',
+    "null",
+    "~nobody/x",
+    "\udcff",
+)
+
+
+@pytest.mark.parametrize("name", config.KEYS)
+def test_no_value_is_more_than_a_fault(tmp_path: Path, name: str) -> None:
+    """Odd texts and types are accepted or told as faults; nothing else is raised."""
+    for text in ODD:
+        with contextlib.suppress(ConfigError):
+            config.load(None, {config.KEYS[name].variable: text})
+    for value in ("'x'", "''", "-1", "1.5", "inf", "true", "[]", "['a']", "[1]", "{}", "{a = 1}"):
+        with contextlib.suppress(ConfigError):
+            config.load(written(tmp_path, f"{name} = {value}\n"), {})
 
 
 def test_the_file_is_found_where_it_is_looked_for(
