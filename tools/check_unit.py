@@ -18,7 +18,8 @@ NEEDED = (
     "StateDirectory=meshwarden",
     "RuntimeDirectory=meshwarden",
     "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK",
-    "SystemCallFilter=@system-service",
+    "SystemCallFilter=@system-service mincore",
+    "MemoryDenyWriteExecute=yes",
     "CapabilityBoundingSet=",
 )
 

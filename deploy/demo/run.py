@@ -82,11 +82,13 @@ Break it: the last good one goes on deciding, and meshwarden.log says what is wr
   echo 'p, role:shop, orders' >> policy/policy.csv
   tail meshwarden.log
 
-Why was what decided? In the sidecar's log, by the service itself, and without any Envoy:
+Why was what decided? In the sidecar's log, in the service's, and asked without any Envoy:
 
-  tail access.log
-  curl http://127.0.0.1:{service.http_port}/metrics
-  {meshwarden} check --help
+  tail access.log state/decisions.jsonl
+  {meshwarden} check --policy policy --principal shop.example/ns/prod/sa/frontend \\
+    --service orders --method DELETE --path /orders/17
+
+And how it does: curl http://127.0.0.1:{service.http_port}/metrics
 """
 
 
