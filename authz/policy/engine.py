@@ -1,23 +1,29 @@
 """Rules and roles of one model, and decisions over them; the part of the engine that can change.
 
-A Snapshot holds an Engine that nobody changes any more; the drop-in Enforcer holds one that
-follows its management calls rule by rule.
+A Snapshot holds an Engine that nobody changes any more; the drop-in Enforcer holds one that follows
+its management calls rule by rule.
 """
 
 from collections.abc import Iterator
+from math import inf
 from typing import Any
 
 from authz.policy.decision import Decision
 from authz.policy.effects import Effect
 from authz.policy.evaluate import Scene, holds
 from authz.policy.language import Language, Matcher, Terms
+from authz.policy.levels import subject_levels
 from authz.policy.model import Model
 from authz.policy.options import EngineOptions
+from authz.policy.program import Program
 from authz.policy.rules import Row, Rule
 
 __all__ = ["Engine"]
 
 _DEFAULT = Terms()
+# How many rules it takes to tell what to file by, and how many to look at for that.
+_FIRST_ARRANGEMENT = 64
+_SAMPLE = 512
 
 
 class Engine:
@@ -25,6 +31,9 @@ class Engine:
 
     Nothing here checks rows: see `checks`. Not safe for a change during a decision in another
     thread.
+
+    Attributes:
+        rules: For each policy definition, its rules by id.
     """
 
     def __init__(self, model: Model, options: EngineOptions = EngineOptions()) -> None:  # noqa: B008
@@ -34,34 +43,142 @@ class Engine:
         self._effect_index = {key: model.field_index(key, "eft") for key in self.rules}
         self._priority_index = {key: model.field_index(key, "priority") for key in self.rules}
         self._next_id = 0
-        self._matchers: dict[Terms, Matcher] = {}
+        self._programs: dict[Terms, Program] = {}
+        self._by_values: dict[str, dict[tuple[str, ...], list[Rule]]] = {}
+        self._arrange_at = dict.fromkeys(self.rules, _FIRST_ARRANGEMENT)
 
     def matcher(self, terms: Terms = _DEFAULT) -> Matcher:
         """The matcher and effect that a decision with these definitions uses."""
-        found = self._matchers.get(terms)
+        return self.program(terms).matcher
+
+    def program(self, terms: Terms = _DEFAULT) -> Program:
+        """What decides with these definitions. Cost: O(rules) when first asked for.
+
+        Raises:
+            PolicyError: The definitions are not there, or don't go together.
+        """
+        found = self._programs.get(terms)
         if found is None:
-            found = self._matchers[terms] = self.language.matcher(terms)
+            rules = self.rules.get(terms.policy, {})
+            found = Program(self.language, terms, rules,
+            ranked_pairs=self._ranked_pairs(terms.policy))
+            found.arrange(sampled(list(rules.values()))) for rule in rules.values():
+                found.add(rule)
+            self._programs[terms] = found
         return found
 
+    def _ranked_pairs(self, ptype: str) -> bool:
+        return self._priority_index.get(ptype, -1) >= 0 or self._by_subject
+
+    @property
+    def _by_subject(self) -> bool:
+        """Whether rules are ordered by the depth of their subject's role."""
+        effect = self.model.definitions.get("e")
+        return effect is not None and effect.text.startswith("subjectPriority")
+
     def add(self, row: Row) -> Rule | None:
-        """Add one row, checked before; returns the rule, or nothing for a role."""
+        """Add one row, checked before; returns the rule, or nothing for a role.
+
+        Cost: O(fields), and now and then, as rules grow fourfold, O(rules).
+        """
         roles = self.language.roles.get(row.ptype)
         if roles is not None:
-            definition = self.model.roles[row.ptype]
-            member, role, *rest = row.values
-            domain = rest[0] if definition.domains else ""
+            member, role, domain = self._link(row)
             roles.add(member, role, domain)
+            definition = self.model.roles[row.ptype]
+            if definition.parameters:
+                given = row.values[2 + definition.domains :]
+                roles.set_parameters(member, role, domain, *given)
+            self.roles_changed()
             return None
+        rule = self._new_rule(row)
+        rules = self.rules[row.ptype]
+        rules[rule.id] = rule
+        if row.ptype in self._by_values:
+            self._by_values[row.ptype].setdefault(rule.values, []).append(rule)
+        for terms, program in self._programs.items():
+            if terms.policy == row.ptype:
+                program.add(rule)
+        if len(rules) >= self._arrange_at[row.ptype]:
+            self.arrange(row.ptype)
+        return rule
+
+    def _new_rule(self, row: Row) -> Rule:
         index = self._effect_index[row.ptype]
         effect = "allow" if index < 0 else row.values[index]
-        rank: Any = self._next_id
+        number = self._next_id
+        self._next_id += 1
+        rank: Any = number
         priority = self._priority_index[row.ptype]
         if priority >= 0:
-            rank = (int(row.values[priority]), self._next_id)
-        rule = Rule(self._next_id, row.ptype, row.values, row.file, row.line, effect, rank)
-        self._next_id += 1
-        self.rules[row.ptype][rule.id] = rule
-        return rule
+            rank = (int(row.values[priority]), number)
+        elif self._by_subject:
+            # Casbin places a rule by its subject when the policy is loaded, and last when it comes
+            # later.
+            rank = (inf, number)
+        return Rule(number, row.ptype, row.values, row.file, row.line, effect, rank)
+
+    def _link(self, row: Row) -> tuple[str, str, str]:
+        member, role, *rest = row.values
+        return member, role, rest[0] if self.model.roles[row.ptype].domains else ""
+
+    def remove(self, ptype: str, values: tuple[str, ...]) -> bool:
+        """Remove one rule or role with these values; returns whether there was one.
+
+        Cost: O(fields); the first removal of a rule is O(rules).
+        """
+        roles = self.language.roles.get(ptype)
+        if roles is not None:
+            removed = roles.remove(*self._link(Row(ptype, values)))
+            self.roles_changed()
+            return removed
+        known = self._by_values.get(ptype)
+        if known is None:
+            known = self._by_values[ptype] = {}
+            for rule in self.rules[ptype].values():
+                known.setdefault(rule.values, []).append(rule)
+        same = known.get(values)
+        if not same:
+            return False
+        rule = same.pop(0)
+        if not same:
+            del known[values]
+        del self.rules[ptype][rule.id]
+        for terms, program in self._programs.items():
+            if terms.policy == ptype:
+                program.remove(rule)
+        return True
+
+    def roles_changed(self) -> None:
+        """Drop what was remembered about roles; call it after touching them directly."""
+        for program in self._programs.values():
+            program.forget()
+
+    def arrange(self, ptype: str) -> None:
+        """File the rules of one definition anew, by what tells them apart best. Cost: O(rules)."""
+        rules = list(self.rules[ptype].values())
+        self._arrange_at[ptype] = max(_FIRST_ARRANGEMENT, 4 * len(rules))
+        for terms, program in self._programs.items():
+            if terms.policy == ptype:
+                program.arrange(sampled(rules))
+                for rule in rules:
+                    program.file(rule)
+
+    def rank_by_subject(self) -> None:
+        """Order rules by the depth of their subject's role, where the effect asks for it.
+
+        Raises:
+            ExpressionError: Roles go in a circle.
+        """
+        if not self._by_subject:
+            return
+        for ptype, rules in self.rules.items():
+            levels = subject_levels(self.language.roles)
+            domain = self.model.field_index(ptype, "dom")
+            for rule in rules.values():
+                place = rule.values[domain] if domain >= 0 else ""
+                rule.rank = (levels.get((place, rule.values[0]), 0), rule.id)
+            self.arrange(ptype)
 
     def in_order(self, ptype: str) -> list[Rule]:
         """Every rule of one definition, the first to decide first."""
@@ -70,7 +187,7 @@ class Engine:
     def matches(self, request: Any, terms: Terms = _DEFAULT) -> Iterator[tuple[Rule, bool]]:
         """Each rule that matches, in order, and whether it does so only because it raised."""
         node = self.matcher(terms).node
-        scene = Scene(request, (), self.language)
+        scene = Scene(request, (), self.language.calls(terms))
         for rule in self.in_order(terms.policy):
             scene.rule = rule.values
             try:
@@ -79,6 +196,10 @@ class Engine:
             except Exception:  # noqa: BLE001 - judged: closed, whatever it was
                 yield rule, True
 
+    def decide(self, request: Any, terms: Terms = _DEFAULT) -> Decision:
+        """Decide one request."""
+        return self.program(terms).decide(request)
+
     def decide_by_scan(self, request: Any, terms: Terms = _DEFAULT) -> Decision:
         """Decide by trying every rule: what decide() must always agree with.
 
@@ -86,7 +207,7 @@ class Engine:
         """
         effect = self.matcher(terms).effect
         if not self.rules[terms.policy]:
-            return self._without_rules(request, terms)
+            return self.program(terms).blank(request)
         first: dict[str, Rule] = {}
         faults: list[Rule] = []
         for rule, raised in self.matches(request, terms):
@@ -95,25 +216,18 @@ class Engine:
                 if rule.effect != "deny":
                     continue
             first.setdefault(rule.effect, rule)
-        return verdict(effect, first, tuple(faults))
-
-    decide = decide_by_scan
-
-    def _without_rules(self, request: Any, terms: Terms) -> Decision:
-        """An empty policy: Casbin tries the matcher once, with every field of the rule empty."""
-        matcher = self.matcher(terms)
-        blank = ("",) * len(self.model.definitions[terms.policy].fields)
-        try:
-            allowed = holds(matcher.node, Scene(request, blank, self.language))
-        except Exception:  # noqa: BLE001 - judged: closed
-            allowed = False
-        return Decision(allowed or matcher.effect.otherwise, None)
+        return _verdict(effect, first, tuple(faults))
 
 
-def verdict(effect: Effect, first: dict[str, Rule], faults: tuple[Rule, ...]) -> Decision:
+def _verdict(effect: Effect, first: dict[str, Rule], faults: tuple[Rule, ...]) -> Decision:
     """The decision, from the first matching rule of each effect."""
     found = [first[each] for each in effect.counts if each in first]
     if not found:
         return Decision(effect.otherwise, None, faults)
     rule = min(found, key=lambda each: each.rank) if effect.ordered else found[0]
     return Decision(rule.effect == "allow", rule, faults)
+
+
+def sampled(rules: list[Rule]) -> list[Rule]:
+    """Some of the rules, spread evenly."""
+    return rules[:: max(1, len(rules) // _SAMPLE)]

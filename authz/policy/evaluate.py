@@ -7,7 +7,7 @@ the order in which its terms, or the rules, are tried.
 """
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -72,12 +72,14 @@ class Scene:
         rule: Values of the rule.
         calls: What functions do.
         attributes: The value that dotted names in a condition are read from.
+        in_condition: Whether this is such a condition, where a key that is not there is "".
     """
 
     request: Any
     rule: Any
     calls: Calls
     attributes: Any = None
+    in_condition: bool = False
 
 
 def holds(node: Node, scene: Scene) -> bool:
@@ -117,12 +119,11 @@ def evaluate(node: Node, scene: Scene) -> Any:
 def _value(node: Node, scene: Scene) -> Any:
     match node:
         case Attribute():
-            value = evaluate(node.value, scene)
-            if scene.attributes is not None and isinstance(value, Mapping):
-                return operations.absent_item(value, node.name)
-            return operations.attribute(value, node.name)
+            absent = scene.in_condition
+            read = operations.absent_attribute if absent else operations.attribute
+            return read(evaluate(node.value, scene), node.name)
         case Item():
-            read = operations.item if scene.attributes is None else operations.absent_item
+            read = operations.absent_item if scene.in_condition else operations.item
             return read(evaluate(node.value, scene), evaluate(node.key, scene))
         case Context():
             return scene.calls.attribute(node.name)(scene.attributes)
@@ -165,6 +166,6 @@ def _call(node: Call, scene: Scene) -> Any:
         if when is None:
             return True
         attributes = evaluate(node.arguments[0], scene)
-        return holds(when, Scene(scene.request, scene.rule, scene.calls, attributes))
+        return holds(when, Scene((), (), scene.calls, attributes, in_condition=True))
     function = scene.calls.plain(node.name)
     return function(*[evaluate(each, scene) for each in node.arguments])

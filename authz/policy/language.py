@@ -1,4 +1,4 @@
-"""One model's language: its functions, its matchers as trees, and the texts that rules bring along."""
+"""One model's language: its functions, its matchers as trees, the texts that rules bring along."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from authz.policy.effects import Effect, parse_effect
 from authz.policy.errors import ExpressionError, Fault, PolicyError
+from authz.policy.evaluate import Calls
 from authz.policy.functions import Function, Tools, built_in
 from authz.policy.functions.regex import backtracking, linear
 from authz.policy.functions.spec import Pattern
@@ -38,7 +39,7 @@ class Matcher(NamedTuple):
 
 
 class Language:
-    """What expressions mean under one model; also the `Calls` of the interpreter.
+    """What expressions mean under one model.
 
     Grows only by remembering: patterns and conditions are parsed once for each text.
     """
@@ -71,7 +72,7 @@ class Language:
             if function.prepare is not None:
                 prepare = function.prepare
                 roles.matching = lambda value, text: self.pattern(name, text).matches(value)
-                roles.is_pattern = lambda text: prepare(text).literal is None
+                roles.is_pattern = lambda text: prepare(text).literals is None
         domain = self.options.domain_matching.get(key)
         if domain is not None:
             roles.domain_matching = self.functions[domain].call
@@ -127,7 +128,11 @@ class Language:
             found = patterns[text] = prepare(text)
         return found
 
-    def condition(self, text: Any, context: Terms = Terms()) -> Node:  # noqa: B008
+    def calls(self, terms: Terms) -> Calls:
+        """What calls do in a matcher of these definitions, for the interpreter."""
+        return _Calls(self, terms)
+
+    def condition(self, text: Any, context: Terms) -> Node:
         """The tree of a text handed to `eval`.
 
         Raises:
@@ -170,6 +175,20 @@ class Language:
         """The function, or the role definition as a function, of that name."""
         roles = self.roles.get(name)
         return self.functions[name].call if roles is None else roles.has
+
+
+class _Calls:
+    """The interpreter's view of a language."""
+
+    def __init__(self, language: Language, terms: Terms) -> None:
+        self._language = language
+        self._terms = terms
+        self.plain = language.plain
+        self.when = language.when
+        self.attribute = language.attribute
+
+    def condition(self, text: Any) -> Node:
+        return self._language.condition(text, self._terms)
 
 
 def policy_fields(node: Node, policy: str) -> dict[int, list[str]]:

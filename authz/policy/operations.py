@@ -8,6 +8,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 __all__ = [
+    "absent_attribute",
     "absent_item",
     "add",
     "attribute",
@@ -61,6 +62,13 @@ def absent_item(value: Any, key: Any) -> Any:
     if isinstance(value, Mapping):
         return value.get(key, "")
     return value[key] if isinstance(value, Sequence) and value else ""
+
+
+def absent_attribute(value: Any, name: str) -> Any:
+    """`value.name` in a condition over attributes: a key that is not there is ""."""
+    if isinstance(value, Mapping):
+        return value.get(name, "")
+    return attribute(value, name)
 
 
 def contains(left: Any, right: Any) -> bool:

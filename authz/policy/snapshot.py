@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 from authz.policy.checks import RowChecks, natural_terms
 from authz.policy.decision import Decision, Explanation, Miss
 from authz.policy.engine import Engine
-from authz.policy.errors import Fault, PolicyError
+from authz.policy.errors import ExpressionError, Fault, PolicyError
 from authz.policy.language import Terms
 from authz.policy.model import parse_model
 from authz.policy.options import EngineOptions
@@ -84,6 +84,12 @@ class Snapshot:
                 engine.add(row)
         if faults:
             raise PolicyError(faults)
+        for each in terms:
+            engine.program(each)
+        try:
+            engine.rank_by_subject()
+        except ExpressionError as error:
+            raise PolicyError([Fault("", 0, str(error))]) from error
         return cls(engine, _digest(text.model, rows, binding))
 
     def decide(self, request: RequestValues, terms: Terms = Terms()) -> Decision:  # noqa: B008

@@ -11,7 +11,7 @@ from typing import Any
 from authz.policy.errors import ExpressionError
 from authz.policy.functions.spec import Function, Pattern, Tools
 
-__all__ = ["functions", "network"]
+__all__ = ["address", "functions", "network"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -24,7 +24,7 @@ def functions(_tools: Tools) -> Iterable[Function]:
 
 @lru_cache(maxsize=4096)
 def address(text: str) -> Address:
-    """Parse an address; the few callers of a service ask again and again."""
+    """Parse an address, remembering the last ones: the few callers of a service ask again and again."""
     return ipaddress.ip_address(text)
 
 
@@ -42,7 +42,7 @@ def network(text: str) -> Network:
 
 def _prepare(text: str) -> Pattern:
     inside = network(text)
-    return Pattern(lambda value: address(value) in inside)
+    return Pattern(lambda value: address(value) in inside, network=inside)
 
 
 def _call(value: Any, text: Any) -> bool:

@@ -24,7 +24,7 @@ def functions(_tools: Tools) -> Iterable[Function]:
 def _prepare(text: str) -> Pattern:
     plain = next((at for at, each in enumerate(text) if each in _SPECIAL), len(text))
     if plain == len(text):
-        return Pattern(lambda value: value == text, literal=text)
+        return Pattern(lambda value: value == text, literals=(text,))
     steps = _steps(text)
     return Pattern(lambda value: _run(steps, value), prefix=text[:plain])
 

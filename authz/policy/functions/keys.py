@@ -48,7 +48,7 @@ def functions(tools: Tools) -> Iterable[Function]:
 def _key_match(key: str) -> Pattern:
     star = key.find("*")
     if star < 0:
-        return Pattern(lambda value: value == key, literal=key)
+        return Pattern(lambda value: value == key, literals=(key,))
     prefix = key[:star]
     return Pattern(lambda value: value[:star] == prefix, prefix=prefix, exact=True)
 

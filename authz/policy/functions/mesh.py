@@ -97,7 +97,7 @@ def _who(text: str) -> Pattern:
             raise ExpressionError(f"{text[:60]!r} has no name")
         if kind == "role":
             # Only g() gives roles: no value of a request ever is one.
-            return Pattern(lambda _value: False, literal=text)
+            return Pattern(lambda _value: False, literals=())
     return _of_segments(text)
 
 
@@ -112,7 +112,7 @@ def _path(text: str) -> Pattern:
 def _of_segments(text: str) -> Pattern:
     form = segments.parse_segments(text)
     if "*" not in text and "{" not in text:
-        return Pattern(lambda value: value == text, literal=text)
+        return Pattern(lambda value: value == text, literals=(text,))
     return Pattern(
         lambda value: isinstance(value, str) and value != "" and segments.matches(form, value),
         segments=form,
@@ -125,7 +125,7 @@ def _name(text: str) -> Pattern:
     if text == "*":
         return Pattern(lambda _value: True, always=True)
     if "*" not in text:
-        return Pattern(lambda value: value == text, literal=text)
+        return Pattern(lambda value: value == text, literals=(text,))
     part = segments.Part(tuple(text.split("*")))
     return Pattern(
         lambda value: isinstance(value, str) and value != "" and part.matches(value),
@@ -138,5 +138,5 @@ def _method(text: str) -> Pattern:
     if names == ("*",):
         return Pattern(lambda _value: True, always=True)
     if len(names) == 1:
-        return Pattern(lambda value: value == text, literal=text)
-    return Pattern(lambda value: value in names)
+        return Pattern(lambda value: value == text, literals=(text,))
+    return Pattern(lambda value: value in names, literals=names)

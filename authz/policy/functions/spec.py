@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Protocol
 
 from authz.policy.segments import Segments
@@ -42,24 +43,26 @@ class Tools:
 class Pattern:
     """The second argument of a matching function, made ready once.
 
-    At most one of `literal`, `segments` and `prefix` is what an index goes by, in this order; each
-    is exact or a superset: a value that they rule out is never matched.
+    What an index goes by is the first of these that is set; an index asks `matches` too where that
+    alone does not say it all.
 
     Attributes:
         matches: Whether a value matches; may raise on values that no pattern can be asked about.
-        literal: The one value that it matches.
-        segments: Its form for a segment tree, which must be exact for values without a newline.
+        always: It matches every value, whatever its type.
+        literals: It matches these values and no others; none at all if empty.
+        segments: Its form for a segment tree, exact for values without a newline.
+        network: It matches the addresses in this network.
         prefix: How every matching value begins; "" says nothing.
-        exact: Whether every value with that prefix matches.
-        always: Whether it matches every value, whatever its type.
+        exact: Every text with that prefix matches.
     """
 
     matches: Callable[[Any], bool]
-    literal: str | None = None
+    always: bool = False
+    literals: tuple[str, ...] | None = None
     segments: Segments | None = None
+    network: IPv4Network | IPv6Network | None = None
     prefix: str = ""
     exact: bool = False
-    always: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,165 @@
+"""An index over the distinct patterns that rules hold in one field: value in, matching patterns out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeVar
+
+from authz.policy.functions.addresses import address
+from authz.policy.functions.spec import Pattern
+from authz.policy.segment_tree import SegmentTree
+
+__all__ = ["PatternIndex"]
+
+Key = TypeVar("Key")
+
+# Patterns that no index can tell apart are tried one by one; with more of them than this, it is
+# cheaper to let the other fields of a rule narrow things down first.
+_MAX_TRIED = 64
+
+
+@dataclass(slots=True, eq=False)
+class PatternIndex:
+    """The distinct patterns of one function in one field.
+
+    Attributes:
+        prepare: Makes a Pattern of its text.
+    """
+
+    prepare: Callable[[str], Pattern]
+    _used: dict[str, int] = field(default_factory=dict)
+    _literals: dict[str, list[str]] = field(default_factory=dict)
+    _always: list[str] = field(default_factory=list)
+    _segments: SegmentTree | None = None
+    _prefixes: dict[str, list[str]] = field(default_factory=dict)
+    _lengths: dict[int, int] = field(default_factory=dict)
+    _networks: dict[tuple[int, int], dict[int, list[str]]] = field(default_factory=dict)
+    _others: list[str] = field(default_factory=list)
+
+    def add(self, text: str) -> bool:
+        """Count one more rule with this pattern; returns whether it is new."""
+        used = self._used.get(text, 0)
+        self._used[text] = used + 1
+        if used:
+            return False
+        pattern = self.prepare(text)
+        if pattern.always:
+            self._always.append(text)
+        elif pattern.literals is not None:
+            for literal in pattern.literals:
+                self._literals.setdefault(literal, []).append(text)
+        elif pattern.segments is not None:
+            if self._segments is None:
+                self._segments = SegmentTree()
+            self._segments.add(pattern.segments, text)
+        elif pattern.network is not None:
+            network = pattern.network
+            table = self._networks.setdefault((network.version, network.prefixlen), {})
+            table.setdefault(int(network.network_address), []).append(text)
+        elif pattern.prefix:
+            self._prefixes.setdefault(pattern.prefix, []).append(text)
+            length = len(pattern.prefix)
+            self._lengths[length] = self._lengths.get(length, 0) + 1
+        else:
+            self._others.append(text)
+        return True
+
+    def discard(self, text: str) -> bool:
+        """Count one rule less with this pattern; returns whether it was the last."""
+        self._used[text] -= 1
+        if self._used[text]:
+            return False
+        del self._used[text]
+        pattern = self.prepare(text)
+        if pattern.always:
+            self._always.remove(text)
+        elif pattern.literals is not None:
+            for literal in pattern.literals:
+                _drop(self._literals, literal, text)
+        elif pattern.segments is not None and self._segments is not None:
+            self._segments.discard(pattern.segments, text)
+        elif pattern.network is not None:
+            network = pattern.network
+            key = (network.version, network.prefixlen)
+            _drop(self._networks[key], int(network.network_address), text)
+            if not self._networks[key]:
+                del self._networks[key]
+        elif pattern.prefix:
+            _drop(self._prefixes, pattern.prefix, text)
+            length = len(pattern.prefix)
+            self._lengths[length] -= 1
+            if not self._lengths[length]:
+                del self._lengths[length]
+        else:
+            self._others.remove(text)
+        return True
+
+    @property
+    def tried(self) -> int:
+        """How many patterns have to be tried one by one."""
+        return len(self._others)
+
+    @property
+    def texts(self) -> list[str]:
+        """Every distinct pattern."""
+        return list(self._used)
+
+    def find(self, value: str) -> list[str] | None:
+        """The patterns that match a value, exactly; None if finding out would cost too much.
+
+        Raises:
+            Exception: What a pattern raises on a value it can't judge.
+        """
+        found = [*self._always, *self._literals.get(value, ())]
+        if self._segments is not None:
+            if not value or "\n" in value:
+                # Casbin's regular expressions have opinions on newlines, and the mesh family on
+                # nothing at all; the tree has none, so it only proposes.
+                near: list[str] = []
+                self._segments.find(value, near)
+                if value[-1:] == "\n":
+                    self._segments.find(value[:-1], near)
+                found += [text for text in near if self._matches(text, value)]
+            else:
+                self._segments.find(value, found)
+        if self._networks:
+            self._find_networks(address(value), found)
+        tried = self._others
+        if self._prefixes:
+            tried = [*tried, *self._starting(value, found)]
+        if tried:
+            if len(tried) > _MAX_TRIED:
+                return None
+            found += [text for text in tried if self._matches(text, value)]
+        return found
+
+    def _matches(self, text: str, value: str) -> bool:
+        return self.prepare(text).matches(value)
+
+    def _starting(self, value: str, found: list[str]) -> list[str]:
+        """Those whose prefix the value has: to `found` if that says it all, else to be tried."""
+        tried: list[str] = []
+        size = len(value)
+        for length in self._lengths:
+            if length <= size:
+                texts = self._prefixes.get(value[:length])
+                if texts is not None:
+                    for text in texts:
+                        (found if self.prepare(text).exact else tried).append(text)
+        return tried
+
+    def _find_networks(self, value: IPv4Address | IPv6Address, found: list[str]) -> None:
+        number, version, bits = int(value), value.version, value.max_prefixlen
+        for (of_version, length), table in self._networks.items():
+            if of_version == version:
+                shift = bits - length
+                texts = table.get(number >> shift << shift)
+                if texts is not None:
+                    found += texts
+
+
+def _drop(table: dict[Key, list[str]], key: Key, text: str) -> None:
+    texts = table[key]
+    texts.remove(text)
+    if not texts:
+        del table[key]

@@ -1,0 +1,344 @@
+"""One matcher made ready to run: its plan, its trees of rules, and the code that searches them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import inf
+from typing import Any
+
+from authz.policy import operations
+from authz.policy.codegen import Emitter, is_truth
+from authz.policy.decision import Decision, Miss
+from authz.policy.evaluate import Scene, evaluate, holds
+from authz.policy.language import Language, Terms
+from authz.policy.plan import Branch, Plan, make_plan
+from authz.policy.probes import Probe
+from authz.policy.rules import Rule
+from authz.policy.source import decide_source, find_source
+from authz.policy.syntax import Call, Const, Field, Node
+from authz.policy.tree import Tree
+
+__all__ = ["Program"]
+
+# How many rules are looked at to name those that raised, or that nearly matched.
+_MAX_LOOKED_AT = 48
+_MAX_NAMED = 8
+_MAX_MISSES = 3
+
+
+class _Made(dict[Any, Callable[..., Any]]):
+    """What is made of a policy's texts, made when first asked for."""
+
+    def __init__(self, make: Callable[[Any], Callable[..., Any]]) -> None:
+        self._make = make
+
+    def __missing__(self, text: Any) -> Callable[..., Any]:
+        made = self[text] = self._make(text)
+        return made
+
+
+class Program:
+    """Decides by one matcher, over the rules of one policy definition.
+
+    Attributes:
+        terms: The definitions it runs with.
+        matcher: What it runs.
+        plan: How rules are looked up.
+        decide: Takes the values of a request, returns the Decision.
+    """
+
+    def __init__(
+        self,
+        language: Language,
+        terms: Terms,
+        rules: Mapping[int, Rule],
+        *,
+        ranked_pairs: bool,
+    ) -> None:
+        self.terms = terms
+        self._language = language
+        self.matcher = language.matcher(terms)
+        self.plan: Plan = make_plan(self.matcher.node, language, terms)
+        self._rules = rules
+        self._end: Any = (inf,) if ranked_pairs else inf
+        self._order = _first_order(self.plan.probes)
+        self._trees: dict[tuple[str, tuple[int, ...]], Tree] = {}
+        self._plant()
+        self._calls = language.calls(terms)
+        self._find: Callable[..., Rule | None]
+        self.decide: Callable[[Any], Decision]
+        self._generate()
+
+    def _plant(self) -> None:
+        """Make the trees anew, empty."""
+        for effect in self.matcher.effect.counts:
+            for branch in self.plan.branches:
+                key = (effect, branch.probes)
+                order = [
+                    (number, self.plan.probes[number].field)
+                    for number in self._order
+                    if number in branch.probes
+                ]
+                if key in self._trees:
+                    self._trees[key].clear(order)
+                else:
+                    self._trees[key] = Tree(order)
+
+    def add(self, rule: Rule) -> None:
+        """Take one rule in. Cost: O(fields x branches)."""
+        values = rule.values
+        for probe in self.plan.probes:
+            probe.add(values[probe.field])
+        self.file(rule)
+
+    def file(self, rule: Rule) -> None:
+        """File a rule that the probes know already."""
+        for (effect, _), tree in self._trees.items():
+            if effect == rule.effect:
+                tree.add(rule)
+
+    def remove(self, rule: Rule) -> None:
+        """Take one rule out."""
+        values = rule.values
+        for probe in self.plan.probes:
+            probe.discard(values[probe.field])
+        for (effect, _), tree in self._trees.items():
+            if effect == rule.effect:
+                tree.remove(rule)
+
+    def forget(self) -> None:
+        """Drop what was remembered about roles, after they have changed."""
+        for probe in self.plan.probes:
+            probe.forget()
+
+    def arrange(self, sample: Sequence[Rule]) -> None:
+        """Choose by a sample of the rules what to file by first; the trees are empty afterwards."""
+        self._order = _telling_order(self.plan.probes, sample)
+        self._plant()
+
+    # What follows is the slow side: a request that something raised on.
+
+    def judge(self, rule: Rule, request: Any, faults: list[Rule]) -> bool:
+        """Whether a rule counts as matching after its compiled form has raised."""
+        scene = Scene(request, rule.values, self._calls)
+        try:
+            return holds(self.matcher.node, scene)
+        except Exception:  # noqa: BLE001 - judged: closed, whatever it was
+            faults.append(rule)
+            return rule.effect == "deny"
+
+    def blank(self, request: Any) -> Decision:
+        """Decide by an empty policy: Casbin tries the matcher once, with empty fields for a rule."""
+        fields = self._language.model.definitions[self.terms.policy].fields
+        scene = Scene(request, ("",) * len(fields), self._calls)
+        try:
+            allowed = holds(self.matcher.node, scene)
+        except Exception:  # noqa: BLE001 - judged: closed
+            allowed = False
+        return Decision(allowed or self.matcher.effect.otherwise, None)
+
+    def odd(self, request: Any) -> Decision:
+        """Decide on a request that a probe or guard raised on, or whose values are no plain text."""
+        effect = self.matcher.effect
+        faults: list[Rule] = []
+        best: Rule | None = None
+        bound = self._end
+        sound, open_ = self._careful(request)
+        raised = any(one is not other for one, other in zip(sound, open_, strict=True))
+        for each in effect.counts:
+            values = open_ if each == "deny" else sound
+            for branch in self.plan.branches:
+                if self._guarded(branch, request, closed=each == "deny"):
+                    root = self._trees[each, branch.probes].root
+                    found = self._run(root, bound, faults, request, values)
+                    if found is not None:
+                        best, bound = found, found.rank
+            if best is not None and not effect.ordered:
+                break
+            if raised and each == "allow":
+                self._name_faults(request, faults)
+        named = tuple(dict.fromkeys(faults))
+        if best is not None:
+            return Decision(best.effect == "allow", best, named)
+        return Decision(effect.otherwise, None, named, partial(self.near, request))
+
+    def _careful(self, request: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """The values of each probe: what is sound, and what is sound or raised."""
+        scene = Scene(request, (), self._calls)
+        pairs = [probe.careful([_tried(each, scene) for each in probe.inputs]) for probe in
+        self.plan.probes] return tuple([pair[0] for pair in pairs]), tuple([pair[1] for pair in
+        pairs])
+
+    def _guarded(self, branch: Branch, request: Any, *, closed: bool) -> bool:
+        scene = Scene(request, (), self._calls)
+        for guard in branch.guards:
+            try:
+                if not evaluate(guard, scene):
+                    return False
+            except Exception:  # noqa: BLE001 - for a deny rule it may hold, for an allow rule not
+                if not closed:
+                    return False
+        return True
+
+    def _run(
+        self,
+        root: Any,
+        bound: Any,
+        faults: list[Rule],
+        request: Any,
+        values: tuple[Any, ...],
+    ) -> Rule | None:
+        """Run the compiled search with values of our own."""
+        fields = tuple([request[index] for index in self._fields])
+        return self._find(root, bound, faults, request, values, fields)
+
+    def _name_faults(self, request: Any, faults: list[Rule]) -> None:
+        """Find some of the allow rules that raised; the probes have kept them from being tried."""
+        for number, rule in enumerate(self._rules.values()):
+            if number >= _MAX_LOOKED_AT or len(faults) >= _MAX_NAMED:
+                return
+            if rule.effect == "allow":
+                self.judge(rule, request, faults)
+
+    def near(self, request: Any) -> tuple[tuple[Miss, ...], bool]:
+        """Rules that would match but for one field, and whether a credential might do it.
+
+        Cost: bounded, whatever the policy.
+        """
+        return (), False
+
+    def _generate(self) -> None:
+        """Write and compile the search and the decision."""
+        read: set[int] = set()
+
+        def request(index: int) -> str:
+            read.add(index)
+            return f"r{index}"
+
+        emitter = Emitter(self._call, request)
+        boolean = self._boolean()
+        for number, probe in enumerate(self.plan.probes):
+            full = emitter.emit(probe.term)
+            if not probe.plain:
+                emitter.known[probe.term] = (
+                    f"(v[{probe.field}] in V{number} if V{number} is not None else {full})"
+                )
+        predicate = emitter.emit(self.plan.node)
+        if not is_truth(self.plan.node, boolean):
+            predicate = f"{emitter.name(operations.truth)}({predicate})"
+        emitter.names.update(
+            type=type,
+            list=list,
+            len=len,
+            str=str,
+            tuple=tuple,
+            allow="allow",
+            Exception=Exception,
+            partial=partial,
+            Decision=Decision,
+            judge=self.judge,
+            odd=self.odd,
+            blank=self.blank,
+            near=self.near,
+            rules=self._rules,
+            end=self._end,
+        )
+        for probe in self.plan.probes:
+            for each in probe.inputs:
+                emitter.emit(each)
+        self._fields = sorted(read)
+        source = find_source(predicate, self._fields, len(self.plan.probes))
+        self._find = emitter.function(source, "find")
+        trees = {key: emitter.name(tree, "T") for key, tree in self._trees.items()}
+        probes = [emitter.name(probe.values, "P") for probe in self.plan.probes]
+        # From here on a term is what the request makes it, not what the search asks of a rule.
+        emitter.known.clear()
+        source = decide_source(
+            self.plan,
+            self.matcher.effect,
+            emitter.emit,
+            self._fields,
+            trees,
+            probes,
+        )
+        self.decide = emitter.function(source, "decide")
+
+    def _boolean(self) -> dict[str, bool]:
+        known = {name: function.boolean for name, function in self._language.functions.items()}
+        known.update(dict.fromkeys(self._language.roles, True))
+        known["meshWhen"] = True
+        return known
+
+    def _call(self, emitter: Emitter, node: Call) -> str:
+        """The expression for one call."""
+        language = self._language
+        if node.name == "eval":
+            conditions = emitter.name(self._conditions())
+            return f"{conditions}[{emitter.emit(node.arguments[0])}](q, v)"
+        if node.name == "meshWhen":
+            attributes, text = [emitter.emit(each) for each in node.arguments]
+            return f"(not {text} or {emitter.name(self._whens())}[{text}]({attributes}))"
+        function = language.functions.get(node.name)
+        if function is not None and function.prepare is not None and len(node.arguments) == 2:  # noqa: PLR2004
+            value, pattern = node.arguments
+            if isinstance(pattern, Const) and isinstance(pattern.value, str):
+                matches = language.pattern(node.name, pattern.value).matches
+                return f"{emitter.name(matches)}({emitter.emit(value)})"
+            if isinstance(pattern, Field) and pattern.of_rule:
+                made = emitter.name(self._matches(node.name))
+                return f"{made}[{emitter.emit(pattern)}]({emitter.emit(value)})"
+        arguments = ", ".join([emitter.emit(each) for each in node.arguments])
+        return f"{emitter.name(language.plain(node.name))}({arguments})"
+
+    def _matches(self, function: str) -> _Made:
+        return self._made("matches " + function, lambda text: self._language.pattern(function, text).matches)
+
+    def _conditions(self) -> _Made:
+        return self._made("eval", self._condition)
+
+    def _whens(self) -> _Made:
+        return self._made("when", self._when)
+
+    def _made(self, key: str, make: Callable[[Any], Callable[..., Any]]) -> _Made:
+        if not hasattr(self, "_texts"):
+            self._texts: dict[str, _Made] = {}
+        return self._texts.setdefault(key, _Made(make))
+
+    def _condition(self, text: Any) -> Callable[..., Any]:
+        node = self._language.condition(text, self.terms)
+        emitter = Emitter(self._call, lambda index: f"q[{index}]")
+        return emitter.function(f"def made(q, v):\n return {emitter.emit(node)}\n", "made")
+
+    def _when(self, text: Any) -> Callable[..., Any]:
+        node = self._language.when(text)
+        emitter = Emitter(self._call, str, attributes=self._language.attribute)
+        if node is None:
+            return lambda _attributes: True
+        body = f"{emitter.name(operations.truth)}({emitter.emit(node)})"
+        return emitter.function(f"def made(a):\n return {body}\n", "made")
+
+
+def _tried(node: Node, scene: Scene) -> Any:
+    """What a part of the request comes to, or what it raised."""
+    try:
+        return evaluate(node, scene)
+    except Exception as error:  # noqa: BLE001 - handed on as a value
+        return error
+
+
+def _first_order(probes: Sequence[Probe]) -> list[int]:
+    """What to file by first when no rule is known yet."""
+    return sorted(range(len(probes)), key=lambda number: probes[number].weight)
+
+
+def _telling_order(probes: Sequence[Probe], sample: Sequence[Rule]) -> list[int]:
+    """What to file by first: the fewest rules left behind each value, by what a value costs."""
+
+    def left(number: int) -> float:
+        probe = probes[number]
+        counts: dict[str, int] = {}
+        for rule in sample:
+            value = rule.values[probe.field]
+            counts[value] = counts.get(value, 0) + 1
+        return sum(count * count for count in counts.values()) * probe.weight
+
+    return sorted(range(len(probes)), key=left)

@@ -1,0 +1,144 @@
+"""Rules filed by their fields, so that a request meets only the few that it could match.
+
+A node files rules by one field: by value in a dict. A leaf is a short list of rules in the order
+in which they decide; it becomes a node once it is too long and its rules differ in some field that
+no node above has asked. A search takes, for each field, the values that the request could match,
+and goes down only there.
+"""
+
+from bisect import insort
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from authz.policy.rules import Rule
+
+__all__ = ["Leaf", "Node", "Tree"]
+
+# Trying a rule costs about a fifth of going down a node.
+_MAX_LEAF = 6
+
+Leaf = list[Rule]
+
+
+class Node:
+    """Rules filed by one field.
+
+    Attributes:
+        probe: Which of the request's sets of values to go by.
+        field: The place of the field in a rule.
+        children: By the field's value, as the rule has it.
+    """
+
+    __slots__ = ("children", "field", "probe")
+
+    def __init__(self, probe: int, field: int) -> None:
+        self.probe = probe
+        self.field = field
+        self.children: dict[str, Node | Leaf] = {}
+
+
+class Tree:
+    """The rules of one effect, filed for one branch of a matcher.
+
+    Attributes:
+        root: Where a search starts.
+        order: (probe, field) pairs, the most telling first.
+        size: How many rules there are.
+    """
+
+    __slots__ = ("order", "root", "size")
+
+    def __init__(self, order: Sequence[tuple[int, int]]) -> None:
+        self.root: Node | Leaf = []
+        self.order = tuple(order)
+        self.size = 0
+
+    def clear(self, order: Sequence[tuple[int, int]]) -> None:
+        """Drop every rule, to file by another order from now on."""
+        self.root = []
+        self.order = tuple(order)
+        self.size = 0
+
+    def add(self, rule: Rule) -> None:
+        """File one rule. Cost: O(fields), but for a leaf of rules that no field tells apart."""
+        self.size += 1
+        above: Node | None = None
+        place = self.root
+        asked = 0
+        while type(place) is Node:
+            above = place
+            asked |= 1 << place.probe
+            key = rule.values[place.field]
+            child = place.children.get(key)
+            if child is None:
+                place.children[key] = [rule]
+                return
+            place = child
+        leaf: Leaf = place  # type: ignore[assignment]  # a place that is no Node is a leaf
+        if leaf and rule.rank < leaf[-1].rank:
+            insort(leaf, rule, key=_rank)
+        else:
+            leaf.append(rule)
+        # Longer than that by more than one: it was found before that nothing tells its rules apart.
+        if len(leaf) == _MAX_LEAF + 1 or (
+            len(leaf) > _MAX_LEAF and self._differs(leaf, rule, asked)
+        ):
+            split = self._split(leaf, asked)
+            if split is None:
+                return
+            if above is None:
+                self.root = split
+            else:
+                above.children[rule.values[above.field]] = split
+
+    def remove(self, rule: Rule) -> None:
+        """Take one rule out."""
+        self.size -= 1
+        above: Node | None = None
+        place = self.root
+        while type(place) is Node:
+            above = place
+            place = place.children[rule.values[place.field]]
+        leaf: Leaf = place  # type: ignore[assignment]
+        leaf.remove(rule)
+        if not leaf and above is not None:
+            del above.children[rule.values[above.field]]
+
+    def _differs(self, leaf: Leaf, rule: Rule, asked: int) -> bool:
+        other = leaf[0] if leaf[0] is not rule else leaf[-1]
+        return any(
+            rule.values[field] != other.values[field]
+            for probe, field in self.order
+            if not asked >> probe & 1
+        )
+
+    def _split(self, leaf: Leaf, asked: int) -> Node | None:
+        """File a leaf by the first field, of those not asked yet, that tells its rules apart."""
+        for probe, field in self.order:
+            if asked >> probe & 1:
+                continue
+            first = leaf[0].values[field]
+            if all(rule.values[field] == first for rule in leaf):
+                continue
+            node = Node(probe, field)
+            for rule in leaf:
+                child = node.children.setdefault(rule.values[field], [])
+                child.append(rule)  # type: ignore[union-attr]  # all are leaves so far
+            for key, child in node.children.items():
+                if len(child) > _MAX_LEAF:  # type: ignore[arg-type]
+                    node.children[key] = self._split(child, asked | 1 << probe) or child  # type: ignore[arg-type]
+            return node
+        return None
+
+    def rules(self) -> Iterator[Rule]:
+        """Every rule, in no particular order."""
+        places = [self.root]
+        for place in places:
+            if type(place) is Node:
+                places.extend(place.children.values())
+            else:
+                yield from place  # type: ignore[misc]
+
+
+def _rank(rule: Rule) -> Any:
+    return rule.rank
