@@ -1,0 +1,1 @@
+"""What the scenarios are built of: the service, sidecars, upstreams and callers, all real."""
