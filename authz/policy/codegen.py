@@ -93,9 +93,9 @@ class Emitter:
     def _value(self, node: Node) -> str:
         match node:
             case Attribute():
-                read = operations.attribute if self._attributes is None else
-                operations.absent_attribute return f"{self.name(read)}({self.emit(node.value)},
-                {self.name(node.name)})"
+                plain = self._attributes is None
+                read = operations.attribute if plain else operations.absent_attribute
+                return f"{self.name(read)}({self.emit(node.value)}, {self.name(node.name)})"
             case Item():
                 if self._attributes is None:
                     return f"{self.emit(node.value)}[{self.emit(node.key)}]"

@@ -60,9 +60,10 @@ class Engine:
         found = self._programs.get(terms)
         if found is None:
             rules = self.rules.get(terms.policy, {})
-            found = Program(self.language, terms, rules,
-            ranked_pairs=self._ranked_pairs(terms.policy))
-            found.arrange(sampled(list(rules.values()))) for rule in rules.values():
+            pairs = self._ranked_pairs(terms.policy)
+            found = Program(self.language, terms, rules, ranked_pairs=pairs)
+            found.arrange(sampled(list(rules.values())))
+            for rule in rules.values():
                 found.add(rule)
             self._programs[terms] = found
         return found

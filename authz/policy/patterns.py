@@ -1,4 +1,4 @@
-"""An index over the distinct patterns that rules hold in one field: value in, matching patterns out."""
+"""An index over the distinct patterns that rules hold in one field."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -164,9 +164,11 @@ class Program:
     def _careful(self, request: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The values of each probe: what is sound, and what is sound or raised."""
         scene = Scene(request, (), self._calls)
-        pairs = [probe.careful([_tried(each, scene) for each in probe.inputs]) for probe in
-        self.plan.probes] return tuple([pair[0] for pair in pairs]), tuple([pair[1] for pair in
-        pairs])
+        pairs = [
+            probe.careful([_tried(each, scene) for each in probe.inputs])
+            for probe in self.plan.probes
+        ]
+        return tuple([pair[0] for pair in pairs]), tuple([pair[1] for pair in pairs])
 
     def _guarded(self, branch: Branch, request: Any, *, closed: bool) -> bool:
         scene = Scene(request, (), self._calls)
@@ -290,7 +292,9 @@ class Program:
         return f"{emitter.name(language.plain(node.name))}({arguments})"
 
     def _matches(self, function: str) -> _Made:
-        return self._made("matches " + function, lambda text: self._language.pattern(function, text).matches)
+        return self._made(
+            "matches " + function, lambda text: self._language.pattern(function, text).matches
+        )
 
     def _conditions(self) -> _Made:
         return self._made("eval", self._condition)

@@ -50,8 +50,13 @@ class SegmentTree:
 
     def _place(self, pattern: Segments) -> tuple[_Node, str]:
         node = self._root
-        steps = [each for at, each in enumerate(pattern) if each is not MANY or pattern[at - 1 :
-        at] != (MANY,)] for step in steps[:-1]:
+        # Two `**` in a row say no more than one.
+        steps = [
+            each
+            for at, each in enumerate(pattern)
+            if each is not MANY or at == 0 or pattern[at - 1] is not MANY
+        ]
+        for step in steps[:-1]:
             node = _follow(node, step)
         if steps[-1] is MANY:
             return node, "tail"

@@ -79,8 +79,9 @@ def decide_source(
     for number, probe in enumerate(plan.probes):
         inputs = [emit(each) for each in probe.inputs]
         if probe.plain:
-            lines += [f"  i{number} = {inputs[0]}", f"  if type(i{number}) is not str: return
-            odd(q)"] lines += [f"  V{number} = (i{number},)"]
+            lines += [f"  i{number} = {inputs[0]}"]
+            lines += [f"  if type(i{number}) is not str: return odd(q)"]
+            lines += [f"  V{number} = (i{number},)"]
         else:
             lines += [f"  V{number} = {probes[number]}({', '.join(inputs)})"]
     for number, branch in enumerate(plan.branches):
@@ -88,16 +89,17 @@ def decide_source(
             guards = " and ".join([emit(guard) for guard in branch.guards])
             lines += [f"  G{number} = {guards}"]
     lines += [f"  values = {_packed('V', range(len(plan.probes)))}"]
-    lines += [f"  fields = {_packed('r', fields)}", "  faults = []", "  best = None", "  bound =
-    end"] for counted in effect.counts:
+    lines += [f"  fields = {_packed('r', fields)}"]
+    lines += ["  faults = []", "  best = None", "  bound = end"]
+    for counted in effect.counts:
         for number, branch in enumerate(plan.branches):
             lines += _search(number, branch, trees[counted, branch.probes])
         if not effect.ordered:
-            lines += ["  if best is not None:", f"   return {_decision(str(counted == 'allow'),
-            'best')}"]
+            lines += ["  if best is not None:"]
+            lines += [f"   return {_decision(str(counted == 'allow'), 'best')}"]
     if effect.ordered:
-        lines += ["  if best is not None:", f"   return {_decision('best.effect == allow',
-        'best')}"]
+        lines += ["  if best is not None:"]
+        lines += [f"   return {_decision('best.effect == allow', 'best')}"]
     look = "" if effect.otherwise else ", partial(near, q)"
     lines += [f"  return {_decision(str(effect.otherwise), 'None', look)}"]
     lines += [" except Exception:", "  return odd(q)", ""]

@@ -84,8 +84,9 @@ def _value(kind: str, word: str) -> str | int | float:
 
 
 def _unescape(match: re.Match[str]) -> str:
-    r"""An escape as Python reads it: one that it does not know stays, so '\\d' needs no
-    doubling.""" code = match[1] if len(code) > 1:
+    r"""Read an escape as Python does: one that it does not know stays, so `\d` needs no doubling."""
+    code = match[1]
+    if len(code) > 1:
         return chr(int(code[1:], 16))
     return _ESCAPES.get(code, match[0])
 
