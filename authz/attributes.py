@@ -395,7 +395,7 @@ class Binding:
 
     def __init__(self, fields: Sequence[str], bind: Mapping[str, str]) -> None:
         self.fields = tuple(fields)
-        if self.fields == tuple(MESH_BINDING):
+        if set(self.fields) == set(MESH_BINDING):
             bind = {**MESH_BINDING, **bind}
         faults = [
             f"{name!r} is bound to an attribute, but the model's request has no such field; "

@@ -54,7 +54,7 @@ def check_request(  # noqa: PLR0913 - one for each part that a test may care abo
         for name, value in raw_headers:
             http.header_map.headers.add(key=name, raw_value=value)
     if tokens is not None:
-        ParseDict(tokens, context.metadata_context.filter_metadata[JWT_AUTHN])
+        ParseDict(dict(tokens), context.metadata_context.filter_metadata[JWT_AUTHN])
     context.context_extensions.update(extensions or {})
     return request
 

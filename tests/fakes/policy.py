@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from typing_extensions import override
+
 import authz.policy
 from authz.attributes import MESH_BINDING, Binding, reader
 from authz.check import ActivePolicy
@@ -25,7 +27,8 @@ class FixedSnapshot(Snapshot):
         self.request_fields = tuple(MESH_BINDING)
         self.rule_count = 1
 
-    def decide(self, request: RequestValues, terms: Terms = Terms()) -> Decision:  # noqa: ARG002, B008
+    @override
+    def decide(self, request: RequestValues, terms: Terms = Terms()) -> Decision:  # noqa: B008
         """Answer what the function does."""
         return self._decide(request)
 

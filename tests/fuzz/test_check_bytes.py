@@ -1,7 +1,7 @@
 """From bytes to a decision: a CheckResponse or our own error, and nothing else."""
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from google.protobuf.json_format import MessageToDict
@@ -153,7 +153,7 @@ def relayed(draw: st.DrawFn) -> Message:
         valid = CheckRequest()
         valid.attributes.metadata_context.filter_metadata[JWT_AUTHN].update({"payload": claims})
         request.MergeFromString(valid.SerializeToString())
-    return request
+    return cast("Message", request)
 
 
 @settings(fuzz, max_examples=400)

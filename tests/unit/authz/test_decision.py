@@ -179,7 +179,8 @@ def test_answers_of_one_kind_differ_in_their_id_only() -> None:
 
 def test_an_id_of_another_length_is_answered_too() -> None:
     """Slower, and right."""
-    assert answered(ALLOWED, decision_id="7").dynamic_metadata["meshwarden"]["id"] == "7"
+    metadata = MessageToDict(answered(ALLOWED, decision_id="7").dynamic_metadata)
+    assert metadata["meshwarden"]["id"] == "7"
 
 
 def test_what_is_kept_of_answers_is_bounded() -> None:
