@@ -338,9 +338,9 @@ class Check:
     ambiguous_paths: Annotated[
         Literal["deny", "normalise"],
         Meta(
-            description="What is done with a path that servers read in different ways (`//`, "
-            "`%2F`, `..`): `deny` it, or decide on its normal form. The upstream gets the path as "
-            "it was."
+            description="What is done with a path that servers read in different ways (`%2F`, a "
+            "backslash, a NUL, a broken encoding): `deny` it, or decide on its normal form. The "
+            "upstream gets the path as it was."
         ),
     ] = "deny"
     error_response: Annotated[
