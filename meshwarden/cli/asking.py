@@ -213,6 +213,8 @@ def _channel(address: str, tls: Tls) -> grpc.Channel:
         if tls.certificate or tls.key:
             raise NoVerdictError("--cert and --key need --ca: who is the service's authority?")
         return grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
+    if bool(tls.certificate) != bool(tls.key):
+        raise NoVerdictError("--cert and --key belong together")
     credentials = grpc.ssl_channel_credentials(
         tls.ca.read_bytes(),
         tls.key.read_bytes() if tls.key else None,

@@ -4,10 +4,17 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from google.protobuf.struct_pb2 import Struct
 from typer.testing import CliRunner, Result
 from typing_extensions import override
@@ -75,6 +82,53 @@ def address() -> Iterator[str]:
     yield f"127.0.0.1:{port}"
     stopped: threading.Event = server.stop(None)
     stopped.wait(5)
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> Path:
+    """A folder with a certificate for 127.0.0.1 that is its own authority, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    loopback = x509.IPAddress(IPv4Address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2120, 1, 1, tzinfo=UTC))
+        .add_extension(x509.SubjectAlternativeName([loopback]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, SHA256())
+    )
+    (tmp_path / "tls.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "tls.key").write_bytes(private)
+    return tmp_path
+
+
+@pytest.fixture
+def tls_address(pem: Path) -> Iterator[str]:
+    """Serve to clients with a certificate only."""
+    certificate = (pem / "tls.crt").read_bytes()
+    credentials = grpc.ssl_server_credentials(
+        [((pem / "tls.key").read_bytes(), certificate)], certificate, require_client_auth=True
+    )
+    server = grpc.server(ThreadPoolExecutor(1))
+    add_AuthorizationServicer_to_server(Service(), server)
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    yield f"127.0.0.1:{port}"
+    stopped: threading.Event = server.stop(None)
+    stopped.wait(5)
+
+
+def test_a_service_is_asked_over_mutual_tls(tls_address: str, pem: Path) -> None:
+    """With all three files; without them there is no verdict."""
+    files = ("--ca", str(pem / "tls.crt"), "--cert", str(pem / "tls.crt"))
+    asked = ("check", "--server", tls_address, "--principal", "td/ns/a/sa/b")
+    assert run(*asked, *files, "--key", str(pem / "tls.key")).exit_code == 0
+    assert run(*asked).exit_code == 2
+    half = run(*asked, *files)
+    assert half.exit_code == 2
+    assert "--cert and --key belong together" in half.stderr
 
 
 def run(*arguments: str) -> Result:
