@@ -1,0 +1,1 @@
+"""Named scenarios, each a ratio against a baseline measured in the same run."""

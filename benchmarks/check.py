@@ -1,0 +1,194 @@
+"""Check, from a sidecar's bytes to ours and back, against a grpc.aio server.
+
+README.md beside this file says how it is measured; docs/benchmarks.md has figures.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import policies
+from benchmarks.h2load import H2load, LoadError, Rate, quantile
+from benchmarks.harness import Options, Result, Scenario, cpu_s, interleaved, pss_bytes, run
+from benchmarks.requests import check_request, framed
+from benchmarks.servers import Baseline, Service, baseline, service
+from deploy.demo.certificates import Authority, Credential
+
+__all__ = ["main", "measure"]
+
+_MIB = 1024 * 1024
+_FRONT_BAR_MIB = 160
+_CONTROL_BAR_MIB = 150
+_READY_BAR_S = 3.0
+_STEADY_RATE = 2_000
+_P99 = 0.99
+_REST_S = 1.0
+
+
+_CPU = Scenario("check/cpu", "us", "lower")
+_LATENCY = Scenario("check/latency-2000", "ms p99", "lower", bar=1)
+_FRONT_MEMORY = Scenario("memory/front", "MiB", "lower", bar=1)
+_CONTROL_MEMORY = Scenario("memory/control", "MiB", "lower", bar=1)
+_READY = Scenario("start/ready", "s", "lower", bar=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One policy under full load.
+
+    Attributes:
+        scenario: Its stable name.
+        policy: Makes the policy.
+        tls: Whether both servers speak TLS.
+        sample_allows: Share of allowed requests that is recorded.
+        bar: The least ratio promised.
+        also: Scenarios that are measured on the same service.
+    """
+
+    scenario: str
+    policy: Callable[[], str]
+    tls: bool = False
+    sample_allows: float = 0.01
+    bar: float | None = None
+    also: tuple[str, ...] = ()
+
+
+_CASES = (
+    _Case("check/constant", policies.at_once, bar=4),
+    _Case(
+        "check/10",
+        lambda: policies.shop(10),
+        also=tuple(each.name for each in (_CPU, _LATENCY, _FRONT_MEMORY, _CONTROL_MEMORY, _READY)),
+    ),
+    _Case("check/10+tls", lambda: policies.shop(10), tls=True),
+    _Case("check/10+decisions", lambda: policies.shop(10), sample_allows=1.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Effort:
+    """How long is measured."""
+
+    rounds: int
+    seconds: float
+    steady_seconds: float
+
+
+_FULL = _Effort(rounds=7, seconds=2.0, steady_seconds=4.0)
+_QUICK = _Effort(rounds=3, seconds=0.6, steady_seconds=1.0)
+
+
+class _Bench:
+    """One run: the baseline, the request, and a folder for everything."""
+
+    def __init__(self, folder: Path, effort: _Effort, credential: Credential) -> None:
+        self.folder = folder
+        self.effort = effort
+        self.credential = credential
+        self._body = folder / "body"
+        self._body.write_bytes(framed(check_request()))
+
+    def load(self, port: int, *, tls: bool = False) -> H2load:
+        return H2load(port, self._body, tls=tls)
+
+    def measure(self, case: _Case, against: Baseline, options: Options) -> Iterator[Result]:
+        """Measure a case and what is measured beside it."""
+        with service(
+            # Sockets live below: their paths must be short.
+            self.folder / str(_CASES.index(case)),
+            case.policy(),
+            sample_allows=case.sample_allows,
+            tls=self.credential if case.tls else None,
+        ) as ours:
+            yield from self._full_speed(case, ours, against)
+            if _LATENCY.name in case.also and options.wants(_LATENCY.name):
+                yield self._latency(ours, against)
+            if case.also:
+                yield from _at_rest(ours)
+
+    def _full_speed(self, case: _Case, ours: Service, against: Baseline) -> Iterator[Result]:
+        effort = self.effort
+        load = self.load(ours.port, tls=case.tls)
+        other_load = self.load(against.tls_port if case.tls else against.port, tls=case.tls)
+
+        def turn(load: H2load, pid: int) -> tuple[Rate, float]:
+            before = cpu_s(pid)
+            rate = load.at_full_speed(effort.seconds)
+            return rate, (cpu_s(pid) - before) * 1e6 / rate.requests
+
+        # The first calls of a process fill caches; they are not what a day looks like.
+        load.at_full_speed(effort.seconds / 2)
+        other_load.at_full_speed(effort.seconds / 4)
+        before = ours.verdicts()
+        mine, theirs = interleaved(
+            effort.rounds, lambda: turn(load, ours.front), lambda: turn(other_load, against.pid)
+        )
+        _insist_on_allowed(before, ours.verdicts(), sum(rate.requests for rate, _ in mine))
+        yield Scenario(case.scenario, "checks/s", "higher", case.bar).compare(
+            [rate.per_second for rate, _ in mine], [rate.per_second for rate, _ in theirs]
+        )
+        if _CPU.name in case.also:
+            yield _CPU.compare([cpu for _, cpu in mine], [cpu for _, cpu in theirs])
+
+    def _latency(self, ours: Service, against: Baseline) -> Result:
+        seconds = self.effort.steady_seconds
+
+        def p99_ms(load: H2load) -> float:
+            return quantile(load.latencies_us(_STEADY_RATE, seconds), _P99) / 1000
+
+        load, other_load = self.load(ours.port), self.load(against.port)
+        mine, theirs = interleaved(
+            self.effort.rounds, lambda: p99_ms(load), lambda: p99_ms(other_load)
+        )
+        return _LATENCY.compare(mine, theirs)
+
+
+def _at_rest(ours: Service) -> Iterator[Result]:
+    """What a service that has had work takes while it has none, and how soon it could start."""
+    time.sleep(_REST_S)
+    yield _FRONT_MEMORY.compare([pss_bytes(ours.front) / _MIB], [_FRONT_BAR_MIB])
+    yield _CONTROL_MEMORY.compare([pss_bytes(ours.control) / _MIB], [_CONTROL_BAR_MIB])
+    yield _READY.compare([ours.ready_s], [_READY_BAR_S])
+
+
+def _insist_on_allowed(before: dict[str, int], after: dict[str, int], requests: int) -> None:
+    """Make sure that what was counted were verdicts, and the right ones.
+
+    Raises:
+        LoadError: An answer was no permission: h2load takes any HTTP 200 for a success.
+    """
+    new = {verdict: count - before.get(verdict, 0) for verdict, count in after.items()}
+    if new.get("allow", 0) < requests or new.get("deny", 0):
+        raise LoadError(f"of {requests} checks that should be allowed, the service counted {new}")
+
+
+def measure(options: Options) -> Iterator[Result]:
+    """Measure every scenario that is asked for, one service after the other.
+
+    Raises:
+        LoadError: There is no h2load, or a server answers wrong.
+        DemoError: A server does not start.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mwb-")))
+        authority = Authority(folder / "tls", datetime.now(tz=UTC))  # noqa: TID251 - no time is passed to a program
+        credential = authority.issue("server", "spiffe://shop.example/ns/mesh/sa/meshwarden")
+        bench = _Bench(folder, _QUICK if options.quick else _FULL, credential)
+        against = stack.enter_context(baseline(folder, credential))
+        for case in _CASES:
+            if options.wants(case.scenario, *case.also):
+                yield from bench.measure(case, against, options)
+
+
+def main() -> int:
+    """Run as a program; give the exit code."""
+    return run(__doc__.splitlines()[0], measure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
