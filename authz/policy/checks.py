@@ -98,6 +98,18 @@ class RowChecks:
             messages = [f"the model has no {kind} {row.ptype[:40]!r}"]
         return [Fault(row.file, row.line, message) for message in messages]
 
+    def undefined(self, rows: Sequence[Row]) -> list[Fault]:
+        """Rules that speak of a role which nobody is given; in the mesh model roles are marked."""
+        if not self.undefined_roles:
+            return []
+        given = {row.values[1] for row in rows if row.ptype == "g" and len(row.values) > 1}
+        return [
+            Fault(row.file, row.line, f"{word!r} is a role that no g row gives")
+            for row in rows
+            for word in row.values[:1]
+            if word.startswith("role:") and word not in given
+        ]
+
     def _role(self, row: Row) -> list[str]:
         wanted = self._model.roles[row.ptype].arity
         if len(row.values) != wanted:

@@ -4,7 +4,7 @@ A Snapshot holds an Engine that nobody changes any more; the drop-in Enforcer ho
 its management calls rule by rule.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from typing import Any
 
@@ -62,11 +62,28 @@ class Engine:
             rules = self.rules.get(terms.policy, {})
             pairs = self._ranked_pairs(terms.policy)
             found = Program(self.language, terms, rules, ranked_pairs=pairs)
-            found.arrange(sampled(list(rules.values())))
+            found.arrange([rule.values for rule in _sampled(list(rules.values()))])
             for rule in rules.values():
                 found.add(rule)
             self._programs[terms] = found
         return found
+
+    def prepare(self, every: Iterable[Terms], rows: Sequence[Row]) -> None:
+        """Get ready for many rows to come, so that each can be filed where it stays.
+
+        Raises:
+            PolicyError: The definitions don't go together.
+        """
+        for terms in every:
+            sample = [
+                row.values for row in _sampled([row for row in rows if row.ptype == terms.policy])
+            ]
+            self.program(terms).arrange(sample)
+            self._arrange_at[terms.policy] = max(_FIRST_ARRANGEMENT, 4 * len(rows))
+
+    def is_ordered(self, every: Iterable[Terms]) -> bool:
+        """Whether the order of rules may change a verdict of one of these."""
+        return any(self.matcher(terms).effect.ordered for terms in every)
 
     def _ranked_pairs(self, ptype: str) -> bool:
         return self._priority_index.get(ptype, -1) >= 0 or self._by_subject
@@ -161,7 +178,7 @@ class Engine:
         self._arrange_at[ptype] = max(_FIRST_ARRANGEMENT, 4 * len(rules))
         for terms, program in self._programs.items():
             if terms.policy == ptype:
-                program.arrange(sampled(rules))
+                program.arrange([rule.values for rule in _sampled(rules)])
                 for rule in rules:
                     program.file(rule)
 
@@ -229,6 +246,6 @@ def _verdict(effect: Effect, first: dict[str, Rule], faults: tuple[Rule, ...]) -
     return Decision(rule.effect == "allow", rule, faults)
 
 
-def sampled(rules: list[Rule]) -> list[Rule]:
-    """Some of the rules, spread evenly."""
-    return rules[:: max(1, len(rules) // _SAMPLE)]
+def _sampled(every: Sequence[Any]) -> Sequence[Any]:
+    """Some of them, spread evenly."""
+    return every[:: max(1, len(every) // _SAMPLE)]

@@ -20,6 +20,7 @@ from authz.policy.syntax import Call, Compare, Const, Field, Node, walk
 __all__ = ["Language", "Matcher", "Terms", "compared_constants", "policy_fields"]
 
 _MAX_REMEMBERED = 8192
+_LATELY = 256
 
 
 class Terms(NamedTuple):
@@ -56,7 +57,8 @@ class Language:
         for name, call in options.functions.items():
             self.functions[name] = Function(name, call, (0, 99), boolean=False)
         self.roles: dict[str, Roles] = {key: self._new_roles(key) for key in model.roles}
-        self._patterns: dict[str, dict[str, Pattern]] = {}
+        self._patterns: dict[tuple[str, str], Pattern] = {}
+        self._lately: dict[tuple[str, str], Pattern] = {}
         self._conditions: dict[tuple[str, str, str], Node] = {}
         self._whens: dict[str, Node | None] = {"": None}
         self._readers: dict[str, Callable[[Any], Any]] = {}
@@ -114,18 +116,27 @@ class Language:
         return MatcherScope(self.model, context.request, context.policy, self.functions)
 
     def pattern(self, function: str, text: str) -> Pattern:
-        """The second argument of a matching function, made ready once for each text.
+        """The second argument of a matching function, made ready.
+
+        Kept is only what costs much to make, or is asked about values while deciding; the rest is
+        in its index by then, and remembered just long enough to get there.
 
         Raises:
             ExpressionError: The function can't use it.
         """
-        patterns = self._patterns.setdefault(function, {})
-        found = patterns.get(text)
+        key = (function, text)
+        found = self._patterns.get(key) or self._lately.get(key)
         if found is None:
             prepare = self.functions[function].prepare
             if prepare is None:
                 raise ExpressionError(f"{function}() takes no pattern")
-            found = patterns[text] = prepare(text)
+            found = prepare(text)
+            if found.literals is None and found.segments is None and found.network is None:
+                self._patterns[key] = found
+            else:
+                if len(self._lately) >= _LATELY:
+                    self._lately.clear()
+                self._lately[key] = found
         return found
 
     def calls(self, terms: Terms) -> Calls:

@@ -110,8 +110,8 @@ class Program:
         for probe in self.plan.probes:
             probe.forget()
 
-    def arrange(self, sample: Sequence[Rule]) -> None:
-        """Choose by a sample of the rules what to file by first; the trees are empty afterwards."""
+    def arrange(self, sample: Sequence[Sequence[str]]) -> None:
+        """Choose by the values of some rules what to file by first; the trees are empty then."""
         self._order = _telling_order(self.plan.probes, sample)
         self._plant()
 
@@ -334,14 +334,15 @@ def _first_order(probes: Sequence[Probe]) -> list[int]:
     return sorted(range(len(probes)), key=lambda number: probes[number].weight)
 
 
-def _telling_order(probes: Sequence[Probe], sample: Sequence[Rule]) -> list[int]:
+def _telling_order(probes: Sequence[Probe], sample: Sequence[Sequence[str]]) -> list[int]:
     """What to file by first: the fewest rules left behind each value, by what a value costs."""
 
     def left(number: int) -> float:
         probe = probes[number]
         counts: dict[str, int] = {}
-        for rule in sample:
-            value = rule.values[probe.field]
+        for values in sample:
+            # A row that is yet to be refused may be short.
+            value = values[probe.field] if probe.field < len(values) else ""
             counts[value] = counts.get(value, 0) + 1
         return sum(count * count for count in counts.values()) * probe.weight
 

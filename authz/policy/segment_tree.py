@@ -1,24 +1,58 @@
 """Patterns of segments as one tree, walked once for a value whatever the number of patterns."""
 
-from authz.policy.segments import MANY, ONE, REST, Part, Segments
+from typing import Any
+
+from authz.policy.segments import MANY, ONE, REST, Part, Segments, fit
 
 __all__ = ["SegmentTree"]
 
 
-class _Node:
-    """One place in the tree: what may follow, and which patterns end here."""
+class _Alone:
+    """What is left of a pattern that shares its place with no other: no nodes until one comes."""
 
-    __slots__ = ("ends", "literal", "loops", "many", "one", "parts", "rest", "tail")
+    __slots__ = ("left", "text")
+
+    def __init__(self, left: Segments, text: str) -> None:
+        self.left = left
+        self.text = text
+
+
+class _Node:
+    """One place in the tree: what may follow, and which patterns end here.
+
+    Attributes:
+        literal: By the segment spelt out; None while there is none.
+        ends: Patterns that end here.
+        wild: Everything less common; None for most nodes.
+    """
+
+    __slots__ = ("ends", "literal", "wild")
+
+    def __init__(self, wild: "_Wild | None" = None) -> None:
+        self.literal: dict[str, _Node | _Alone] | None = None
+        self.ends: list[str] | None = None
+        self.wild = wild
+
+
+class _Wild:
+    """What may follow a node without being spelt out.
+
+    Attributes:
+        one: Behind any segment that is not empty.
+        parts: Behind segments of a shape.
+        many: Behind any number of segments.
+        loops: Whether the node itself stands behind `**`, and so stays for any segment.
+        tail: Patterns that match whatever follows, nothing too.
+        rest: Patterns that match whatever follows, one segment at least.
+    """
+
+    __slots__ = ("loops", "many", "one", "parts", "rest", "tail")
 
     def __init__(self, *, loops: bool = False) -> None:
-        self.literal: dict[str, _Node] = {}
         self.one: _Node | None = None
         self.parts: dict[Part, _Node] | None = None
         self.many: _Node | None = None
-        # A node behind `**` stays where it is for any segment.
         self.loops = loops
-        self.ends: list[str] | None = None
-        # Patterns that match whatever follows, nothing too (tail) or not (rest).
         self.tail: list[str] | None = None
         self.rest: list[str] | None = None
 
@@ -33,92 +67,145 @@ class SegmentTree:
 
     def add(self, pattern: Segments, text: str) -> None:
         """Add one pattern. Cost: O(segments)."""
-        node, last = self._place(pattern)
-        texts: list[str] | None = getattr(node, last)
-        if texts is None:
-            setattr(node, last, [text])
-        else:
-            texts.append(text)
+        _add(self._root, pattern, text)
 
     def discard(self, pattern: Segments, text: str) -> None:
-        """Remove one pattern; the place it took stays, empty, for the next."""
-        node, last = self._place(pattern)
-        texts: list[str] = getattr(node, last)
-        texts.remove(text)
-        if not texts:
-            setattr(node, last, None)
-
-    def _place(self, pattern: Segments) -> tuple[_Node, str]:
+        """Remove one pattern; the nodes on its way stay for the next."""
         node = self._root
-        # Two `**` in a row say no more than one.
-        steps = [
-            each
-            for at, each in enumerate(pattern)
-            if each is not MANY or at == 0 or pattern[at - 1] is not MANY
-        ]
-        for step in steps[:-1]:
-            node = _follow(node, step)
-        if steps[-1] is MANY:
-            return node, "tail"
-        if steps[-1] is REST:
-            return node, "rest"
-        return _follow(node, steps[-1]), "ends"
+        for at, step in enumerate(pattern):
+            if step is MANY and at + 1 == len(pattern):
+                _wild(node).tail = _without(_wild(node).tail, text)
+                return
+            if step is REST:
+                _wild(node).rest = _without(_wild(node).rest, text)
+                return
+            if isinstance(step, str):
+                literal = node.literal or {}
+                child = literal[step]
+                if isinstance(child, _Alone):
+                    del literal[step]
+                    return
+                node = child
+            else:
+                node = _follow(node, step)
+        node.ends = _without(node.ends, text)
 
     def find(self, value: str, found: list[str]) -> None:
         """Append the text of every pattern that matches.
 
         Cost: O(segments of the value x places that a prefix of it can be at).
         """
+        parts = value.split("/")
         places = [self._root]
-        if self._root.many is not None:
-            places.append(self._root.many)
-        for part in value.split("/"):
+        if self._root.wild is not None and self._root.wild.many is not None:
+            places.append(self._root.wild.many)
+        for at, part in enumerate(parts):
             following: list[_Node] = []
             for node in places:
-                if node.tail is not None:
-                    found += node.tail
-                if node.rest is not None:
-                    found += node.rest
-                child = node.literal.get(part)
-                if child is not None:
-                    following.append(child)
-                    if child.many is not None and child.many not in following:
-                        following.append(child.many)
-                if node.one is not None and part:
-                    child = node.one
-                    following.append(child)
-                    if child.many is not None and child.many not in following:
-                        following.append(child.many)
-                if node.parts is not None:
-                    for shape, child in node.parts.items():
-                        if shape.matches(part):
-                            following.append(child)
-                            if child.many is not None and child.many not in following:
-                                following.append(child.many)
-                if node.loops and node not in following:
-                    following.append(node)
+                if node.literal is not None:
+                    child = node.literal.get(part)
+                    if child is not None:
+                        if type(child) is _Alone:
+                            if fit(child.left, parts, at + 1):
+                                found.append(child.text)
+                        else:
+                            _enter(child, following)  # type: ignore[arg-type]
+                if node.wild is not None:
+                    _step(node, node.wild, part, following, found)
             if not following:
                 return
             places = following
         for node in places:
             if node.ends is not None:
                 found += node.ends
-            if node.tail is not None:
-                found += node.tail
+            if node.wild is not None and node.wild.tail is not None:
+                found += node.wild.tail
 
 
-def _follow(node: _Node, step: object) -> _Node:
-    """The node behind one segment of a pattern, made if it is new."""
+def _enter(node: _Node, following: list[_Node]) -> None:
+    """Stand at a node, and behind its `**`, which may stand for nothing."""
+    following.append(node)
+    if node.wild is not None:
+        many = node.wild.many
+        if many is not None and many not in following:
+            following.append(many)
+
+
+def _step(
+    node: _Node,
+    wild: _Wild,
+    part: str,
+    following: list[_Node],
+    found: list[str],
+) -> None:
+    """Take one segment of the value past what is not spelt out."""
+    if wild.tail is not None:
+        found += wild.tail
+    if wild.rest is not None:
+        found += wild.rest
+    if wild.one is not None and part:
+        _enter(wild.one, following)
+    if wild.parts is not None:
+        for shape, child in wild.parts.items():
+            if shape.matches(part):
+                _enter(child, following)
+    if wild.loops and node not in following:
+        following.append(node)
+
+
+def _add(node: _Node, pattern: Segments, text: str) -> None:
+    """Add what is left of a pattern below a node."""
+    last = len(pattern) - 1
+    for at, step in enumerate(pattern):
+        if step is MANY and at < last and pattern[at + 1] is MANY:
+            continue  # Two `**` in a row say no more than one.
+        if step is MANY and at == last:
+            wild = _wild(node)
+            wild.tail = [*(wild.tail or ()), text]
+            return
+        if step is REST:
+            wild = _wild(node)
+            wild.rest = [*(wild.rest or ()), text]
+            return
+        if isinstance(step, str):
+            if node.literal is None:
+                node.literal = {}
+            child = node.literal.get(step)
+            if child is None:
+                node.literal[step] = _Alone(pattern[at + 1 :], text)
+                return
+            if isinstance(child, _Alone):
+                alone = child
+                child = node.literal[step] = _Node()
+                _add(child, alone.left, alone.text)
+            node = child
+        else:
+            node = _follow(node, step)
+    node.ends = [*(node.ends or ()), text]
+
+
+def _wild(node: _Node) -> _Wild:
+    if node.wild is None:
+        node.wild = _Wild()
+    return node.wild
+
+
+def _follow(node: _Node, step: Any) -> _Node:
+    """The node behind one segment that is not spelt out, made if it is new."""
+    wild = _wild(node)
     if step is ONE:
-        if node.one is None:
-            node.one = _Node()
-        return node.one
+        if wild.one is None:
+            wild.one = _Node()
+        return wild.one
     if step is MANY:
-        if node.many is None:
-            node.many = _Node(loops=True)
-        return node.many
-    if isinstance(step, Part):
-        if node.parts is None:
-            node.parts = {}
-        return node.parts.setdefault(step, _Node())
-    return node.literal.setdefault(str(step), _Node())
+        if wild.many is None:
+            wild.many = _Node(_Wild(loops=True))
+        return wild.many
+    if wild.parts is None:
+        wild.parts = {}
+    return wild.parts.setdefault(step, _Node())
+
+
+def _without(texts: list[str] | None, text: str) -> list[str] | None:
+    left = [each for each in texts or () if each != text]
+    return left or None

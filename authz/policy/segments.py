@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from authz.policy.errors import ExpressionError
 
-__all__ = ["MANY", "ONE", "REST", "Part", "Segments", "matches", "parse_segments"]
+__all__ = ["MANY", "ONE", "REST", "Part", "Segments", "fit", "matches", "parse_segments"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,15 @@ def parse_segments(text: str) -> Segments:
     Raises:
         ExpressionError: A `**` or a brace that is not a segment by itself.
     """
-    return tuple(_segment(part) for part in text.split("/"))
+    parts = text.split("/")
+    if "*" not in text and "{" not in text and "}" not in text:
+        return tuple(parts)
+    return tuple([_segment(part) for part in parts])
 
 
 def _segment(text: str) -> str | Part | Wild:
+    if "*" not in text and "{" not in text and "}" not in text:
+        return text
     if text == "*":
         return ONE
     if text == "**":
@@ -80,7 +85,7 @@ def _segment(text: str) -> str | Part | Wild:
         if text[:1] != "{" or text[-1:] != "}" or not name.replace("-", "_").isidentifier():
             raise ExpressionError(f"{text[:40]!r}: {{name}} stands alone between slashes")
         return ONE
-    return Part(tuple(text.split("*"))) if "*" in text else text
+    return Part(tuple(text.split("*")))
 
 
 def matches(pattern: Segments, value: str) -> bool:
@@ -88,9 +93,32 @@ def matches(pattern: Segments, value: str) -> bool:
 
     Cost: O(pattern x segments of the value); no choice is tried twice.
     """
-    parts = value.split("/")
-    # places[i]: whether the pattern so far can end before parts[i].
-    places = {0}
+    return fit(pattern, value.split("/"), 0)
+
+
+def fit(pattern: Segments, parts: list[str], at: int) -> bool:
+    """Whether the segments of a value, from one of them on, fit a pattern to their end."""
+    size = len(parts)
+    for step, segment in enumerate(pattern):
+        if type(segment) is str:
+            if at >= size or parts[at] != segment:
+                return False
+        elif segment is ONE:
+            if at >= size or not parts[at]:
+                return False
+        elif segment is REST:
+            return at < size
+        elif segment is MANY:
+            return step == len(pattern) - 1 or _fit_many(pattern[step:], parts, at)
+        elif at >= size or not segment.matches(parts[at]):  # type: ignore[union-attr]  # a Part
+            return False
+        at += 1
+    return at == size
+
+
+def _fit_many(pattern: Segments, parts: list[str], start: int) -> bool:
+    """Match from a `**` on, keeping every place that the pattern so far could end at."""
+    places = {start}
     for segment in pattern:
         if segment is MANY:
             places = set(range(min(places), len(parts) + 1))

@@ -1,16 +1,20 @@
 """A whole policy, checked and immutable: the only thing that decides."""
 
 import hashlib
-from collections.abc import Mapping
+import heapq
+from collections.abc import Generator, Iterator, Mapping
+from itertools import islice
 from typing import Any, Protocol, Self
 
 from authz.policy.checks import RowChecks, natural_terms
 from authz.policy.decision import Decision, Explanation, Miss
 from authz.policy.engine import Engine
 from authz.policy.errors import ExpressionError, Fault, PolicyError
+from authz.policy.explain import explain
 from authz.policy.language import Terms
 from authz.policy.model import parse_model
 from authz.policy.options import EngineOptions
+from authz.policy.release import taken_apart
 from authz.policy.rules import PolicyText, Row, Rule
 
 __all__ = [
@@ -25,6 +29,10 @@ __all__ = [
     "Snapshot",
     "Terms",
 ]
+
+# Rows between two breaths of a build: about two milliseconds of work.
+_SLICE = 100
+_DEFAULT = Terms()
 
 
 class RequestValues(Protocol):
@@ -70,49 +78,120 @@ class Snapshot:
         Raises:
             PolicyError: Something in it can't be used; it lists every fault with file and line.
         """
+        building = cls.build_in_slices(text, binding, options)
+        while True:
+            try:
+                next(building)
+            except StopIteration as done:
+                built: Self = done.value
+                return built
+
+    @classmethod
+    def build_in_slices(
+        cls,
+        text: PolicyText,
+        binding: Mapping[str, str] | None = None,
+        options: EngineOptions = EngineOptions(),  # noqa: B008 - frozen
+    ) -> Generator[None, None, Self]:
+        """Build as build() does, stopping for breath every few milliseconds.
+
+        Yields:
+            Nothing, wherever an event loop may do something else.
+
+        Returns:
+            The Snapshot, as the generator's value.
+
+        Raises:
+            PolicyError: See build().
+        """
         model = parse_model(text.model, text.model_file)
         engine = Engine(model, options)
         terms = natural_terms(engine.language)
         checks = RowChecks(engine.language, terms)
         faults: list[Fault] = []
-        rows = [checks.complete(row) for row in text.rows]
-        for row in rows:
+        yield
+        engine.prepare(terms, text.rows)
+        rows: list[Row] = []
+        for number, written in enumerate(text.rows):
+            if number % _SLICE == 0:
+                yield
+            row = checks.complete(written)
+            rows.append(row)
             found = checks.faults(row)
             if found:
                 faults.extend(found)
             elif not faults:
                 engine.add(row)
+        faults.extend(checks.undefined(rows))
         if faults:
             raise PolicyError(faults)
-        for each in terms:
-            engine.program(each)
         try:
             engine.rank_by_subject()
         except ExpressionError as error:
             raise PolicyError([Fault("", 0, str(error))]) from error
-        return cls(engine, _digest(text.model, rows, binding))
+        digest = yield from _digest(text.model, rows, binding, ordered=engine.is_ordered(terms))
+        return cls(engine, digest)
 
-    def decide(self, request: RequestValues, terms: Terms = Terms()) -> Decision:  # noqa: B008
-        """Decide one request."""
+    def decide(self, request: RequestValues, terms: Terms = _DEFAULT) -> Decision:
+        """Decide one request.
+
+        Args:
+            request: Its values, by index of the request definition's fields.
+            terms: Which definitions to run with; the model's first ones unless told otherwise.
+        """
         return self._engine.decide(request, terms)
 
-    def decide_by_scan(self, request: RequestValues, terms: Terms = Terms()) -> Decision:  # noqa: B008
+    def decide_by_scan(self, request: RequestValues, terms: Terms = _DEFAULT) -> Decision:
         """Decide by trying every rule; decide() always agrees. Cost: O(rules)."""
         return self._engine.decide_by_scan(request, terms)
 
-    def explain(self, request: RequestValues, terms: Terms = Terms()) -> Explanation:  # noqa: B008
+    def explain(self, request: RequestValues, terms: Terms = _DEFAULT) -> Explanation:
         """Decide, and say everything there is to say about it. Cost: O(rules)."""
-        decision = self._engine.decide(request, terms)
-        matching = tuple(
-            [rule for rule, raised in self._engine.matches(request, terms) if not raised]
-        )
-        return Explanation(decision, matching, (), ())
+        return explain(self._engine, request, terms)
+
+    def release(self) -> Iterator[None]:
+        """Take the Snapshot apart, stopping for breath: dropped at once it would stall a loop.
+
+        Call it only when nothing can decide by this Snapshot any more, and run it to its end.
+
+        Yields:
+            Nothing, wherever an event loop may do something else.
+        """
+        return taken_apart(self._engine)
 
 
-def _digest(model: str, rows: list[Row], binding: Mapping[str, str] | None) -> str:
-    digest = hashlib.sha256(model.encode())
-    for line in sorted("\x1f".join((row.ptype, *row.values)) for row in rows):
-        digest.update(b"\x1e" + line.encode("utf-8", "surrogatepass"))
+def _digest(
+    model: str,
+    rows: list[Row],
+    binding: Mapping[str, str] | None,
+    *,
+    ordered: bool,
+) -> Generator[None, None, str]:
+    """Hash a policy so that the order of its rows makes no difference, unless it does to verdicts.
+
+    Sorted in runs that are then merged: sorting all at once would take too long for one slice.
+    """
+    digest = hashlib.sha256(model.encode("utf-8", "surrogatepass"))
     for field, attribute in sorted((binding or {}).items()):
         digest.update(f"\x1d{field}={attribute}".encode())
+    runs: list[list[str]] = []
+    lines = iter(_lines(rows, ordered=ordered))
+    while run := sorted(islice(lines, 10 * _SLICE)):
+        runs.append(run)
+        yield
+    for number, line in enumerate(heapq.merge(*runs)):
+        if number % (10 * _SLICE) == 0:
+            yield
+        digest.update(b"\x1e" + line.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def _lines(rows: list[Row], *, ordered: bool) -> Iterator[str]:
+    """Each row as a line; numbered where the order of rules decides."""
+    number = 0
+    for row in rows:
+        line = "\x1f".join((row.ptype, *row.values))
+        if ordered and row.ptype[0] == "p":
+            number += 1
+            line = f"{number:012}\x1f{line}"
+        yield line
