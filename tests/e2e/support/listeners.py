@@ -17,9 +17,12 @@ def of_the_shared_sidecar(check_port: int, issuer: Issuer) -> list[Inbound]:
         # The service's name comes from the sidecar's certificate.
         Inbound("nameless", check_port, extensions={}),
         Inbound("open", check_port, {"failure_mode_allow": True}),
-        Inbound("body", check_port, {"with_request_body": whole_body}),
+        Inbound("body", check_port, {"with_request_body": whole_body}, buffer_bytes=8 * MIB),
         Inbound(
-            "body-bytes", check_port, {"with_request_body": {**whole_body, "pack_as_bytes": True}}
+            "body-bytes",
+            check_port,
+            {"with_request_body": {**whole_body, "pack_as_bytes": True}},
+            buffer_bytes=8 * MIB,
         ),
         Inbound("raw-headers", check_port, {"encode_raw_headers": True}),
         Inbound(

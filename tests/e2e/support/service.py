@@ -63,9 +63,11 @@ class Service(Child):
         self.config = folder / "meshwarden.toml"
         self.config.write_text(config_text(values))
         command = [sys.executable, "-m", "meshwarden", "serve", "--config", str(self.config)]
-        super().__init__(
-            "meshwarden", command, folder / "meshwarden.log", {"PATH": "/usr/bin:/bin"}
-        )
+        # A developer's own overrides are meant for another service.
+        environ = {
+            name: value for name, value in os.environ.items() if not name.startswith("MESHWARDEN_")
+        }
+        super().__init__("meshwarden", command, folder / "meshwarden.log", environ)
 
     def wait_ready(self) -> None:
         """Wait until it can decide.

@@ -39,6 +39,7 @@ class Inbound:
         manager: Fields of the HTTP connection manager.
         extensions: The context extensions of its routes.
         routes: In place of the two that pass everything to the upstreams.
+        buffer_bytes: What Envoy holds of a request; as long as the body that it has to send us.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Inbound:
     manager: Mapping[str, Any] = field(default_factory=dict)
     extensions: Mapping[str, str] = field(default_factory=lambda: {"service": "catalog"})
     routes: Sequence[Mapping[str, Any]] = ()
+    buffer_bytes: int = 1024 * 1024
 
 
 class Sidecar(Child):
@@ -228,6 +230,7 @@ def _listener(
     return {
         "name": inbound.name,
         "address": _address(0),
+        "per_connection_buffer_limit_bytes": inbound.buffer_bytes,
         # So that Envoy knows the SNI of a connection.
         "listener_filters": [
             typed(
