@@ -1,6 +1,5 @@
 """The port that policy comes in through."""
 
-from pathlib import Path
 from typing import Protocol
 
 from authz.policy.rules import PolicyText
@@ -20,9 +19,12 @@ class PolicySource(Protocol):
         """Where it comes from, for people."""
         ...
 
-    @property
-    def watched(self) -> Path | None:
-        """A file or folder whose changes call for a new load; None when there is none."""
+    def state(self) -> str:
+        """Tell one state of the source from another, without a load; never raises.
+
+        It is asked several times a second, in a thread: another answer calls for a new load, and a
+        source that can't tell gives the same one always.
+        """
         ...
 
     def load(self) -> PolicyText:

@@ -3,10 +3,13 @@
 import time
 from datetime import datetime
 
-__all__ = ["local_now", "monotonic_s", "now_ns"]
+__all__ = ["local_now", "monotonic_ns", "monotonic_s", "now_ns"]
 
 now_ns = time.time_ns
 """Nanoseconds since the Unix epoch."""
+
+monotonic_ns = time.monotonic_ns
+"""Nanoseconds on a clock that never goes back, the same for every process of the machine."""
 
 monotonic_s = time.monotonic
 """Seconds on a clock that never goes back."""

@@ -7,6 +7,7 @@ __all__ = [
     "EPOCH_VARIABLE",
     "METRICS_VARIABLE",
     "NAME_VARIABLE",
+    "RESTARTED_VARIABLE",
     "RUNTIME_VARIABLE",
     "RuntimeDir",
 ]
@@ -15,6 +16,7 @@ RUNTIME_VARIABLE = "MESHWARDEN_RUNTIME_DIR"
 NAME_VARIABLE = "MESHWARDEN_PROCESS"
 EPOCH_VARIABLE = "MESHWARDEN_EPOCH"
 EDGE_VARIABLE = "MESHWARDEN_GRPCIO_EDGE"  # "1" where fronts can't run.
+RESTARTED_VARIABLE = "MESHWARDEN_RESTARTED"  # "1" where it takes a dead process's place.
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client names it.
 
 
@@ -24,6 +26,7 @@ class RuntimeDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.settings = path / "settings.json"
+        self.status = path / "status"
         self.metrics = path / "metrics"
         self.draining = path / "draining"
         # The three servers of control, apart because the kernel names no caller on a Unix socket:
@@ -44,3 +47,12 @@ class RuntimeDir:
     def hot_restart_socket(self) -> Path:
         """Prefix of the sockets over which an Envoy hands its listeners to its heir."""
         return self.path / "hr"
+
+    def forget(self, pid: int) -> None:
+        """Remove what a dead process said of itself, before another one gets its id.
+
+        What it has counted stays: no sum may go back.
+        """
+        gauges = self.metrics.glob(f"gauge_live*_{pid}.db")
+        for path in (*gauges, *self.status.glob(f"*-{pid}.json")):
+            path.unlink(missing_ok=True)

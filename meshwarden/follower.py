@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from authz.attributes import MESH_BINDING, Binding, reader
@@ -27,6 +27,7 @@ __all__ = ["PolicyFollower", "PolicyState", "build_policy", "engine_options"]
 
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.1  # One stat; a change is in force everywhere well within a second.
+_START_POLL_S = 0.02
 _RETRY_S = 5.0
 # A thread that builds 100,000 rules shares the interpreter lock with the loop that answers
 # checks: at the default of 5 ms each answer could wait that long, several times over.
@@ -88,6 +89,7 @@ class PolicyFollower:
         self._changed = changed
         self._state_dir: Path = settings.runtime.state_dir
         self._seen: tuple[int, int, int] | None = None
+        self._retry_at_s = 0.0
         self.state = PolicyState()
 
     async def start(self, timeout_s: float) -> None:
@@ -100,57 +102,42 @@ class PolicyFollower:
             while not self.state.digest:
                 await self._look()
                 if not self.state.digest:
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(_START_POLL_S)
 
     async def follow(self) -> None:
         """Put each new publication in force, for ever."""
-        since_error_s = 0.0
         while True:
             await asyncio.sleep(_POLL_S)
-            if self.state.error:
-                since_error_s += _POLL_S
-                if since_error_s >= _RETRY_S:
-                    since_error_s = 0.0
-                    self._seen = None
             await self._look()
 
     async def _look(self) -> None:
         stamp = publication.stamp(self._state_dir)
-        if stamp is None or stamp == self._seen:
+        is_retry = bool(self.state.error) and clock.monotonic_s() >= self._retry_at_s
+        if stamp is None or (stamp == self._seen and not is_retry):
             return
         self._seen = stamp
+        self._retry_at_s = clock.monotonic_s() + _RETRY_S
         try:
-            found = publication.load(self._state_dir)
-            if found.digest == self.state.digest:
-                policy = None  # Published again, unchanged: nothing to build.
-            else:
-                policy = await asyncio.to_thread(self._build, found)
+            # One of the same digest too: its rules may stand on other lines.
+            found, policy = await asyncio.to_thread(self._build)
         except (
             AuthzError,
             FunctionModuleError,
             OSError,
             publication.BrokenPublicationError,
         ) as error:
-            self._report(
-                PolicyState(
-                    self.state.digest,
-                    self.state.rules,
-                    self.state.published_ns,
-                    self.state.source,
-                    str(error),
-                )
-            )
+            self._report(replace(self.state, error=str(error)))
             return
-        if policy is not None:
-            self._service.policy = policy
-        rules = policy.snapshot.rule_count if policy is not None else self.state.rules
+        self._service.policy = policy
+        rules = policy.snapshot.rule_count
         self._report(PolicyState(found.digest, rules, found.published_ns, found.source))
 
-    def _build(self, found: publication.Publication) -> ActivePolicy:
+    def _build(self) -> tuple[publication.Publication, ActivePolicy]:
         before = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         try:
-            return build_policy(found, self._settings)
+            found = publication.load(self._state_dir)
+            return found, build_policy(found, self._settings)
         finally:
             sys.setswitchinterval(before)
 

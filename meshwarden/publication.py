@@ -31,6 +31,7 @@ class Publication(msgspec.Struct, frozen=True):
         digest: Digest of the Snapshot that `text` builds.
         published_ns: When it was written, nanoseconds since the epoch.
         source: Where it came from, for people.
+        rule_count: Rules of that Snapshot.
         format: Version of this file's layout.
     """
 
@@ -39,7 +40,12 @@ class Publication(msgspec.Struct, frozen=True):
     digest: str
     published_ns: int
     source: str
+    rule_count: int = 0
     format: int = _FORMAT
+
+
+class _Format(msgspec.Struct):
+    format: int
 
 
 def publish(state_dir: Path, publication: Publication) -> None:
@@ -77,15 +83,16 @@ def load(state_dir: Path) -> Publication:
     if hashlib.sha256(body).hexdigest().encode() != checksum:
         raise BrokenPublicationError(f"{state_dir / _FILE}: the checksum does not match")
     try:
-        publication = msgspec.json.decode(body, type=Publication)
+        # First the format alone: what else a newer one holds is not known here.
+        found = msgspec.json.decode(body, type=_Format).format
+        if found > _FORMAT:
+            raise BrokenPublicationError(
+                f"{state_dir / _FILE} is of format {found}, written by a newer version; "
+                f"this one reads up to {_FORMAT}"
+            )
+        return msgspec.json.decode(body, type=Publication)
     except msgspec.MsgspecError as error:
         raise BrokenPublicationError(f"{state_dir / _FILE}: {error}") from error
-    if publication.format > _FORMAT:
-        raise BrokenPublicationError(
-            f"{state_dir / _FILE} is of format {publication.format}, written by a newer version; "
-            f"this one reads up to {_FORMAT}"
-        )
-    return publication
 
 
 def stamp(state_dir: Path) -> tuple[int, int, int] | None:

@@ -1,14 +1,29 @@
 """What each process says of itself, in one small file each: read even when it no longer answers."""
 
+import asyncio
+import logging
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
 
-__all__ = ["LoadState", "ProcessStatus", "read_all", "read_load", "write", "write_load"]
+__all__ = [
+    "LoadState",
+    "ProcessStatus",
+    "clear",
+    "read_all",
+    "read_load",
+    "until_all_decide_by",
+    "write",
+    "write_load",
+]
 
+_LOG = logging.getLogger(__name__)
 _FOLDER = "status"
 _LOAD = "load.json"
+_POLL_S = 0.02
+_SPREAD_TIMEOUT_S = 10.0
 
 
 class ProcessStatus(msgspec.Struct, frozen=True):
@@ -47,7 +62,8 @@ class LoadState(msgspec.Struct, frozen=True):
         restored: It is the local copy: the source could not be loaded since the start.
         errors: "file:line: message" each, of the newest load, if that failed.
         failed_ns: Since when loads fail; 0 after a good one.
-        attempt: Counts loads since control started, so that a reader can await the next.
+        begun_ns: When the newest load began, on the machine's monotonic clock, so that a reader can
+            await one that saw what it has just written.
     """
 
     digest: str = ""
@@ -56,7 +72,12 @@ class LoadState(msgspec.Struct, frozen=True):
     restored: bool = False
     errors: tuple[str, ...] = ()
     failed_ns: int = 0
-    attempt: int = 0
+    begun_ns: int = 0
+
+
+def clear(runtime_dir: Path) -> None:
+    """Forget what was said in an earlier run."""
+    shutil.rmtree(runtime_dir / _FOLDER, ignore_errors=True)
 
 
 def write(runtime_dir: Path, status: ProcessStatus) -> None:
@@ -78,23 +99,38 @@ def read_load(runtime_dir: Path) -> LoadState:
 
 
 def read_all(runtime_dir: Path) -> list[ProcessStatus]:
-    """Read every living process's file, by kind and name; removes those of the dead."""
+    """Read every living process's file, by kind, name and epoch."""
     found = []
     for path in (runtime_dir / _FOLDER).glob("*-*.json"):
         try:
             status = msgspec.json.decode(path.read_bytes(), type=ProcessStatus)
         except FileNotFoundError:
             continue
+        # The supervisor removes a dead child's file; until it has seen the death, this tells.
         if Path(f"/proc/{status.pid}").exists():
             found.append(status)
-        else:
-            path.unlink(missing_ok=True)
     return sorted(found, key=lambda status: (status.kind, status.name, status.epoch))
+
+
+async def until_all_decide_by(runtime_dir: Path, digest: str) -> None:
+    """Wait until every process that decides does so by this policy, at most 10 s."""
+    try:
+        async with asyncio.timeout(_SPREAD_TIMEOUT_S):
+            while any(
+                each.kind == "front" and each.digest != digest for each in read_all(runtime_dir)
+            ):
+                await asyncio.sleep(_POLL_S)
+    except TimeoutError:
+        _LOG.warning("not every front took policy %s in time", digest[:12])
 
 
 def _replace(runtime_dir: Path, name: str, value: msgspec.Struct) -> None:
     folder = runtime_dir / _FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
     fresh = folder / f".{name}.{os.getpid()}"
-    fresh.write_bytes(msgspec.json.encode(value))
-    fresh.replace(folder / name)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        fresh.write_bytes(msgspec.json.encode(value))
+        fresh.replace(folder / name)
+    except OSError as error:
+        # A full disk makes what is shown old; it must not end a process that decides.
+        _LOG.warning("status is not up to date: %s: %s", folder / name, error.strerror)

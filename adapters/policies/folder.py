@@ -54,10 +54,11 @@ class FolderSource(PolicySource):
     def where(self) -> str:
         return str(self._path)
 
-    @property
     @override
-    def watched(self) -> Path:
-        return self._path
+    def state(self) -> str:
+        # A look at every file, not the kernel's notices: those miss a folder that is swapped by a
+        # symbolic link or a rename, a network's file system, and whatever is past their limits.
+        return fingerprint(self._path)
 
     @override
     def load(self) -> PolicyText:

@@ -1,9 +1,13 @@
 """The decision log: one JSON line a record, in files bounded in size and number."""
 
+import errno
 import logging
-from collections.abc import Iterable
+import os
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from io import FileIO
+from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
@@ -23,31 +27,28 @@ class DecisionLog:
         self._path = state_dir / _NAME
         self._max_bytes = max_bytes
         self._max_files = max_files
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._failing = False
 
-    def append(self, records: Iterable[internal_pb2.DecisionRecord]) -> bool:
-        """Write a batch with one call; False when the disk took none of it."""
-        lines = b"".join(_encode(_line(record)) + b"\n" for record in records)
+    def append(self, records: Iterable[internal_pb2.DecisionRecord]) -> int:
+        """Write a batch; give how many of it, counted from the first, the disk took."""
+        lines = [_encode(_line(record)) + b"\n" for record in records]
+        written = 0
         try:
-            file = self._open()
-            if file.tell() + len(lines) > self._max_bytes and file.tell():
-                self._rotate()
-                file = self._open()
-            file.write(lines)
-            file.flush()
+            while written < len(lines):
+                written += self._write(lines[written:])
         except OSError as error:
             # Decisions go on: a full disk must not become a denial of service. The caller counts
             # these records as dropped; the log says it once until writing works again.
             if not self._failing:
-                _LOG.exception("the decision log can't be written: %s", error.strerror)
+                _LOG.error("the decision log can't be written: %s", error.strerror)
             self._failing = True
             self.close()
-            return False
+            return written
         if self._failing:
             _LOG.warning("the decision log is written again")
         self._failing = False
-        return True
+        return written
 
     def close(self) -> None:
         """Close the file; the next append opens it again."""
@@ -55,11 +56,35 @@ class DecisionLog:
             self._file.close()
             self._file = None
 
-    def _open(self) -> BinaryIO:
+    def _write(self, lines: Sequence[bytes]) -> int:
+        """Write as many lines as the file has room for, but one at least; give their number."""
+        file = self._open()
+        size = file.seek(0, os.SEEK_END)
+        if size and size + len(lines[0]) > self._max_bytes:
+            self._rotate()
+            file, size = self._open(), 0
+        ends = list(accumulate(map(len, lines), initial=size))[1:]
+        count = max(1, bisect_right(ends, self._max_bytes))
+        text = b"".join(lines[:count])
+        if file.write(text) != len(text):
+            # Half a line would spoil the next one too.
+            file.truncate(size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return count
+
+    def _open(self) -> FileIO:
+        if self._file is not None and not self._is_current(self._file):
+            self.close()  # Somebody moved or removed it: what follows belongs into a new one.
         if self._file is None:
-            self._path.touch(mode=0o600)
-            self._file = self._path.open("ab")
+            # Not buffered: what could not be written would be tried again by close.
+            self._file = FileIO(self._path, "a", opener=_private)
         return self._file
+
+    def _is_current(self, file: FileIO) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False
 
     def _rotate(self) -> None:
         self.close()
@@ -70,6 +95,10 @@ class DecisionLog:
                 newer.replace(older)
         if self._max_files == 1:
             self._path.unlink()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _line(record: internal_pb2.DecisionRecord) -> dict[str, object]:

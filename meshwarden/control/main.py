@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import grpc.aio
@@ -22,7 +21,13 @@ from meshwarden.control.decision_log import DecisionLog
 from meshwarden.control.grpcio_edge import GrpcioEdge
 from meshwarden.control.services import AdminService, IdentityService, InternalService
 from meshwarden.control.source import PolicyPublisher
-from meshwarden.files import EDGE_VARIABLE, NAME_VARIABLE, RUNTIME_VARIABLE, RuntimeDir
+from meshwarden.files import (
+    EDGE_VARIABLE,
+    NAME_VARIABLE,
+    RESTARTED_VARIABLE,
+    RUNTIME_VARIABLE,
+    RuntimeDir,
+)
 from meshwarden.logs import configure_logging
 from meshwarden.settings import Settings
 from protos.envoy.service.auth.v3 import external_auth_pb2
@@ -36,7 +41,6 @@ from protos.meshwarden.v1 import (
 __all__ = ["main"]
 
 _LOG = logging.getLogger(__name__)
-_SPREAD_TIMEOUT_S = 10.0
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
@@ -69,9 +73,9 @@ async def _serve(  # noqa: C901 - the whole program, in order
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
 
-    adapter = plugins.load("policies", settings.policy.source)
-    source = adapter.build(adapter.config(path=settings.policy.path))
-    publisher = PolicyPublisher(settings, source, runtime.path, clock.now_ns)
+    publisher = PolicyPublisher(
+        settings, plugins.policy_source(settings), runtime.path, clock.now_ns
+    )
     reloads: set[asyncio.Task[status.LoadState]] = set()
 
     def reload_soon() -> None:
@@ -84,7 +88,7 @@ async def _serve(  # noqa: C901 - the whole program, in order
     log = DecisionLog(
         settings.runtime.state_dir, settings.decisions.file_bytes, settings.decisions.files
     )
-    admin = AdminService(publisher, runtime.path, clock.now_ns, _spreader(runtime.path))
+    admin = AdminService(publisher, runtime.path, clock.now_ns)
     public_server, admin_server, internal_server = (
         grpc.aio.server(options=_OPTIONS) for _ in "pai"
     )
@@ -117,6 +121,7 @@ async def _serve(  # noqa: C901 - the whole program, in order
 
     tell(ready=True)
     metrics.POLICY_LOADS.labels("failed")  # A series that exists can be alerted on.
+    metrics.RESTARTS.labels("control").inc(os.environ.get(RESTARTED_VARIABLE) == "1")
     waiting = asyncio.create_task(stop.wait())
     try:
         while not stop.is_set():
@@ -146,22 +151,6 @@ async def _listen(server: grpc.aio.Server, socket: Path) -> None:
         await server.start()
     finally:
         os.umask(before)
-
-
-def _spreader(runtime_dir: Path) -> Callable[[str], Awaitable[None]]:
-    async def spread(digest: str) -> None:
-        """Wait until every process that decides does so by this digest."""
-        try:
-            async with asyncio.timeout(_SPREAD_TIMEOUT_S):
-                while any(
-                    each.kind == "front" and each.digest != digest
-                    for each in status.read_all(runtime_dir)
-                ):
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            _LOG.warning("not every front took policy %s in time", digest[:12])
-
-    return spread
 
 
 if __name__ == "__main__":

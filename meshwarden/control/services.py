@@ -1,6 +1,6 @@
 """What control answers on its three sockets, each service as thin as the message it speaks."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,6 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         publisher: PolicyPublisher,
         runtime_dir: Path,
         now_ns: Callable[[], int],
-        spread: Callable[[str], Awaitable[None]],
     ) -> None:
         """Serve one instance.
 
@@ -59,12 +58,10 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             publisher: Where policy comes from.
             runtime_dir: Where processes write their status.
             now_ns: The time.
-            spread: Waits until every process decides by a digest, within a bound of its own.
         """
         self._publisher = publisher
         self._runtime_dir = runtime_dir
         self._now_ns = now_ns
-        self._spread = spread
 
     @override
     async def Status(
@@ -105,7 +102,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         del request, context
         load = await self._publisher.load()
         if not load.errors:
-            await self._spread(load.digest)
+            await status.until_all_decide_by(self._runtime_dir, load.digest)
         return admin_pb2.ReloadReply(
             accepted=not load.errors,
             digest=load.digest,
@@ -126,5 +123,4 @@ class InternalService(internal_pb2_grpc.InternalServicer):
         self, request: internal_pb2.ReportRequest, context: _Context
     ) -> internal_pb2.ReportReply:
         del context
-        taken = self._log.append(request.records)
-        return internal_pb2.ReportReply(accepted=len(request.records) if taken else 0)
+        return internal_pb2.ReportReply(accepted=self._log.append(request.records))

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from watchfiles import awatch
+import msgspec
 
 from authz.errors import AuthzError
 from authz.policy_source import PolicySource
-from meshwarden import metrics, publication, status
+from meshwarden import clock, metrics, publication, status
 from meshwarden.errors import FunctionModuleError
+from meshwarden.faults import fault_id
 from meshwarden.follower import build_policy
 from meshwarden.settings import Settings
 
@@ -23,7 +24,12 @@ __all__ = ["PolicyPublisher"]
 
 _LOG = logging.getLogger(__name__)
 _RETRY_S = 5.0
-_SETTLE_MS = 100  # An editor writes a file in several steps; a git checkout writes many files.
+_LOOK_S = 0.2
+# A source that is looked at for long is looked at more rarely: a twentieth of a core at most.
+_LOOK_SHARE = 20
+# An editor writes a file in several steps, a checkout many files: two looks alike are awaited. But
+# something that changes without end must not keep a new policy out.
+_SETTLE_LIMIT_S = 2.0
 
 
 class PolicyPublisher:
@@ -37,76 +43,103 @@ class PolicyPublisher:
         now_ns: Callable[[], int],
     ) -> None:
         self._settings = settings
+        self._state_dir = settings.runtime.state_dir
         self._source = source
         self._runtime_dir = runtime_dir
         self._now_ns = now_ns
         self._lock = asyncio.Lock()
-        self._attempts = 0
+        self._published: publication.Publication | None = None
+        self._stamp: tuple[int, int, int] | None = None
+        self._loaded_state = ""
         self.state = self._restored()
 
     def _restored(self) -> status.LoadState:
-        """Begin with what an earlier run left, marked as such."""
+        """Begin with what an earlier life left, marked as such."""
+        stamp = publication.stamp(self._state_dir)
         try:
-            last = publication.load(self._settings.runtime.state_dir)
-        except (FileNotFoundError, publication.BrokenPublicationError):
+            last = publication.load(self._state_dir)
+        except FileNotFoundError:
             return status.LoadState()
+        except publication.BrokenPublicationError as error:
+            _LOG.error("the local copy of the policy is of no use: %s", error)
+            return status.LoadState()
+        self._published, self._stamp = last, stamp
+        before = status.read_load(self._runtime_dir)
+        if before.digest == last.digest:
+            # Only control died. Since when loads have failed is still true.
+            return before
         return status.LoadState(
-            digest=last.digest, rules=len(last.text.rows), published_ns=last.published_ns,
+            digest=last.digest,
+            rules=last.rule_count,
+            published_ns=last.published_ns,
             restored=True,
-        )  # fmt: skip
+        )
 
     async def load(self) -> status.LoadState:
         """Load, validate and publish once; two calls at once do it one after the other."""
         async with self._lock:
-            self._attempts += 1
+            begun_ns = clock.monotonic_ns()
             state = await asyncio.to_thread(self._load)
-            self.state = state
-            status.write_load(self._runtime_dir, state)
-            return state
+            self.state = msgspec.structs.replace(state, begun_ns=begun_ns)
+            status.write_load(self._runtime_dir, self.state)
+            return self.state
 
     def _load(self) -> status.LoadState:
-        before = self.state
+        # Before the load: what changes in its course is then seen as a change.
+        self._loaded_state = self._source.state()
         try:
-            text = self._source.load()
-            found = publication.Publication(
-                text=text,
-                bind=dict(self._settings.policy.bind),
-                digest="",
-                published_ns=self._now_ns(),
-                source=self._source.where,
-            )
-            snapshot = build_policy(found, self._settings).snapshot
-            if snapshot.digest != before.digest:
-                publication.publish(
-                    self._settings.runtime.state_dir, _with_digest(found, snapshot.digest)
-                )
+            state = self._publish()
         except (AuthzError, FunctionModuleError, OSError) as error:
-            metrics.POLICY_LOADS.labels("failed").inc()
-            faults = tuple(str(error).splitlines())
-            if faults != before.errors:
-                for fault in faults:
-                    _LOG.error("policy not loaded: %s", fault)
-            return status.LoadState(
-                digest=before.digest,
-                rules=before.rules,
-                published_ns=before.published_ns,
-                restored=before.restored,
-                errors=faults,
-                failed_ns=before.failed_ns or self._now_ns(),
-                attempt=self._attempts,
-            )
+            return self._failed(str(error).splitlines())
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end control either
+            return self._failed([fault_id(error)])
         metrics.POLICY_LOADS.labels("loaded").inc()
-        metrics.POLICY_RULES.set(snapshot.rule_count)
-        same = snapshot.digest == before.digest
+        metrics.POLICY_RULES.set(state.rules)
+        metrics.POLICY_PUBLISHED.set(state.published_ns / 1e9)
+        return state
+
+    def _publish(self) -> status.LoadState:
+        found = publication.Publication(
+            text=self._source.load(),
+            bind=dict(self._settings.policy.bind),
+            digest="",
+            rule_count=0,
+            published_ns=self._now_ns(),
+            source=self._source.where,
+        )
+        snapshot = build_policy(found, self._settings).snapshot
+        last = self._published
+        same = last is not None and last.digest == snapshot.digest
+        if last is not None and same:
+            # The same rules on other lines: what is said of a decision must name the new ones.
+            is_current = (last.text, last.source) == (found.text, found.source)
+            found = msgspec.structs.replace(found, published_ns=last.published_ns)
+            if is_current and publication.stamp(self._state_dir) == self._stamp:
+                return self._good(last)
+        found = msgspec.structs.replace(
+            found, digest=snapshot.digest, rule_count=snapshot.rule_count
+        )
+        publication.publish(self._state_dir, found)
+        self._published, self._stamp = found, publication.stamp(self._state_dir)
         if not same:
-            _LOG.info("policy %s published from %s", snapshot.digest[:12], self._source.where)
-        published_ns = before.published_ns if same else found.published_ns
-        metrics.POLICY_PUBLISHED.set(published_ns / 1e9)
+            _LOG.info("policy %s published from %s", found.digest[:12], found.source)
+        return self._good(found)
+
+    def _good(self, published: publication.Publication) -> status.LoadState:
         return status.LoadState(
-            digest=snapshot.digest,
-            rules=snapshot.rule_count,
-            published_ns=published_ns,
-            attempt=self._attempts,
+            digest=published.digest,
+            rules=published.rule_count,
+            published_ns=published.published_ns,
+        )
+
+    def _failed(self, faults: list[str]) -> status.LoadState:
+        metrics.POLICY_LOADS.labels("failed").inc()
+        before = self.state
+        if tuple(faults) != before.errors:
+            for fault in faults:
+                _LOG.error("policy not loaded: %s", fault)
+        return msgspec.structs.replace(
+            before, errors=tuple(faults), failed_ns=before.failed_ns or self._now_ns()
         )
 
     async def run(self) -> None:
@@ -121,24 +154,19 @@ class PolicyPublisher:
                 await self.load()
 
     async def _watch(self) -> None:
-        watched = self._source.watched
-        if watched is None or not self._settings.policy.watch:
+        if not self._settings.policy.watch:
             return
+        seen = self._loaded_state
+        unsettled_s = 0.0
+        pause_s = _LOOK_S
         while True:
-            try:
-                async for _ in awatch(watched, step=_SETTLE_MS, debounce=_SETTLE_MS * 10):
-                    await self.load()
-            except FileNotFoundError:
-                # The folder is gone; the retry above says so, and the watch begins anew with it.
+            await asyncio.sleep(pause_s)
+            begun_s = clock.monotonic_s()
+            before, seen = seen, await asyncio.to_thread(self._source.state)
+            unsettled_s += pause_s
+            pause_s = max(_LOOK_S, _LOOK_SHARE * (clock.monotonic_s() - begun_s))
+            if seen == self._loaded_state:
+                unsettled_s = 0.0
+            elif seen == before or unsettled_s > _SETTLE_LIMIT_S:
                 await self.load()
-                await asyncio.sleep(_RETRY_S)
-
-
-def _with_digest(found: publication.Publication, digest: str) -> publication.Publication:
-    return publication.Publication(
-        text=found.text,
-        bind=found.bind,
-        digest=digest,
-        published_ns=found.published_ns,
-        source=found.source,
-    )
+                unsettled_s = 0.0

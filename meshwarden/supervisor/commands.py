@@ -6,7 +6,7 @@ It works while control is dead, which is when status matters most. The socket's 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -20,7 +20,6 @@ __all__ = ["CommandServer"]
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.02
 _RELOAD_TIMEOUT_S = 30.0
-_SPREAD_TIMEOUT_S = 10.0
 
 
 class CommandServer:
@@ -29,10 +28,20 @@ class CommandServer:
     def __init__(
         self,
         runtime: RuntimeDir,
+        wanted: Collection[str],
         reload: Callable[[], None],
         restart_fronts: Callable[[], Awaitable[None]],
     ) -> None:
+        """Answer for one instance.
+
+        Args:
+            runtime: Where its processes write how they are.
+            wanted: Names of the processes that should run.
+            reload: Asks control for a load; doesn't wait for it.
+            restart_fronts: Renews the fronts; raises FrontStartError.
+        """
         self._runtime = runtime
+        self._wanted = frozenset(wanted)
         self._reload_soon = reload
         self._restart = restart_fronts
         self._server: asyncio.Server | None = None
@@ -79,7 +88,7 @@ class CommandServer:
         processes = status.read_all(self._runtime.path)
         return {
             "ok": True,
-            "ready": bool(processes) and all(each.ready for each in processes),
+            "ready": self._wanted <= {each.name for each in processes if each.ready},
             "policy": {
                 "digest": load.digest,
                 "rules": load.rules,
@@ -105,11 +114,12 @@ class CommandServer:
         }
 
     async def _reload(self) -> Mapping[str, Any]:
-        before = status.read_load(self._runtime.path)
+        asked_ns = clock.monotonic_ns()
         self._reload_soon()
         try:
             async with asyncio.timeout(_RELOAD_TIMEOUT_S):
-                while (load := status.read_load(self._runtime.path)).attempt == before.attempt:
+                # One that was under way already may have missed what the caller has just written.
+                while (load := status.read_load(self._runtime.path)).begun_ns < asked_ns:
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             return {"ok": False, "error": "control did not load the policy; is it starting?"}
@@ -121,20 +131,8 @@ class CommandServer:
                 "errors": load.errors,
                 "digest": load.digest,
             }
-        await self._spread(load.digest)
+        await status.until_all_decide_by(self._runtime.path, load.digest)
         return {"ok": True, "digest": load.digest, "rules": load.rules}
-
-    async def _spread(self, digest: str) -> None:
-        """Wait until every front decides by this digest, within a bound."""
-        try:
-            async with asyncio.timeout(_SPREAD_TIMEOUT_S):
-                while any(
-                    each.kind == "front" and each.digest != digest
-                    for each in status.read_all(self._runtime.path)
-                ):
-                    await asyncio.sleep(_POLL_S)
-        except TimeoutError:
-            _LOG.warning("not every front took policy %s in time", digest[:12])
 
     async def _restart_fronts(self) -> Mapping[str, Any]:
         try:
