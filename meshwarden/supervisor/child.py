@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import signal
 from collections.abc import Mapping, Sequence
 
 from meshwarden.supervisor.lifecycle import child_environment, die_with_parent
@@ -66,6 +67,11 @@ class Child:
         """Whether it has not been seen to end."""
         return self._process.returncode is None
 
+    @property
+    def code(self) -> int | None:
+        """Its exit code, negative for a signal; None while it lives."""
+        return self._process.returncode
+
     async def wait(self) -> int:
         """Wait for its end; give the exit code, negative for a signal."""
         return await self._process.wait()
@@ -79,13 +85,16 @@ class Child:
         """End it: SIGTERM, and SIGKILL when that was not enough."""
         if not self.alive:
             return
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
+        self.signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._process.wait()
         except TimeoutError:
             _LOG.warning("%s did not stop in %g s and is killed", self.name, timeout_s)
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End it now."""
+        if self.alive:
+            self.signal(signal.SIGKILL)
             await self._process.wait()

@@ -25,19 +25,22 @@ class EnvoyAdmin:
             return False
 
     async def drain(self, drain_s: float) -> None:
-        """Close listeners gently and wait until no request is in flight, at most `drain_s`.
+        """Take no new connection and wait until the old ones are done, at most `drain_s`.
 
-        A plain SIGTERM to Envoy does not drain. Connections get GOAWAY with their next answer;
-        one that stays idle has nothing to lose.
+        A plain SIGTERM to Envoy does not drain.
         """
         try:
-            await self._call("POST", "/drain_listeners?graceful")
+            # First each connection is told to go away with its next answer; then the listening
+            # sockets are closed. The graceful drain alone would go on accepting until its time is
+            # over, and whoever came last would be cut off in the middle of a request.
+            await self._call("POST", "/drain_listeners?graceful&skip_exit")
+            await self._call("POST", "/drain_listeners")
         except (OSError, TimeoutError):
             _LOG.warning("an Envoy could not be asked to drain")
             return
         loop = asyncio.get_running_loop()
-        until = loop.time() + drain_s
-        while loop.time() < until:
+        until_s = loop.time() + drain_s
+        while loop.time() < until_s:
             await asyncio.sleep(_POLL_S)
             try:
                 if await self._active_connections() == 0:

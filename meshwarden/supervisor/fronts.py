@@ -5,9 +5,11 @@ process finishes what it has. Source: Envoy's documentation, "Hot restart" and "
 """
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import logging
+import math
 import platform
 import secrets
 import sys
@@ -19,6 +21,7 @@ from meshwarden.files import (
     EPOCH_VARIABLE,
     METRICS_VARIABLE,
     NAME_VARIABLE,
+    RESTARTED_VARIABLE,
     RUNTIME_VARIABLE,
     RuntimeDir,
 )
@@ -27,12 +30,13 @@ from meshwarden.settings import Settings
 from meshwarden.supervisor.child import Backoff, Child
 from meshwarden.supervisor.envoy_admin import EnvoyAdmin
 
-__all__ = ["FrontPrograms", "FrontSlot", "FrontStartError", "find_programs"]
+__all__ = ["FrontPrograms", "FrontSlot", "FrontStartError", "find_programs", "remove_leftovers"]
 
 _LOG = logging.getLogger(__name__)
 _READY_TIMEOUT_S = 45.0
 _POLL_S = 0.05
 _BASE_IDS = 200_000_000  # Times ten, it still fits a signed 32-bit integer.
+_EPOCHS_IN_STEM = 10
 _EPOCH_NAMES = 3  # Envoy names its sockets by base id and epoch modulo this.
 _PARENT_GRACE_S = 2  # After the drain, before Envoy's heir ends its parent.
 
@@ -80,18 +84,29 @@ def find_programs() -> FrontPrograms | str:
     )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Envoy:
-    """One Envoy process of a slot."""
+    """One Envoy process of a slot.
+
+    Attributes:
+        child: The process.
+        serial: Counts the processes of the slot; it names this one's files.
+        base_id: Shared with its heirs: by it they find each other.
+        epoch: Counts hot restarts since the base id was new.
+        admin: Its admin interface; an heir closes that of its predecessor.
+        left_s: When an heir took over, on the loop's clock; None while it serves.
+    """
 
     child: Child
+    serial: int
     base_id: int
     epoch: int
     admin: EnvoyAdmin
+    left_s: float | None = None
 
 
 class FrontSlot:
-    """One of the N fronts: at most one that serves, and its predecessor while that drains."""
+    """One of the N fronts: the process that serves, and its predecessor while that drains."""
 
     def __init__(
         self, index: int, settings: Settings, runtime: RuntimeDir, programs: FrontPrograms
@@ -101,89 +116,125 @@ class FrontSlot:
         self._runtime = runtime
         self._programs = programs
         self._current: _Envoy | None = None
-        self._renewing = asyncio.Lock()
-        self._epochs = 0
+        self._running: set[_Envoy] = set()
+        # Held while a process starts, so that nobody starts, renews or stops beside it.
+        self._starting = asyncio.Lock()
+        self._serial = 0
+        self._stopping = False
 
     @property
-    def pid(self) -> int | None:
-        """The serving process; None between two lives."""
-        return self._current.child.pid if self._current else None
+    def is_serving(self) -> bool:
+        """Whether a process of this slot serves; not between two lives."""
+        return self._current is not None
 
     async def keep_running(self) -> None:
         """Start the front, and again whenever it dies; for ever, or until cancelled."""
         backoff = Backoff(self._settings.server.restart_backoff_max_s)
         loop = asyncio.get_running_loop()
+        is_restart = False
         while True:
-            started = loop.time()
+            started_s = loop.time()
+            front = None
             try:
-                async with self._renewing:
-                    if self._current is None or not self._current.child.alive:
-                        self._current = await self._start(heir_of=None)
-                        await self._until_ready(self._current)
-                await self._until_dead()
-            except (FrontStartError, OSError) as error:
-                _LOG.error("%s: %s", self.name, error)
-                if self._current is not None:
-                    await self._current.child.stop()
-            self._forget(self._current)
-            pause_s = backoff.pause_s(loop.time() - started)
-            _LOG.warning("%s ended; starting it again in %.1f s", self.name, pause_s)
+                async with self._starting:
+                    front = await self._start(heir_of=None, is_restart=is_restart)
+                    await self._until_ready(front)
+                    self._current = front
+                how = f"ended ({await self._until_dead()})"
+            except FrontStartError as error:
+                how = f"did not start: {error}"
+            except OSError as error:
+                how = f"can't be started: {error.strerror}"
+            if (dead := self._current or front) is not None:
+                await self._end(dead)
+            pause_s = backoff.pause_s(loop.time() - started_s)
+            _LOG.warning("%s %s; starting it again in %.1f s", self.name, how, pause_s)
             await asyncio.sleep(pause_s)
+            is_restart = True
 
     async def renew(self) -> None:
         """Replace the process by an heir without losing a connection's next request.
 
         Raises:
-            FrontStartError: The heir did not become ready; the old process goes on serving.
+            FrontStartError: The heir did not become ready; the old process goes on serving. Its
+                admin interface is gone then, since Envoy hands that over first: if it is stopped
+                before the next renewal it can't be drained.
         """
-        async with self._renewing:
+        async with self._starting:
             old = self._current
             if old is None or not old.child.alive:
-                return  # It is being started anew as we speak.
+                return  # A new one is started anyway.
             heir = await self._start(heir_of=old)
             try:
                 await self._until_ready(heir)
             except FrontStartError:
-                await heir.child.stop()
-                self._forget(heir)
+                await self._end(heir)
                 raise
             self._current = heir
-        # The heir ends its parent itself after the drain; we see to it that it did.
-        limit_s = self._settings.server.drain_s + 4 * _PARENT_GRACE_S
-        try:
-            async with asyncio.timeout(limit_s):
-                await old.child.wait()
-        except TimeoutError:
-            await old.child.stop()
-        self._forget(old, shared_memory=False)
+            old.left_s = asyncio.get_running_loop().time()
+        await self._until_left(old)
 
     async def drain_and_stop(self) -> None:
-        """Stop accepting, finish what is in flight within the drain time, end the process."""
-        current = self._current
-        if current is None or not current.child.alive:
+        """Stop accepting, finish what is in flight within the drain time, end the processes.
+
+        Nothing is started any more.
+        """
+        self._stopping = True
+        # In the middle of a renewal neither process can be asked to drain: the old one has given
+        # its admin interface away, and the heir doesn't serve.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.server.drain_s), self._starting:
+                pass
+        await asyncio.gather(*(self._drain(each) for each in tuple(self._running)))
+
+    async def kill(self) -> None:
+        """End every process now."""
+        self._stopping = True
+        for each in tuple(self._running):
+            await each.child.kill()
+            self._forget(each)
+
+    async def _drain(self, envoy: _Envoy) -> None:
+        if envoy.left_s is not None:
+            await self._until_left(envoy)
             return
-        await current.admin.drain(self._settings.server.drain_s)
-        await current.child.stop()
-        self._forget(current)
+        if envoy is self._current and envoy.child.alive:
+            await envoy.admin.drain(self._settings.server.drain_s)
+        await self._end(envoy)
 
-    async def _until_dead(self) -> None:
+    async def _until_left(self, old: _Envoy) -> None:
+        """Wait for the end of a predecessor: its heir ends it after the drain, or we do."""
+        left_s = old.left_s or 0.0
+        limit_s = left_s + self._settings.server.drain_s + 2 * _PARENT_GRACE_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(limit_s):
+                await old.child.wait()
+        await self._end(old)
+
+    async def _end(self, envoy: _Envoy) -> None:
+        await envoy.child.stop()
+        self._forget(envoy)
+
+    async def _until_dead(self) -> int:
         """Wait for the end of whichever process is current: a renewal changes which it is."""
+        code = 0
         while (current := self._current) is not None:
-            await current.child.wait()
-            async with self._renewing:
+            code = await current.child.wait()
+            async with self._starting:
                 if self._current is current:
-                    return
+                    break
+        return code
 
-    async def _start(self, heir_of: _Envoy | None) -> _Envoy:
-        self._epochs += 1
-        serial = self._epochs
-        config = self._runtime.front_bootstrap(self.name, serial)
-        admin_socket = self._runtime.front_admin_socket(self.name, serial)
-        admin_socket.unlink(missing_ok=True)
+    async def _start(self, heir_of: _Envoy | None, *, is_restart: bool = False) -> _Envoy:
+        if self._stopping:
+            raise FrontStartError("the service is stopping")
+        self._serial += 1
+        config = self._runtime.front_bootstrap(self.name, self._serial)
+        admin_socket = self._runtime.front_admin_socket(self.name, self._serial)
         config.write_text(json.dumps(bootstrap(self._bootstrap(admin_socket))))
         epoch = heir_of.epoch + 1 if heir_of else 0
         base_id = heir_of.base_id if heir_of else _new_base_id()
-        drain_s = round(self._settings.server.drain_s)
+        drain_s = math.ceil(self._settings.server.drain_s)
         command = [
             str(self._programs.envoy),
             *("--config-path", str(config)),
@@ -193,13 +244,21 @@ class FrontSlot:
             *("--parent-shutdown-time-s", str(drain_s + _PARENT_GRACE_S)),
             *("--concurrency", "1", "--log-level", "warn", "--skip-deprecated-logs"),
         ]
-        child = await Child.start(self.name, command, self._environment(serial))
-        return _Envoy(child, base_id, epoch, EnvoyAdmin(admin_socket))
+        environment = self._environment(self._serial, is_restart=is_restart)
+        child = await Child.start(self.name, command, environment)
+        envoy = _Envoy(child, self._serial, base_id, epoch, EnvoyAdmin(admin_socket))
+        self._running.add(envoy)
+        return envoy
 
     async def _until_ready(self, envoy: _Envoy) -> None:
+        """Wait until it decides and Envoy serves.
+
+        Raises:
+            FrontStartError: It ended, or takes too long.
+        """
         for _ in range(round(_READY_TIMEOUT_S / _POLL_S)):
             if not envoy.child.alive:
-                raise FrontStartError("it ended before it was ready")
+                raise FrontStartError(f"it ended ({envoy.child.code}) before it was ready")
             told = any(
                 each.pid == envoy.child.pid and each.digest
                 for each in status.read_all(self._runtime.path)
@@ -225,36 +284,45 @@ class FrontSlot:
             else None,
         )
 
-    def _environment(self, epoch: int) -> dict[str, str]:
+    def _environment(self, serial: int, *, is_restart: bool) -> dict[str, str]:
         return {
             "LD_PRELOAD": str(self._programs.libpython),
             "PYTHONHOME": f"{sys.prefix}:{sys.exec_prefix}",
-            "PYTHONPATH": ":".join(entry for entry in sys.path if entry),
             METRICS_VARIABLE: str(self._runtime.metrics),
             RUNTIME_VARIABLE: str(self._runtime.path),
             NAME_VARIABLE: self.name,
-            EPOCH_VARIABLE: str(epoch),
+            EPOCH_VARIABLE: str(serial),
+            RESTARTED_VARIABLE: "1" if is_restart else "0",
         }
 
-    def _forget(self, envoy: _Envoy | None, *, shared_memory: bool = True) -> None:
+    def _forget(self, envoy: _Envoy) -> None:
         """Remove what a dead Envoy leaves behind; its heir still uses the shared memory."""
-        if envoy is None:
-            return
-        if shared_memory:
-            _shared_memory(envoy.base_id).unlink(missing_ok=True)
-        for path in self._runtime.metrics.glob(f"gauge_live*_{envoy.child.pid}.db"):
-            path.unlink(missing_ok=True)
-        for path in self._runtime.path.glob(
-            f"hr_*_{_stem(envoy.base_id) + envoy.epoch % _EPOCH_NAMES}"
-        ):
-            path.unlink(missing_ok=True)
+        self._running.discard(envoy)
         if self._current is envoy:
             self._current = None
+        self._runtime.forget(envoy.child.pid)
+        self._runtime.front_bootstrap(self.name, envoy.serial).unlink(missing_ok=True)
+        self._runtime.front_admin_socket(self.name, envoy.serial).unlink(missing_ok=True)
+        number = _stem(envoy.base_id) + envoy.epoch % _EPOCH_NAMES
+        for path in self._runtime.path.glob(f"{self._runtime.hot_restart_socket().name}_*"):
+            if path.name.endswith(f"_{number}"):
+                path.unlink(missing_ok=True)
+        if all(each.base_id != envoy.base_id for each in self._running):
+            _shared_memory(envoy.base_id).unlink(missing_ok=True)
+
+
+def remove_leftovers(runtime: RuntimeDir) -> None:
+    """Remove what the Envoys of a run that was killed have left, here and in shared memory."""
+    for path in runtime.path.glob(f"{runtime.hot_restart_socket().name}_*"):
+        number = path.name.rpartition("_")[2]
+        if number.isdigit():
+            _shared_memory(int(number) // _EPOCHS_IN_STEM).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def _stem(base_id: int) -> int:
     """What Envoy makes of a base id in names: ten epochs have room beside each other."""
-    return base_id * 10
+    return base_id * _EPOCHS_IN_STEM
 
 
 def _shared_memory(base_id: int) -> Path:

@@ -4,15 +4,20 @@ One instance an address, no child without its parent, folders that only the owne
 environment: each is a promise of its own, kept here and nowhere else.
 """
 
+import contextlib
 import ctypes
+import errno
 import importlib
+import ipaddress
 import os
 import resource
 import signal
 import socket
-import stat
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+from meshwarden.settings import Address
 
 __all__ = [
     "AddressInUseError",
@@ -22,10 +27,12 @@ __all__ = [
     "child_environment",
     "die_with_parent",
     "lock_address",
+    "lock_dir",
     "make_private_dir",
     "raise_file_limit",
 ]
 
+_LOCK = "meshwarden:"
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PACKAGES = ("adapters", "authz", "ca", "protos", "telemetry")
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "NO_COLOR", "SSL_CERT_FILE")
@@ -71,8 +78,8 @@ def make_private_dir(path: Path, setting: str, *, holds_sockets: bool = False) -
         holds_sockets: Whether Unix sockets will be bound in it, which limits its length.
 
     Raises:
-        RuntimeDirError: It can't be made, belongs to another user, is open to others and can't
-            be closed, or is too long for a socket's name.
+        RuntimeDirError: It can't be made, belongs to another user, is open to others and not
+            empty, or is too long for a socket's name.
     """
     if holds_sockets and len(os.fsencode(path)) + 1 + _LONGEST_SOCKET_NAME > _SUN_PATH_BYTES:
         raise RuntimeDirError(
@@ -82,49 +89,107 @@ def make_private_dir(path: Path, setting: str, *, holds_sockets: bool = False) -
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.stat()
-        if not stat.S_ISDIR(status.st_mode):
-            raise RuntimeDirError(f"{setting}: {path} is not a directory")
         if status.st_uid != os.geteuid():
             raise RuntimeDirError(f"{setting}: {path} belongs to uid {status.st_uid}")
         if status.st_mode & 0o077:
+            # Somebody who names /tmp or /var/lib by mistake must not lock everybody out of it.
+            if any(path.iterdir()):
+                raise RuntimeDirError(
+                    f"{setting}: {path} is open to other users and holds something already; name "
+                    f"a folder that is Meshwarden's alone, or 'chmod 700' this one if it is"
+                )
             path.chmod(0o700)
+    except FileExistsError as error:
+        raise RuntimeDirError(f"{setting}: {path} is not a directory") from error
     except OSError as error:
         raise RuntimeDirError(f"{setting}: {path}: {error.strerror}") from error
 
 
-def lock_address(host: str, port: int) -> socket.socket:
-    """Take the address for this instance alone; held as long as the returned socket lives.
+@contextlib.contextmanager
+def lock_address(address: Address, setting: str) -> Iterator[None]:
+    """Hold the address for this instance alone.
 
     SO_REUSEPORT, which our own fronts need, would let a second instance bind unseen and answer
-    part of the calls. So the port is tried without it, and an abstract Unix socket, which lives
-    in the same network namespace as the port and dies with its process, is the lock.
+    part of the calls. So the port is tried without it. Between that and a front's own bind there
+    is a gap, so the lock proper is an abstract Unix socket: it lives in the same network namespace
+    as the port and dies with its process.
+
+    Args:
+        address: 0.0.0.0 and [::] overlap every other of the same port.
+        setting: The full key to name in an error.
 
     Raises:
-        AddressInUseError: Somebody listens there, or another instance is starting.
+        AddressInUseError: Somebody listens there, another instance holds it or one that overlaps,
+            or it is no address of this machine.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
+        held = f"{setting}: another Meshwarden instance holds"
+        try:
+            lock.bind(f"\0{_LOCK}{address}")
+        except OSError as error:
+            raise AddressInUseError(f"{held} {address}") from error
+        # Two that start at once see each other here, and neither goes on: better than both.
+        for other in _locked():
+            if other.port == address.port and other != address and _any_is_wild(other, address):
+                raise AddressInUseError(f"{held} {other}, which overlaps {address}")
+        _probe(address, setting)
+        yield
+
+
+def _locked() -> Iterator[Address]:
+    """Give the addresses that instances hold. Source: proc(5), /proc/net/unix."""
+    prefix = f"@{_LOCK}"
+    for line in Path("/proc/net/unix").read_text(errors="replace").splitlines():
+        name = line.rpartition(" ")[2]
+        if name.startswith(prefix):
+            with contextlib.suppress(ValueError):  # Anybody may make a name like ours.
+                yield Address.parse(name.removeprefix(prefix))
+
+
+def _any_is_wild(*addresses: Address) -> bool:
+    return any(ipaddress.ip_address(each.host).is_unspecified for each in addresses)
+
+
+def _probe(address: Address, setting: str) -> None:
+    """Find out whether anybody else listens there, or somewhere that overlaps."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # Connections of an earlier run that are still ending are no reason to refuse.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind((address.host, address.port))
         except OSError as error:
+            hint = ""
+            if error.errno == errno.EADDRINUSE:
+                hint = "; another program serves it: stop that one, or take another port"
             raise AddressInUseError(
-                f"listen.address: {host}:{port} can't be bound: {error.strerror}; "
-                "another instance or program may be serving it"
+                f"{setting}: {address} can't be bound: {error.strerror}{hint}"
             ) from error
-        lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+@contextlib.contextmanager
+def lock_dir(path: Path, setting: str) -> Iterator[None]:
+    """Hold a directory for this instance alone, by whichever name it is reached.
+
+    Raises:
+        RuntimeDirError: Another instance uses it.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
+        inode = path.stat()
         try:
-            lock.bind(f"\0meshwarden:{host}:{port}")
+            lock.bind(f"\0meshwarden-dir:{inode.st_dev}:{inode.st_ino}")
         except OSError as error:
-            lock.close()
-            raise AddressInUseError(
-                f"listen.address: another Meshwarden instance holds {host}:{port}"
+            raise RuntimeDirError(
+                f"{setting}: another Meshwarden instance uses {path}; each needs its own"
             ) from error
-        return lock
+        yield
 
 
 def die_with_parent() -> Callable[[], None]:
     """Give a function for a child to run before exec, so that it dies when its parent does.
+
+    It also makes the child deaf to SIGHUP until it asks for it: a reload that comes while control
+    is starting would end it otherwise.
 
     The library is looked up here, before the fork: between fork and exec nothing may be loaded.
     """
@@ -135,6 +200,7 @@ def die_with_parent() -> Callable[[], None]:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:  # It died between the fork and the line above.
             os._exit(1)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     return in_child
 
@@ -142,7 +208,14 @@ def die_with_parent() -> Callable[[], None]:
 def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
     """Build a child's environment of a short list: a front runs policy code, no secret goes in."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return {**inherited, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", **additions}
+    return {
+        **inherited,
+        # A child finds the code where we found ours, from a checkout too.
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+        **additions,
+    }
 
 
 def raise_file_limit(wanted: int = 65_536) -> int:

@@ -12,8 +12,8 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Coroutine
+from typing import Any
 
 from meshwarden import status
 from meshwarden.config import dump
@@ -22,6 +22,7 @@ from meshwarden.files import (
     EPOCH_VARIABLE,
     METRICS_VARIABLE,
     NAME_VARIABLE,
+    RESTARTED_VARIABLE,
     RUNTIME_VARIABLE,
     RuntimeDir,
 )
@@ -29,13 +30,19 @@ from meshwarden.logs import configure_logging
 from meshwarden.settings import Settings
 from meshwarden.supervisor.child import Backoff, Child
 from meshwarden.supervisor.commands import CommandServer
-from meshwarden.supervisor.fronts import FrontPrograms, FrontSlot, find_programs
+from meshwarden.supervisor.fronts import (
+    FrontPrograms,
+    FrontSlot,
+    find_programs,
+    remove_leftovers,
+)
 from meshwarden.supervisor.lifecycle import (
     AddressInUseError,
     ForeignPackageError,
     RuntimeDirError,
     check_own_packages,
     lock_address,
+    lock_dir,
     make_private_dir,
     raise_file_limit,
 )
@@ -46,39 +53,39 @@ _LOG = logging.getLogger(__name__)
 _POLL_S = 0.05
 # Longer than two looks of every front at the drain marker: readiness is down before listeners are.
 _READINESS_S = 0.5
+_FAILED_START = 2
+_OWN_FAULT = 70  # EX_SOFTWARE of sysexits.h
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; give the exit code: 0 after a stop, 2 for a failed start."""
+    """Serve until SIGTERM or SIGINT.
+
+    Returns:
+        The exit code: 0 after a stop, 2 when the service can't start.
+    """
     configure_logging(settings.server.log_level, "supervisor")
+    # Files of ours, and of the children, are the owner's alone wherever they are made.
+    os.umask(0o077)
     runtime = RuntimeDir(settings.runtime.runtime_dir)
     try:
         check_own_packages()
         make_private_dir(settings.runtime.state_dir, "runtime.state_dir")
         make_private_dir(runtime.path, "runtime.runtime_dir", holds_sockets=True)
-        address = settings.listen.address
-        with lock_address(address.host, address.port), _lock_dir(runtime.path):
+        with contextlib.ExitStack() as held:
+            held.enter_context(lock_address(settings.listen.address, "listen.address"))
+            held.enter_context(lock_dir(runtime.path, "runtime.runtime_dir"))
+            if not settings.runtime.state_dir.samefile(runtime.path):
+                held.enter_context(lock_dir(settings.runtime.state_dir, "runtime.state_dir"))
             programs = _programs(settings)
+            if programs is None:
+                fallback = settings.fallback.http_address
+                held.enter_context(lock_address(fallback, "fallback.http_address"))
             _prepare(runtime, settings)
             raise_file_limit()
             return asyncio.run(_Supervisor(settings, runtime, programs).serve())
     except (AddressInUseError, ForeignPackageError, RuntimeDirError, OSError) as error:
         print(f"meshwarden: {error}", file=sys.stderr)  # noqa: T201 - the user's terminal
-        return 2
-
-
-@contextlib.contextmanager
-def _lock_dir(path: Path) -> Iterator[None]:
-    """Two instances on different ports must not share sockets either."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
-        inode = path.stat()
-        try:
-            lock.bind(f"\0meshwarden-dir:{inode.st_dev}:{inode.st_ino}")
-        except OSError as error:
-            raise RuntimeDirError(
-                f"runtime.runtime_dir: another Meshwarden instance uses {path}"
-            ) from error
-        yield
+        return _FAILED_START
 
 
 def _programs(settings: Settings) -> FrontPrograms | None:
@@ -101,12 +108,12 @@ def _programs(settings: Settings) -> FrontPrograms | None:
 
 def _prepare(runtime: RuntimeDir, settings: Settings) -> None:
     """Empty the runtime directory of what an earlier run left, and write the settings."""
+    remove_leftovers(runtime)
     shutil.rmtree(runtime.metrics, ignore_errors=True)
-    shutil.rmtree(runtime.path / "status", ignore_errors=True)
+    status.clear(runtime.path)
     for stale in (*runtime.path.glob("*.sock"), *runtime.path.glob("front-*"), runtime.draining):
         stale.unlink(missing_ok=True)
     runtime.metrics.mkdir(mode=0o700)
-    runtime.settings.touch(mode=0o600)
     runtime.settings.write_bytes(dump(settings))
 
 
@@ -125,7 +132,10 @@ class _Supervisor:
             if programs is not None
         ]
         self._control: Child | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._restarting = asyncio.Lock()
         self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._exit_code = 0
 
     async def serve(self) -> int:
@@ -134,27 +144,34 @@ class _Supervisor:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stop_signal)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        commands = CommandServer(self._runtime, self._reload, self._restart_fronts)
+        deciders = ["grpcio"] if self._edge else [slot.name for slot in self._slots]
+        commands = CommandServer(
+            self._runtime, {"control", *deciders}, self._reload, self._restart_fronts
+        )
         await commands.start()
-        tasks = [asyncio.create_task(self._keep_control())]
-        tasks += [asyncio.create_task(slot.keep_running()) for slot in self._slots]
-        tasks.append(asyncio.create_task(self._announce()))
-        waiting = asyncio.create_task(self._stop.wait())
-        done, _ = await asyncio.wait({waiting, *tasks[:-1]}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {waiting}:
-            _LOG.critical("the supervisor itself failed", exc_info=task.exception())
-            self._exit_code = 70  # EX_SOFTWARE
-        await self._shut_down(tasks)
+        self._begin(self._keep_control())
+        for slot in self._slots:
+            self._begin(slot.keep_running())
+        self._begin(self._announce(deciders))
+        await self._stop.wait()
+        await self._shut_down()
         await commands.stop()
         return self._exit_code
 
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.critical("the supervisor itself failed", exc_info=error)
+            self._exit_code = _OWN_FAULT
+            self._stop.set()
+
     def _stop_signal(self) -> None:
         if self._stop.is_set():  # The second Ctrl-C: no more waiting for what is in flight.
-            for slot in self._slots:
-                if slot.pid is not None:
-                    os.kill(slot.pid, signal.SIGKILL)
-            if self._control is not None:
-                self._control.signal(signal.SIGKILL)
+            self._hurry.set()
         self._stop.set()
 
     def _reload(self) -> None:
@@ -167,9 +184,10 @@ class _Supervisor:
         Raises:
             FrontStartError: An heir did not become ready; the rest is left as it was.
         """
-        for slot in self._slots:
-            _LOG.info("renewing %s", slot.name)
-            await slot.renew()
+        async with self._restarting:  # A second caller's turn comes when the first is served.
+            for slot in self._slots:
+                _LOG.info("renewing %s", slot.name)
+                await slot.renew()
 
     async def _keep_control(self) -> None:
         backoff = Backoff(self._settings.server.restart_backoff_max_s)
@@ -180,23 +198,25 @@ class _Supervisor:
             NAME_VARIABLE: "control",
             EPOCH_VARIABLE: "0",
             EDGE_VARIABLE: "1" if self._edge else "0",
+            RESTARTED_VARIABLE: "0",
         }
         command = [sys.executable, "-m", "meshwarden.control.main"]
         while True:
-            started = loop.time()
-            self._control = await Child.start("control", command, environment)
-            code = await self._control.wait()
-            if self._stop.is_set():
-                return
-            for path in self._runtime.metrics.glob(f"gauge_live*_{self._control.pid}.db"):
-                path.unlink(missing_ok=True)
-            pause_s = backoff.pause_s(loop.time() - started)
-            _LOG.warning("control ended (%d); starting it again in %.1f s", code, pause_s)
+            started_s = loop.time()
+            try:
+                self._control = await Child.start("control", command, environment)
+                code = await self._control.wait()
+                self._runtime.forget(self._control.pid)
+                how = f"control ended ({code})"
+            except OSError as error:
+                how = f"control can't be started: {error.strerror}"
+            pause_s = backoff.pause_s(loop.time() - started_s)
+            _LOG.warning("%s; starting it again in %.1f s", how, pause_s)
             await asyncio.sleep(pause_s)
+            environment[RESTARTED_VARIABLE] = "1"
 
-    async def _announce(self) -> None:
+    async def _announce(self, deciders: list[str]) -> None:
         """Say when every process is ready; end the start when there is no policy to serve."""
-        wanted = len(self._slots) + (1 if self._edge else 0)
         while True:
             await asyncio.sleep(_POLL_S)
             load = status.read_load(self._runtime.path)
@@ -207,13 +227,11 @@ class _Supervisor:
                     "meshwarden: no policy to serve: mend the faults above and start again",
                     file=sys.stderr,
                 )
-                self._exit_code = 2
+                self._exit_code = _FAILED_START
                 self._stop.set()
                 return
-            ready = sum(
-                each.kind == "front" and each.ready for each in status.read_all(self._runtime.path)
-            )
-            if ready >= wanted and all(slot.pid for slot in self._slots):
+            ready = {each.name for each in status.read_all(self._runtime.path) if each.ready}
+            if ready.issuperset(deciders) and all(slot.is_serving for slot in self._slots):
                 break
         how = "plain text" if self._settings.listen.tls.certificate is None else "TLS"
         _LOG.info(
@@ -226,24 +244,44 @@ class _Supervisor:
         )
         _notify_systemd("READY=1")
 
-    async def _shut_down(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def _shut_down(self) -> None:
+        """Stop in order; from a second signal on, at once."""
         _notify_systemd("STOPPING=1")
         _LOG.info("stopping: finishing what is in flight")
+        gently = asyncio.create_task(self._shut_down_gently())
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait({gently, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        if not gently.done():
+            _LOG.warning("stopping at once")
+            gently.cancel()
+            await asyncio.gather(gently, return_exceptions=True)
+            await self._cancel_tasks()
+            await asyncio.gather(*(slot.kill() for slot in self._slots))
+            if self._control is not None:
+                await self._control.kill()
+        else:
+            hurry.cancel()
+            gently.result()
+        for path in self._runtime.path.glob("*.sock"):
+            path.unlink(missing_ok=True)
+        _LOG.info("stopped")
+
+    async def _shut_down_gently(self) -> None:
         # Step 1: readiness down, so that balancers look elsewhere while we still answer.
         self._runtime.draining.touch(mode=0o600)
         if not self._exit_code:
             await asyncio.sleep(_READINESS_S)
         # Step 2: nothing is started again from here on.
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._cancel_tasks()
         # Step 3: fronts first; their last records go to control.
         await asyncio.gather(*(slot.drain_and_stop() for slot in self._slots))
         if self._control is not None:
             await self._control.stop(self._settings.server.drain_s + 5)
-        for path in self._runtime.path.glob("*.sock"):
-            path.unlink(missing_ok=True)
-        _LOG.info("stopped")
+
+    async def _cancel_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def _notify_systemd(message: str) -> None:
