@@ -10,15 +10,23 @@ import logging
 import os
 from pathlib import Path
 
+from meshwarden import metrics
 from meshwarden.config import restore
 from meshwarden.decider import Decider
-from meshwarden.files import EPOCH_VARIABLE, NAME_VARIABLE, RUNTIME_VARIABLE, RuntimeDir
+from meshwarden.files import (
+    EPOCH_VARIABLE,
+    NAME_VARIABLE,
+    RESTARTED_VARIABLE,
+    RUNTIME_VARIABLE,
+    RuntimeDir,
+)
 from meshwarden.front.grpc_http import Receive, Scope, Send
 from meshwarden.front.reporter import Reporter
 from meshwarden.logs import configure_logging
 
 __all__ = ["app"]
 
+_REPORT_S = 1.0  # For the last records, at a stop.
 _LOG = logging.getLogger(__name__)
 
 
@@ -36,19 +44,22 @@ class _Process:
         )
         self.answer = self._decider.app
         self._tasks: list[asyncio.Task[None]] = []
+        is_restart = os.environ.get(RESTARTED_VARIABLE) == "1"
+        metrics.RESTARTS.labels("front").inc(is_restart)
 
     async def start(self) -> None:
         await self._decider.start()
-        for work in (self._decider.run(), self._reporter.run()):
+        for work in (self._reporter.run(), self._decider.run()):
             task = asyncio.create_task(work)
             task.add_done_callback(_end_process_on_fault)
             self._tasks.append(task)
 
     async def stop(self) -> None:
+        self._reporter.close()
+        await asyncio.wait(self._tasks[:1], timeout=_REPORT_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._reporter.flush(timeout_s=1.0)
         self._decider.flush()
 
 

@@ -7,7 +7,8 @@ control is away the queue fills and the oldest stay: what is dropped is counted 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import grpc
@@ -23,6 +24,8 @@ _LOG = logging.getLogger(__name__)
 _BATCH = 500
 _FLUSH_S = 0.2
 _CALL_TIMEOUT_S = 5.0
+# Control is started again within a second; the library's own pauses grow to two minutes.
+_CHANNEL = [("grpc.max_reconnect_backoff_ms", 1000), ("grpc.initial_reconnect_backoff_ms", 100)]
 
 
 class Reporter:
@@ -34,6 +37,8 @@ class Reporter:
         self._front = front
         self._queue: deque[DecisionRecord] = deque()
         self._dropped = 0
+        self._untold = 0
+        self._closing = asyncio.Event()
 
     def offer(self, record: DecisionRecord) -> None:
         """Take a record, or count it as dropped when the queue is full; never waits."""
@@ -43,74 +48,93 @@ class Reporter:
             self._queue.append(record)
 
     async def run(self) -> None:
-        """Send batches, for ever; a batch that fails stays queued and is sent again."""
-        async with grpc.aio.insecure_channel(self._target, options=_CHANNEL) as channel:
-            stub = internal_pb2_grpc.InternalStub(channel)
-            while True:
-                await asyncio.sleep(_FLUSH_S)
-                try:
-                    while self._queue or self._dropped:
-                        await self._send(stub)
-                except grpc.aio.AioRpcError as error:
-                    _LOG.debug("control takes no records: %s", error.code())
-
-    async def flush(self, timeout_s: float) -> None:
-        """Send what is queued, once, at a stop; gives up at the time-out."""
+        """Send batches until `close`; one that fails stays queued and is sent again."""
+        closing = asyncio.ensure_future(self._closing.wait())
         try:
-            async with (
-                asyncio.timeout(timeout_s),
-                grpc.aio.insecure_channel(self._target) as channel,
-            ):
+            async with grpc.aio.insecure_channel(self._target, options=_CHANNEL) as channel:
                 stub = internal_pb2_grpc.InternalStub(channel)
-                while self._queue or self._dropped:
-                    await self._send(stub)
-        except (TimeoutError, grpc.aio.AioRpcError):
-            _LOG.warning("%d decision records were not delivered", len(self._queue))
+                while not closing.done():
+                    await asyncio.wait({closing}, timeout=_FLUSH_S)
+                    await self._send_all(stub)
+        finally:
+            closing.cancel()
+            self._count_dropped()
+            if self._queue:
+                _LOG.warning("%d decision records were not delivered", len(self._queue))
+
+    def close(self) -> None:
+        """Let `run` send what is queued once more and end. No batch is cut off and sent twice."""
+        self._closing.set()
+
+    async def _send_all(self, stub: "internal_pb2_grpc.InternalAsyncStub") -> None:
+        self._count_dropped()
+        try:
+            while self._queue:
+                await self._send(stub)
+        except grpc.aio.AioRpcError as error:
+            _LOG.debug("control takes no records: %s", error.code())
 
     async def _send(self, stub: "internal_pb2_grpc.InternalAsyncStub") -> None:
-        batch = [self._queue[i] for i in range(min(_BATCH, len(self._queue)))]
-        dropped = self._dropped
+        batch = list(islice(self._queue, _BATCH))
+        untold = self._untold
         request = internal_pb2.ReportRequest(
-            records=[record_message(record, self._front) for record in batch], dropped=dropped
+            records=[record_message(record, self._front) for record in batch], dropped=untold
         )
         reply = await stub.Report(request, timeout=_CALL_TIMEOUT_S)
         # What control could not take is gone too: its disk is the bottleneck, not the wire.
-        _forget(self._queue, batch)
-        self._dropped -= dropped
+        for _ in batch:
+            self._queue.popleft()
+        self._untold -= untold
         metrics.RECORDS.labels("logged").inc(reply.accepted)
-        lost = dropped + len(batch) - reply.accepted
-        if lost:
-            metrics.RECORDS.labels("dropped").inc(lost)
+        metrics.RECORDS.labels("dropped").inc(len(batch) - reply.accepted)
+        if untold:
+            _LOG.warning("%d decision records were dropped: the queue was full", untold)
 
-
-_CHANNEL = [("grpc.max_reconnect_backoff_ms", 1000), ("grpc.initial_reconnect_backoff_ms", 100)]
-
-
-def _forget(queue: deque[DecisionRecord], sent: Sequence[DecisionRecord]) -> None:
-    for _ in sent:
-        queue.popleft()
+    def _count_dropped(self) -> None:
+        """Show drops while control is away, not only when it is back."""
+        dropped, self._dropped = self._dropped, 0
+        self._untold += dropped
+        metrics.RECORDS.labels("dropped").inc(dropped)
 
 
 def record_message(record: DecisionRecord, front: str) -> internal_pb2.DecisionRecord:
     """Put a record into the form that crosses to control."""
+    try:
+        return _message(record, front, _as_it_is)
+    except ValueError:
+        # A caller can send bytes that are no text; what was decided about them is kept as well.
+        return _message(record, front, _printable)
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _message(
+    record: DecisionRecord, front: str, text: Callable[[str], str]
+) -> internal_pb2.DecisionRecord:
     return internal_pb2.DecisionRecord(
         id=record.id,
         time_ns=record.time_ns,
         verdict=record.verdict,
         status=record.status,
-        rule_file=record.rule_file,
+        rule_file=text(record.rule_file),
         rule_line=record.rule_line,
-        rule_text=record.rule_text,
-        reason=record.reason,
+        rule_text=text(record.rule_text),
+        reason=text(record.reason),
         digest=record.digest,
-        principal=record.principal,
-        user=record.user,
-        service=record.service,
-        method=record.method,
-        path=record.path,
-        source_ip=record.source_ip,
-        host=record.host,
-        misses=record.misses,
-        faults=record.faults,
+        principal=text(record.principal),
+        user=text(record.user),
+        service=text(record.service),
+        method=text(record.method),
+        path=text(record.path),
+        source_ip=text(record.source_ip),
+        host=text(record.host),
+        misses=map(text, record.misses),
+        faults=map(text, record.faults),
         front=front,
     )
