@@ -60,9 +60,10 @@ class Health:
             return f"the policy's source has not loaded for {stale_s:.0f} s"
         return ""
 
-    async def change(self) -> None:
-        """Wait until readiness changes."""
-        await self._changed.wait()
+    @property
+    def changed(self) -> asyncio.Event:
+        """Is set when readiness is no longer what it is now; take it before looking."""
+        return self._changed
 
 
 def health_reply(service: str, health: Health) -> bytes | None:

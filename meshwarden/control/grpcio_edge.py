@@ -5,7 +5,8 @@ gRPC by grpcio, and the HTTP endpoints on a port of their own, since grpcio can'
 """
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import grpc
@@ -13,6 +14,7 @@ import grpc.aio
 import uvicorn
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from typing_extensions import override
 
 from authz.errors import AuthzError
 from meshwarden import clock, metrics
@@ -42,7 +44,6 @@ class GrpcioEdge:
         self._log = log
         self._pending: list[DecisionRecord] = []
         self._dropped = 0
-        self._inflight = 0
         self._decider = Decider(settings, runtime, _NAME, 0, self._offer)
         self._server = grpc.aio.server(
             options=(
@@ -55,6 +56,7 @@ class GrpcioEdge:
         self._http = _Http(
             uvicorn.Config(
                 self._http_app,
+                interface="asgi3",  # uvicorn takes a bound method for ASGI 2
                 host=address.host,
                 port=address.port,
                 log_config=None,
@@ -104,12 +106,10 @@ class GrpcioEdge:
         )
 
     async def _check(self, request: bytes, context: _Context) -> bytes:
-        # grpcio gives None to a call without a deadline, whatever its types say.
-        if (context.time_remaining() or 1) <= 0:
+        remaining_s: float | None = context.time_remaining()
+        if remaining_s is not None and remaining_s <= 0:
             await self._refuse(context, "RESOURCE_EXHAUSTED", "the deadline passed in our queue")
-        if self._inflight >= self._settings.server.max_inflight:
-            await self._refuse(context, "RESOURCE_EXHAUSTED", "too many checks at once")
-        self._inflight += 1
+        # No count of checks in flight: one is answered without a wait, so there is never a second.
         started_s = clock.monotonic_s()
         try:
             answer = self._decider.service.answer(request, clock.now_ns())
@@ -117,8 +117,6 @@ class GrpcioEdge:
             await self._refuse(context, error.code, str(error))
         except Exception as error:  # noqa: BLE001 - the edge: anything else is a fault of ours
             await self._refuse(context, "INTERNAL", fault_id(error))
-        finally:
-            self._inflight -= 1
         self._decider.counts.time(clock.monotonic_s() - started_s)
         return answer
 
@@ -149,19 +147,19 @@ class GrpcioEdge:
     def _flush_records(self) -> None:
         pending, self._pending = self._pending, []
         dropped, self._dropped = self._dropped, 0
-        if pending and not self._log.append(record_message(each, _NAME) for each in pending):
-            dropped += len(pending)
-        elif pending:
-            metrics.RECORDS.labels("logged").inc(len(pending))
-        if dropped:
-            metrics.RECORDS.labels("dropped").inc(dropped)
+        logged = self._log.append(record_message(each, _NAME) for each in pending)
+        metrics.RECORDS.labels("logged").inc(logged)
+        metrics.RECORDS.labels("dropped").inc(dropped + len(pending) - logged)
 
 
 class _Http(uvicorn.Server):
     """A uvicorn that leaves signals to the process it runs in."""
 
-    def install_signal_handlers(self) -> None:
-        """Install none."""
+    @override
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
 
 
 class _HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
@@ -181,6 +179,7 @@ class _HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         kinds = health_pb2.HealthCheckResponse.ServingStatus
         last = None
         while True:
+            changed = self._health.changed  # Before the look: no change falls between.
             reply = health_reply(request.service, self._health)
             if reply is None:
                 reply = health_pb2.HealthCheckResponse(
@@ -189,7 +188,7 @@ class _HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             if reply != last:
                 last = reply
                 await context.write(health_pb2.HealthCheckResponse.FromString(reply))
-            await self._health.change()
+            await changed.wait()
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials:

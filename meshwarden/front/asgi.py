@@ -34,6 +34,8 @@ __all__ = ["Front", "Limits"]
 _RECEIVED = RECEIVED_HEADER.encode()
 _CHECK = "/envoy.service.auth.v3.Authorization/Check"
 _FRAME_BYTES = 64  # Room for a frame's prefix; the message's own limit is the service's.
+# Far beyond any sidecar's patience: who stalls longer must not hold one of `inflight` places.
+_BODY_TIMEOUT_S = 5.0
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -98,7 +100,12 @@ class Front:
         message = await receive()
         body = message.get("body", b"")
         if message.get("more_body"):
-            gathered = await self._gather(body, receive)
+            try:
+                async with asyncio.timeout(_BODY_TIMEOUT_S):
+                    gathered = await self._gather(body, receive)
+            except TimeoutError:
+                await self._refuse(send, "RESOURCE_EXHAUSTED", "the message did not come in time")
+                return
             if gathered is None:
                 await self._refuse(send, "RESOURCE_EXHAUSTED", "the message is too large")
                 return
@@ -179,7 +186,7 @@ class Front:
         last = None
         try:
             while not gone.done():
-                changed = asyncio.ensure_future(self._health.change())
+                changed = asyncio.ensure_future(self._health.changed.wait())
                 # An unknown name is told as such and watched on: it may be known after a reload.
                 reply = health_reply(service, self._health) or _SERVICE_UNKNOWN
                 if reply != last:
