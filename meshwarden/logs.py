@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 
 __all__ = ["configure_logging"]
 
@@ -9,11 +10,10 @@ __all__ = ["configure_logging"]
 def configure_logging(level: str, process: str) -> None:
     """Send this process's log lines to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        logging.Formatter(
-            f"%(asctime)s.%(msecs)03dZ %(levelname)s {process} %(message)s", "%Y-%m-%dT%H:%M:%S"
-        )
+    form = logging.Formatter(
+        f"%(asctime)s.%(msecs)03dZ %(levelname)s {process} %(message)s", "%Y-%m-%dT%H:%M:%S"
     )
+    form.converter = time.gmtime  # The Z says so.
+    handler.setFormatter(form)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
