@@ -5,10 +5,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-__all__ = ["Child", "DemoError", "answers_tcp", "free_port", "wait_until"]
+__all__ = ["Child", "DemoError", "answers_tcp", "free_ports", "wait_until"]
 
 LOG_LINES = 20
 POLL_S = 0.02
@@ -108,11 +109,12 @@ def wait_until(ready: Callable[[], bool], children: Sequence[Child], within_s: f
         time.sleep(POLL_S)
 
 
-def free_port() -> int:
-    """Find a loopback port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Find loopback ports that nobody listens on now, all different."""
+    with ExitStack() as held:
+        # Held together: one that has been closed may be given out again at once.
+        servers = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [server.getsockname()[1] for server in servers]
 
 
 def answers_tcp(port: int) -> bool:

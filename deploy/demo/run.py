@@ -19,7 +19,7 @@ from deploy.demo import report, upstream
 from deploy.demo.callers import Caller
 from deploy.demo.certificates import Authority, Credential
 from deploy.demo.expectations import NOBODY, ExpectationError, Expectations
-from deploy.demo.processes import DemoError, wait_until
+from deploy.demo.processes import DemoError, free_ports, wait_until
 from deploy.demo.service import Service
 from deploy.demo.sidecar import Sidecar
 
@@ -92,7 +92,7 @@ And how it does: curl http://127.0.0.1:{service.http_port}/metrics
 """
 
 
-def demo(folder: Path, requests: Path, *, once: bool) -> int:
+def demo(folder: Path, requests: Path, transport: str, *, once: bool) -> int:
     """Run the demo in a folder that is there and empty.
 
     Returns:
@@ -106,15 +106,16 @@ def demo(folder: Path, requests: Path, *, once: bool) -> int:
     shutil.copytree(HERE / "policy", folder / "policy")
     console = report.console()
     with ExitStack() as running:
-        service = running.enter_context(Service(folder))
+        upstream_port = running.enter_context(upstream.serve())
+        port, http_port, sidecar_port = free_ports(3)
+        service = running.enter_context(Service(folder, port, http_port, transport))
         # What follows is done while the service starts.
         authority = Authority(folder / "certificates", _now())
         authority.issue("orders", SIDECAR_ID)
         credentials = {
             name: authority.issue(name, id_) for name, id_ in expectations.callers.items()
         }
-        upstream_port = running.enter_context(upstream.serve())
-        sidecar = running.enter_context(Sidecar(folder, service.port, upstream_port))
+        sidecar = running.enter_context(Sidecar(folder, sidecar_port, port, upstream_port))
         sidecar.wait_ready()
         service.wait_ready()
         results = send_all(expectations, sidecar, authority.certificate, credentials)
@@ -156,12 +157,15 @@ def main() -> int:
     parser.add_argument(
         "--requests", type=Path, default=HERE / "requests.toml", help="the expectation file"
     )
+    parser.add_argument(
+        "--transport", default="auto", help="the service's setting server.transport"
+    )
     options = parser.parse_args()
     # `kill` ends the demo as Ctrl-C does, with its children.
     signal.signal(signal.SIGTERM, _interrupt)
     with tempfile.TemporaryDirectory(prefix="meshwarden-demo-") as folder:
         try:
-            return demo(Path(folder), options.requests, once=options.once)
+            return demo(Path(folder), options.requests, options.transport, once=options.once)
         except (DemoError, ExpectationError) as error:
             print(f"demo: {error}", file=sys.stderr)
         except KeyboardInterrupt:

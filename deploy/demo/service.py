@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from deploy.demo.processes import Child, free_port, wait_until
+from deploy.demo.processes import Child, wait_until
 
 __all__ = ["Service"]
 
@@ -21,6 +21,9 @@ http_address = "127.0.0.1:{http_port}"
 state_dir = "state"
 runtime_dir = "run"
 
+[server]
+transport = "{transport}"
+
 [policy]
 path = "policy"
 
@@ -32,22 +35,25 @@ sample_allows = 1.0
 class Service(Child):
     """A running `meshwarden serve`; everything that the config leaves out has its default."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int, http_port: int, transport: str) -> None:
         """Start it.
 
         Args:
             folder: The demo's folder, which holds the policy; config, state and sockets go there.
+            port: Where to serve.
+            http_port: Where to serve HTTP if that takes a port of its own.
+            transport: The setting server.transport.
         """
-        self.port = free_port()
-        self._http_port = free_port()
-        self.config = folder / "meshwarden.toml"
-        self.config.write_text(CONFIG.format(port=self.port, http_port=self._http_port))
+        self.port = port
+        self._http_port = http_port
+        config = folder / "meshwarden.toml"
+        config.write_text(CONFIG.format(port=port, http_port=http_port, transport=transport))
         # The user's own overrides are meant for another service.
         environ = {
             name: value for name, value in os.environ.items() if not name.startswith("MESHWARDEN_")
         }
         command = [sys.executable, "-m", "meshwarden", "serve"]
-        command += ["--config", str(self.config)]
+        command += ["--config", str(config)]
         super().__init__("meshwarden", command, folder / "meshwarden.log", environ)
         self.http_port = self.port
 

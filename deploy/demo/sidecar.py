@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from deploy.demo.processes import Child, DemoError, answers_tcp, free_port, wait_until
+from deploy.demo.processes import Child, DemoError, answers_tcp, wait_until
 
 __all__ = ["Entry", "Sidecar"]
 
@@ -35,18 +35,19 @@ class Entry:
 class Sidecar(Child):
     """An Envoy that asks the service about each request."""
 
-    def __init__(self, folder: Path, check_port: int, upstream_port: int) -> None:
+    def __init__(self, folder: Path, port: int, check_port: int, upstream_port: int) -> None:
         """Start it.
 
         Args:
             folder: The demo's folder, with the certificates; the bootstrap and logs go there too.
+            port: Where to listen for callers.
             check_port: Where the service answers.
             upstream_port: Where allowed requests go.
 
         Raises:
             DemoError: There is no Envoy for this platform.
         """
-        self.port = free_port()
+        self.port = port
         self._access_log = folder / "access.log"
         bootstrap = folder / "sidecar.yaml"
         bootstrap.write_text(

@@ -42,9 +42,10 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def test_every_verdict_is_as_the_expectation_file_says(folder: Path) -> None:
-    """The last line counts them, and nothing is left behind."""
-    done = run_once(folder)
+@pytest.mark.parametrize("transport", ["auto", "grpcio"])
+def test_every_verdict_is_as_the_expectation_file_says(folder: Path, transport: str) -> None:
+    """Through fronts and without them; the last line counts, and nothing is left behind."""
+    done = run_once(folder, "--transport", transport)
     assert done.returncode == 0, done.stdout + done.stderr
     counts = re.fullmatch(
         r"demo: (\d+) requests, (\d+) allowed, (\d+) denied, 0 wrong",
