@@ -49,7 +49,9 @@ class RowChecks:
         }
         self._effect = {key: self._model.field_index(key, "eft") for key in self._model.keys("p")}
         self._good: set[tuple[int, str, str]] = set()
-        self.undefined_roles = language.is_mesh
+        self._is_mesh = language.is_mesh
+        self._given: set[str] = set()
+        self._asked: dict[str, Row] = {}
 
     def _read(self, terms: Terms) -> None:
         """Find what the matcher will ask of each field of a rule."""
@@ -98,27 +100,24 @@ class RowChecks:
             messages = [f"the model has no {kind} {row.ptype[:40]!r}"]
         return [Fault(row.file, row.line, message) for message in messages]
 
-    def undefined(self, rows: Sequence[Row]) -> list[Fault]:
+    def undefined(self) -> list[Fault]:
         """Rules that speak of a role which nobody is given; in the mesh model roles are marked."""
-        if not self.undefined_roles:
-            return []
-        given = {row.values[1] for row in rows if row.ptype == "g" and len(row.values) > 1}
         return [
-            Fault(row.file, row.line, f"{word!r} is a role that no g row gives")
-            for row in rows
-            for word in row.values[:1]
-            if word.startswith("role:") and word not in given
+            Fault(row.file, row.line, f"{role!r} is a role that no g row gives")
+            for role, row in self._asked.items()
+            if role not in self._given
         ]
 
     def _role(self, row: Row) -> list[str]:
         wanted = self._model.roles[row.ptype].arity
         if len(row.values) != wanted:
             return [f"{row.ptype} takes {wanted} values, not {len(row.values)}"]
-        if self.undefined_roles:
+        if self._is_mesh:
             try:
                 check_role(*row.values[:2])
             except ExpressionError as error:
                 return [str(error)]
+            self._given.add(row.values[1])
         return []
 
     def _rule(self, row: Row) -> list[str]:
@@ -128,6 +127,8 @@ class RowChecks:
             missing = ", ".join(fields[len(values) :])
             hint = f" ({missing} missing)" if missing else ""
             return [f"{row.ptype} takes {len(fields)} values, not {len(values)}{hint}"]
+        if self._is_mesh and values[0].startswith("role:"):
+            self._asked.setdefault(values[0], row)
         messages: list[str] = []
         effect = self._effect[row.ptype]
         if effect >= 0 and values[effect] not in _EFFECTS and not self._language.options.any_effect:

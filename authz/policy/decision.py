@@ -21,6 +21,10 @@ class Miss:
     reason: str
 
 
+Near = tuple[tuple[Miss, ...], bool]
+_NOTHING: Near = ((), False)
+
+
 @dataclass(slots=True)  # Made on every request.
 class Decision:
     """The answer to one request.
@@ -35,8 +39,8 @@ class Decision:
     allowed: bool
     rule: Rule | None
     faults: tuple[Rule, ...] = ()
-    _look: Callable[[], tuple[tuple[Miss, ...], bool]] | None = field(default=None, repr=False)
-    _near: tuple[tuple[Miss, ...], bool] | None = field(default=None, repr=False)
+    # What finds the near misses, until it has; then what it found.
+    _near: Callable[[], Near] | Near = field(default=_NOTHING, repr=False)
 
     @property
     def misses(self) -> tuple[Miss, ...]:
@@ -51,11 +55,11 @@ class Decision:
         """Whether the caller showed none and an allow rule matches on everything but who asks."""
         return self._looked()[1]
 
-    def _looked(self) -> tuple[tuple[Miss, ...], bool]:
-        if self._near is None:
-            self._near = self._look() if self._look is not None else ((), False)
-            self._look = None
-        return self._near
+    def _looked(self) -> Near:
+        near = self._near
+        if not isinstance(near, tuple):
+            near = self._near = near()
+        return near
 
 
 @dataclass(slots=True)

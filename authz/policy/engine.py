@@ -75,9 +75,7 @@ class Engine:
             PolicyError: The definitions don't go together.
         """
         for terms in every:
-            sample = [
-                row.values for row in _sampled([row for row in rows if row.ptype == terms.policy])
-            ]
+            sample = [row.values for row in _sampled(rows) if row.ptype == terms.policy]
             self.program(terms).arrange(sample)
             self._arrange_at[terms.policy] = max(_FIRST_ARRANGEMENT, 4 * len(rows))
 

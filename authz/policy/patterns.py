@@ -27,7 +27,6 @@ class PatternIndex:
     """
 
     prepare: Callable[[str], Pattern]
-    _used: dict[str, int] = field(default_factory=dict)
     _literals: dict[str, list[str]] = field(default_factory=dict)
     _always: list[str] = field(default_factory=list)
     _segments: SegmentTree | None = None
@@ -36,12 +35,8 @@ class PatternIndex:
     _networks: dict[tuple[int, int], dict[int, list[str]]] = field(default_factory=dict)
     _others: list[str] = field(default_factory=list)
 
-    def add(self, text: str) -> bool:
-        """Count one more rule with this pattern; returns whether it is new."""
-        used = self._used.get(text, 0)
-        self._used[text] = used + 1
-        if used:
-            return False
+    def add(self, text: str) -> None:
+        """Take in a pattern that is not in yet."""
         pattern = self.prepare(text)
         if pattern.always:
             self._always.append(text)
@@ -62,14 +57,9 @@ class PatternIndex:
             self._lengths[length] = self._lengths.get(length, 0) + 1
         else:
             self._others.append(text)
-        return True
 
-    def discard(self, text: str) -> bool:
-        """Count one rule less with this pattern; returns whether it was the last."""
-        self._used[text] -= 1
-        if self._used[text]:
-            return False
-        del self._used[text]
+    def discard(self, text: str) -> None:
+        """Take out a pattern that is in."""
         pattern = self.prepare(text)
         if pattern.always:
             self._always.remove(text)
@@ -92,17 +82,11 @@ class PatternIndex:
                 del self._lengths[length]
         else:
             self._others.remove(text)
-        return True
 
     @property
     def tried(self) -> int:
         """How many patterns have to be tried one by one."""
         return len(self._others)
-
-    @property
-    def texts(self) -> list[str]:
-        """Every distinct pattern."""
-        return list(self._used)
 
     def find(self, value: str) -> list[str] | None:
         """The patterns that match a value, exactly; None if finding out would cost too much.

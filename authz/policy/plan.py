@@ -120,15 +120,16 @@ class _Maker:
         alternatives = term.terms if isinstance(term, Or) else (term,)
         fields: set[int] = set()
         ways: list[Way] = []
+        indexes: dict[str, PatternIndex] = {}
         for each in alternatives:
-            found = self._way(each)
+            found = self._way(each, indexes)
             if found is None:
                 return None
             fields.add(found[0])
             ways.append(found[1])
         return (fields.pop(), tuple(ways)) if len(fields) == 1 else None
 
-    def _way(self, node: Node) -> tuple[int, Way] | None:
+    def _way(self, node: Node, indexes: dict[str, PatternIndex]) -> tuple[int, Way] | None:
         if isinstance(node, Compare) and node.operator == "==":
             return _equality(node.left, node.right) or _equality(node.right, node.left)
         if not isinstance(node, Call):
@@ -149,8 +150,10 @@ class _Maker:
         function = self._language.functions.get(node.name)
         if function is None or function.prepare is None or len(others) != 1:
             return None
-        prepare = partial(self._language.pattern, node.name)
-        return field.index, Matching(node.name, PatternIndex(prepare), others[0])
+        index = indexes.get(node.name)
+        if index is None:
+            index = indexes[node.name] = PatternIndex(partial(self._language.pattern, node.name))
+        return field.index, Matching(node.name, index, others[0], function.varied)
 
 
 def _equality(field: Node, other: Node) -> tuple[int, Way] | None:

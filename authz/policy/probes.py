@@ -17,7 +17,9 @@ __all__ = ["Equal", "Link", "Literal", "Matching", "Probe", "Way"]
 
 # A set is quicker to ask than a list from about here on.
 _SMALL = 8
+# Callers choose what they ask with: what is remembered for them is bounded in number and length.
 _MAX_REMEMBERED = 8192
+_MAX_LENGTH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,23 @@ class Link:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matching:
-    """`function(request, field)`, of a function whose patterns can be indexed."""
+    """`function(request, field)`, of a function whose patterns can be indexed.
+
+    Attributes:
+        function: The function's name.
+        index: The patterns in the field.
+        request: What is matched.
+        varied: Whether the values asked about are mostly new ones, as paths are.
+    """
 
     function: str
     index: PatternIndex
     request: Node
+    varied: bool
 
 
 Way = Equal | Literal | Link | Matching
+Step = Callable[[Any], Collection[Any] | None]
 
 
 @dataclass(slots=True, eq=False)
@@ -65,22 +76,24 @@ class Probe:
         term: The term as it stands in the matcher.
         ways: The alternatives of the term.
         inputs: The parts of the request that the ways ask for, each once.
+        remembered: What was found for the fields of earlier requests.
     """
 
     field: int
     term: Node
     ways: tuple[Way, ...]
     inputs: tuple[Node, ...] = ()
-    _steps: tuple[Callable[[Any], Collection[Any] | None], ...] = ()
+    remembered: dict[Any, Collection[Any]] = field(default_factory=dict)
+    _steps: tuple[Step, ...] = ()
     _constants: tuple[Any, ...] = ()
-    _remembers: bool = False
-    _remembered: dict[Any, Collection[Any] | None] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
+    _indexes: tuple[PatternIndex, ...] = ()
+    _roles: tuple[Roles, ...] = ()
 
     def __post_init__(self) -> None:
         """Put the ways into the form that values() runs."""
         inputs: list[Node] = []
-        steps: list[Callable[[Any], Collection[Any] | None]] = []
+        steps: list[Step] = []
 
         def place(node: Node) -> int:
             if node not in inputs:
@@ -101,9 +114,9 @@ class Probe:
         self.inputs = tuple(inputs)
         self._steps = tuple(steps)
         self._constants = tuple([way.value for way in self.ways if isinstance(way, Literal)])
-        # Who asks comes again and again, a path mostly doesn't: only what roles are part of is
-        # kept.
-        self._remembers = any(isinstance(way, Link) for way in self.ways) and len(self.ways) > 1
+        indexes = [way.index for way in self.ways if isinstance(way, Matching)]
+        self._indexes = tuple({id(index): index for index in indexes}.values())
+        self._roles = tuple([way.roles for way in self.ways if isinstance(way, Link)])
 
     @property
     def plain(self) -> bool:
@@ -111,12 +124,31 @@ class Probe:
         return len(self.ways) == 1 and isinstance(self.ways[0], Equal)
 
     @property
+    def remembers(self) -> bool:
+        """Whether finding out costs more than remembering, and the same is asked again."""
+        varied = any(isinstance(way, Matching) and way.varied for way in self.ways)
+        costly = any(isinstance(way, (Link, Matching)) for way in self.ways)
+        return costly and not varied
+
+    @property
     def weight(self) -> int:
         """How many values it tends to give, for choosing what to go by first."""
-        return sum(
-            3 if isinstance(way, Link) else 2 if isinstance(way, Matching) else 1
-            for way in self.ways
-        )
+        costs = {Link: 3, Matching: 2}
+        return sum(costs.get(type(way), 1) for way in self.ways)
+
+    def recall(self, key: Any, *inputs: Any) -> Collection[Any] | None:
+        """Like values(), and remember it under the fields of the request that the inputs hang on."""
+        found = self.values(*inputs)
+        words = key if type(key) is tuple else (key,)
+        if (
+            found is not None
+            and all(type(word) is str and len(word) <= _MAX_LENGTH for word in words)
+            and all(roles.steady for roles in self._roles)
+        ):
+            if len(self.remembered) >= _MAX_REMEMBERED:
+                self.remembered.clear()
+            self.remembered[key] = found
+        return found
 
     def values(self, *inputs: Any) -> Collection[Any] | None:
         """The values of the field that make the term true, no others; None if all must be tried.
@@ -124,25 +156,21 @@ class Probe:
         Raises:
             Exception: What a way raises on these inputs.
         """
-        if self._remembers:
-            found = self._remembered.get(inputs, self)
-            if found is not self:
-                return found  # type: ignore[return-value]  # the marker is not among the values
         for each in inputs:
             if type(each) is not str:
                 return None
+        if len(self._steps) == 1 and not self._constants:
+            only = self._steps[0](inputs)
+            if only is None or len(only) <= _SMALL or type(only) is frozenset:
+                return only
+            return frozenset(only)
         every = [*self._constants]
         for step in self._steps:
             values = step(inputs)
             if values is None:
                 return None
             every += values
-        result = every if len(every) <= _SMALL else frozenset(every)
-        if self._remembers and all(way.roles.steady for way in self.ways if isinstance(way, Link)):
-            if len(self._remembered) >= _MAX_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[inputs] = result
-        return result
+        return every if len(every) <= _SMALL else frozenset(every)
 
     def careful(self, inputs: list[Any]) -> tuple[Collection[Any] | None, Collection[Any] | None]:
         """Like values(), for a request that something raised on.
@@ -161,7 +189,7 @@ class Probe:
                 if values is None:
                     return None, None
                 sound.update(values)
-            except _Unknown:
+            except _UnknownKindError:
                 return None, None
             except Exception:  # noqa: BLE001 - an alternative that raises is not true
                 raised = True
@@ -172,31 +200,25 @@ class Probe:
         count = self._counts.get(value, 0)
         self._counts[value] = count + 1
         if not count:
-            for way in self.ways:
-                if isinstance(way, Matching):
-                    way.index.add(value)
-            self._remembered.clear()
+            for index in self._indexes:
+                index.add(value)
+            self.forget()
 
     def discard(self, value: str) -> None:
         """Count one rule less with this value in the field."""
         self._counts[value] -= 1
         if not self._counts[value]:
             del self._counts[value]
-            for way in self.ways:
-                if isinstance(way, Matching):
-                    way.index.discard(value)
-            self._remembered.clear()
+            for index in self._indexes:
+                index.discard(value)
+            self.forget()
 
     def forget(self) -> None:
-        """Drop what was remembered, after roles have changed."""
-        self._remembered.clear()
+        """Drop what was remembered, after roles or rules have changed."""
+        if self.remembered:
+            self.remembered.clear()
 
-    def _link(
-        self,
-        roles: Roles,
-        request: int,
-        domain: int | None,
-    ) -> Callable[[Any], Collection[Any] | None]:
+    def _link(self, roles: Roles, request: int, domain: int | None) -> Step:
         counts = self._counts
 
         def step(inputs: Any) -> Collection[Any]:
@@ -210,8 +232,8 @@ class Probe:
         return step
 
 
-class _Unknown(Exception):  # noqa: N818 - a signal between two functions of this file
-    """The value is of a type that the index can't speak of."""
+class _UnknownKindError(Exception):
+    """The value is of a type that the index can't speak of; never leaves this file."""
 
 
 def _sound(value: Any) -> str:
@@ -219,13 +241,13 @@ def _sound(value: Any) -> str:
     if isinstance(value, Exception):
         raise value
     if type(value) is not str:
-        raise _Unknown
+        raise _UnknownKindError
     return value
 
 
-def _equal(request: int) -> Callable[[Any], Collection[Any] | None]:
+def _equal(request: int) -> Step:
     return lambda inputs: (_sound(inputs[request]),)
 
 
-def _matching(index: PatternIndex, request: int) -> Callable[[Any], Collection[Any] | None]:
+def _matching(index: PatternIndex, request: int) -> Step:
     return lambda inputs: index.find(_sound(inputs[request]))

@@ -14,7 +14,7 @@ from authz.policy.plan import Branch, Plan, make_plan
 from authz.policy.probes import Probe
 from authz.policy.rules import Rule
 from authz.policy.source import decide_source, find_source
-from authz.policy.syntax import Call, Const, Field, Node
+from authz.policy.syntax import Call, Const, Field, Node, walk
 from authz.policy.tree import Tree
 
 __all__ = ["Program"]
@@ -251,7 +251,7 @@ class Program:
         source = find_source(predicate, self._fields, len(self.plan.probes))
         self._find = emitter.function(source, "find")
         trees = {key: emitter.name(tree, "T") for key, tree in self._trees.items()}
-        probes = [emitter.name(probe.values, "P") for probe in self.plan.probes]
+        probes = [self._probe_names(emitter, probe) for probe in self.plan.probes]
         # From here on a term is what the request makes it, not what the search asks of a rule.
         emitter.known.clear()
         source = decide_source(
@@ -263,6 +263,26 @@ class Program:
             probes,
         )
         self.decide = emitter.function(source, "decide")
+
+    def _probe_names(self, emitter: Emitter, probe: Probe) -> tuple[str, str, str]:
+        """How the decision calls a probe, and what it looks into first."""
+        fields: set[int] = set()
+        for each in probe.inputs:
+            for node in walk(each):
+                if isinstance(node, Field):
+                    fields.add(node.index)
+                elif not isinstance(node, Const) and not self._is_total(node):
+                    return emitter.name(probe.values, "P"), "", ""
+        if not fields or not probe.remembers:
+            return emitter.name(probe.values, "P"), "", ""
+        words = [f"r{index}" for index in sorted(fields)]
+        key = words[0] if len(words) == 1 else f"({', '.join(words)})"
+        return emitter.name(probe.recall, "P"), emitter.name(probe.remembered, "M"), key
+
+    def _is_total(self, node: Node) -> bool:
+        """Whether a call always comes to the same, and never raises."""
+        function = self._language.functions.get(node.name) if isinstance(node, Call) else None
+        return function is not None and function.total
 
     def _boolean(self) -> dict[str, bool]:
         known = {name: function.boolean for name, function in self._language.functions.items()}

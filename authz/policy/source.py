@@ -24,22 +24,14 @@ def find(root, bound, faults, q, values, fields):
  best = None
  places = [root]
  for place in places:
-  if type(place) is list:
-   for rule in place:
-    if not rule.rank < bound:
-     break
-    v = rule.values
-    try:
-     hit = {predicate}
-    except Exception:
-     hit = judge(rule, q, faults)
-    if hit:
-     best = rule
-     bound = rule.rank
-     break
-  else:
+  while type(place) is not list:
    wanted = values[place.probe]
    children = place.children
+   if type(wanted) is str:
+    place = children.get(wanted, ())
+    if place:
+     continue
+    break
    if wanted is None:
     places += children.values()
    elif len(wanted) <= len(children):
@@ -52,6 +44,20 @@ def find(root, bound, faults, q, values, fields):
     for each in children:
      if each in wanted:
       places.append(children[each])
+   break
+  else:
+   for rule in place:
+    if not rule.rank < bound:
+     break
+    v = rule.values
+    try:
+     hit = {predicate}
+    except Exception:
+     hit = judge(rule, q, faults)
+    if hit:
+     best = rule
+     bound = rule.rank
+     break
  return best
 """
 
@@ -62,7 +68,7 @@ def decide_source(
     emit: Callable[[Node], str],
     fields: Sequence[int],
     trees: Mapping[tuple[str, tuple[int, ...]], str],
-    probes: Sequence[str],
+    probes: Sequence[tuple[str, str, str]],
 ) -> str:
     """A decision: what the request is looked up by, then one search a tree.
 
@@ -72,18 +78,22 @@ def decide_source(
         emit: Makes an expression of a part of the plan that speaks of the request alone.
         fields: Which fields of the request are read.
         trees: The name of each tree.
-        probes: The name of each probe's function.
+        probes: For each probe the name of its function, of what it remembers, and by which fields.
     """
     lines = ["def decide(q):", " if not rules: return blank(q)", " try:"]
     lines += [f"  r{index} = q[{index}]" for index in fields]
     for number, probe in enumerate(plan.probes):
         inputs = [emit(each) for each in probe.inputs]
         if probe.plain:
-            lines += [f"  i{number} = {inputs[0]}"]
-            lines += [f"  if type(i{number}) is not str: return odd(q)"]
-            lines += [f"  V{number} = (i{number},)"]
+            lines += [f"  V{number} = {inputs[0]}"]
+            lines += [f"  if type(V{number}) is not str: return odd(q)"]
+            continue
+        function, remembered, key = probes[number]
+        if remembered:
+            lines += [f"  V{number} = {remembered}.get({key})", f"  if V{number} is None:"]
+            lines += [f"   V{number} = {function}({key}, {', '.join(inputs)})"]
         else:
-            lines += [f"  V{number} = {probes[number]}({', '.join(inputs)})"]
+            lines += [f"  V{number} = {function}({', '.join(inputs)})"]
     for number, branch in enumerate(plan.branches):
         if branch.guards:
             guards = " and ".join([emit(guard) for guard in branch.guards])

@@ -16,9 +16,11 @@ _SPECIAL = frozenset("*?[\\")
 
 def functions(_tools: Tools) -> Iterable[Function]:
     """Make the family."""
-    return (
-        Function("globMatch", lambda value, key: _prepare(key).matches(value), prepare=_prepare),
-    )
+
+    def call(value: Any, key: Any) -> bool:
+        return _prepare(key).matches(value)
+
+    return (Function("globMatch", call, prepare=_prepare, varied=True),)
 
 
 def _prepare(text: str) -> Pattern:

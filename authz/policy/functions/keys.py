@@ -31,7 +31,10 @@ def functions(tools: Tools) -> Iterable[Function]:
     """Make the family."""
 
     def matcher(name: str, prepare: Callable[[str], Pattern]) -> Function:
-        return Function(name, lambda value, key: prepare(key).matches(value), prepare=prepare)
+        def call(value: Any, key: Any) -> bool:
+            return prepare(key).matches(value)
+
+        return Function(name, call, prepare=prepare, varied=True)
 
     return (
         matcher("keyMatch", _key_match),

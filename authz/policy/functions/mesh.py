@@ -23,7 +23,7 @@ def functions(_tools: Tools) -> Iterable[Function]:
         Function("meshWho", _caller(_who), prepare=_who, total=True),
         Function("meshName", _caller(_name), prepare=_name, total=True),
         Function("meshMethod", _caller(_method), prepare=_method, total=True),
-        Function("meshPath", _caller(_path), prepare=_path, total=True),
+        Function("meshPath", _caller(_path), prepare=_path, total=True, varied=True),
         Function("meshPrincipal", principal, (1, 1), boolean=False, total=True),
         Function("meshUser", user, (1, 1), boolean=False, total=True),
     )

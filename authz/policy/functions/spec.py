@@ -75,7 +75,8 @@ class Function:
         arity: Fewest and most arguments.
         prepare: Makes a Pattern of the last of two arguments; None if it has no such form.
         boolean: Whether it always returns a bool.
-        total: Whether it never raises, whatever text it is given.
+        total: Whether it never raises, whatever it is given, and always says the same.
+        varied: Whether the values it is asked about are mostly new ones, as paths are.
     """
 
     name: str
@@ -84,3 +85,4 @@ class Function:
     prepare: Callable[[str], Pattern] | None = None
     boolean: bool = True
     total: bool = False
+    varied: bool = False
