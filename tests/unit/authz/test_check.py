@@ -10,7 +10,7 @@ from authz.attributes import Binding
 from authz.check import ActivePolicy, CheckService
 from authz.decision import CheckSettings
 from authz.errors import InvalidRequestError, NoPolicyError
-from authz.policy.decision import Decision
+from authz.policy.decision import Decision, Miss
 from authz.policy.snapshot import RequestValues
 from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from telemetry.record import DecisionRecord
@@ -88,6 +88,15 @@ def test_a_caller_without_a_credential_is_told_where_one_would_help(
 ) -> None:
     """401 asks for a credential; 403 says that none helps, or that this one doesn't."""
     assert verdict_on(SHOP, check_request(path, principal=principal))["status"] == status
+
+
+def test_a_denial_without_a_rule_says_which_came_nearest() -> None:
+    """With file and line, so that whoever wrote the policy can mend it."""
+    near = (Miss(RULE, "the path is another"),)
+    policy = fixed(lambda _: Decision(allowed=False, rule=None, _look=lambda: (near, True)))
+    metadata = verdict_on(policy, check_request())
+    assert metadata["misses"] == ["policy.csv:12: the path is another"]
+    assert metadata["status"] == 401
 
 
 @pytest.mark.parametrize(
