@@ -93,7 +93,7 @@ def test_a_caller_without_a_credential_is_told_where_one_would_help(
 def test_a_denial_without_a_rule_says_which_came_nearest() -> None:
     """With file and line, so that whoever wrote the policy can mend it."""
     near = (Miss(RULE, "the path is another"),)
-    policy = fixed(lambda _: Decision(allowed=False, rule=None, _look=lambda: (near, True)))
+    policy = fixed(lambda _: Decision(allowed=False, rule=None, _near=lambda: (near, True)))
     metadata = verdict_on(policy, check_request())
     assert metadata["misses"] == ["policy.csv:12: the path is another"]
     assert metadata["status"] == 401
