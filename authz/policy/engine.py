@@ -216,6 +216,17 @@ class Engine:
         """Decide one request."""
         return self.program(terms).decide(request)
 
+    def as_pycasbin(self, decision: Decision, terms: Terms = _DEFAULT) -> tuple[bool, list[str]]:
+        """What pycasbin's enforce_ex returns for a decision.
+
+        Where a single denying rule ends the matter, pycasbin names no rule for an allowed request.
+        """
+        rule = decision.rule
+        effect = self.matcher(terms).effect
+        if rule is None or (decision.allowed and effect is Effect.ALLOW_AND_DENY):
+            return decision.allowed, []
+        return decision.allowed, list(rule.values)
+
     def decide_by_scan(self, request: Any, terms: Terms = _DEFAULT) -> Decision:
         """Decide by trying every rule: what decide() must always agree with.
 

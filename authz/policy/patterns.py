@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
+from authz.policy.errors import ExpressionError
 from authz.policy.functions.addresses import address
 from authz.policy.functions.spec import Pattern
 from authz.policy.segment_tree import SegmentTree
@@ -34,10 +35,16 @@ class PatternIndex:
     _lengths: dict[int, int] = field(default_factory=dict)
     _networks: dict[tuple[int, int], dict[int, list[str]]] = field(default_factory=dict)
     _others: list[str] = field(default_factory=list)
+    # Patterns that are none; the server refuses them, pycasbin raises once they are reached.
+    _broken: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
         """Take in a pattern that is not in yet."""
-        pattern = self.prepare(text)
+        try:
+            pattern = self.prepare(text)
+        except ExpressionError:
+            self._broken.append(text)
+            return
         if pattern.always:
             self._always.append(text)
         elif pattern.literals is not None:
@@ -60,6 +67,9 @@ class PatternIndex:
 
     def discard(self, text: str) -> None:
         """Take out a pattern that is in."""
+        if text in self._broken:
+            self._broken.remove(text)
+            return
         pattern = self.prepare(text)
         if pattern.always:
             self._always.remove(text)
@@ -94,6 +104,8 @@ class PatternIndex:
         Raises:
             Exception: What a pattern raises on a value it can't judge.
         """
+        if self._broken:
+            return None
         found = [*self._always, *self._literals.get(value, ())]
         if self._segments is not None:
             if not value or "\n" in value:

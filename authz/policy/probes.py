@@ -200,8 +200,10 @@ class Probe:
         count = self._counts.get(value, 0)
         self._counts[value] = count + 1
         if not count:
-            for index in self._indexes:
-                index.add(value)
+            # What the term names as a constant need not be a pattern: "*" is no regular expression.
+            if value not in self._constants:
+                for index in self._indexes:
+                    index.add(value)
             self.forget()
 
     def discard(self, value: str) -> None:
@@ -209,8 +211,9 @@ class Probe:
         self._counts[value] -= 1
         if not self._counts[value]:
             del self._counts[value]
-            for index in self._indexes:
-                index.discard(value)
+            if value not in self._constants:
+                for index in self._indexes:
+                    index.discard(value)
             self.forget()
 
     def forget(self) -> None:

@@ -156,6 +156,10 @@ class Snapshot:
         """Decide, and say everything there is to say about it. Cost: O(rules)."""
         return explain(self._engine, request, terms)
 
+    def as_pycasbin(self, decision: Decision, terms: Terms = _DEFAULT) -> tuple[bool, list[str]]:
+        """What pycasbin's enforce_ex returns for a decision: the verdict and the rule behind it."""
+        return self._engine.as_pycasbin(decision, terms)
+
     def release(self) -> Iterator[None]:
         """Take the Snapshot apart, stopping for breath: dropped at once it would stall a loop.
 
