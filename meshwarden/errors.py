@@ -7,6 +7,7 @@ from typing import Any
 from typing_extensions import override
 
 __all__ = [
+    "CaseFileError",
     "ConfigError",
     "ConfigFault",
     "FunctionModuleError",
@@ -40,6 +41,14 @@ class ConfigError(Exception):
 
     def __init__(self, faults: tuple[ConfigFault, ...]) -> None:
         super().__init__("\n".join(map(str, faults)))
+        self.faults = faults
+
+
+class CaseFileError(Exception):
+    """A policy's tests can't be read or run; the message has a line for each fault there is."""
+
+    def __init__(self, faults: tuple[str, ...]) -> None:
+        super().__init__("\n".join(faults))
         self.faults = faults
 
 

@@ -12,6 +12,7 @@ from authz.errors import AuthzError
 from meshwarden.cli import check, config, policy, serve, service, version
 from meshwarden.cli.output import FAULT, complain
 from meshwarden.errors import (
+    CaseFileError,
     ConfigError,
     FunctionModuleError,
     NoVerdictError,
@@ -24,6 +25,7 @@ __all__ = ["app", "main"]
 # Errors whose message is meant for the person at the terminal; others are ours, with a traceback.
 _TOLD = (
     AuthzError,
+    CaseFileError,
     ConfigError,
     FunctionModuleError,
     NoVerdictError,

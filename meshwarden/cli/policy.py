@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meshwarden.cli import policy_cases
 from meshwarden.cli.options import ConfigFile, Output, load_settings
 from meshwarden.cli.output import FAULT, Form, complain, show, show_json
 
@@ -20,6 +21,9 @@ _SHOWN_CHARACTERS = 120
 _QUOTED = re.compile(r"'([^']+)'|\"([^\"]+)\"")
 
 app = typer.Typer(name="policy", help="Check a policy and look into it.", no_args_is_help=True)
+
+app.command("test")(policy_cases.run_tests)
+app.command("bench")(policy_cases.bench)
 
 Folder = Annotated[
     Path | None,

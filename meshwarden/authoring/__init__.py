@@ -1,0 +1,1 @@
+"""What helps people to write policy: tests of it, beside it."""
