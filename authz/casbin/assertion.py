@@ -1,0 +1,142 @@
+"""pycasbin's model, watched: whatever sets a policy list sets one that tells what changes in it.
+
+A plain Model and its Assertions become watched ones by having their class changed: adapters and
+the user's code keep the objects that they have.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from casbin.model import Assertion, FastModel, FastPolicy, Model
+from typing_extensions import override
+
+from authz.casbin.rows import Rows
+
+__all__ = ["FastRows", "WatchedAssertion", "WatchedModel", "watch"]
+
+
+class WatchedAssertion(Assertion):  # type: ignore[misc]
+    """One definition of a model, whose `policy` is always a list that is watched."""
+
+    # The version of the list that is known to be in order of priority.
+    _ordered_version = -1
+
+    @property
+    def policy(self) -> Any:
+        """The rules of the definition; see Rows."""
+        return self.__dict__["policy"]
+
+    @policy.setter
+    def policy(self, rows: Any) -> None:
+        self._ordered_version = -1
+        if type(rows) is list:
+            rows = Rows(rows)
+        elif type(rows) is FastPolicy:
+            rows.__class__ = FastRows
+        self.__dict__["policy"] = rows
+
+    @property
+    def policy_map(self) -> "Unread":
+        """What pycasbin writes for each rule and never reads: not kept."""
+        return _UNREAD
+
+    @policy_map.setter
+    def policy_map(self, rows: object) -> None:
+        pass
+
+    def insert_by_priority(self, rule: Sequence[str]) -> None:
+        """Insert a rule behind those of the same or a smaller priority.
+
+        Raises:
+            ValueError: A priority is not a number, or the rules are not in order.
+        """
+        rows = self.policy
+        at = self.priority_index
+
+        def rank(row: Sequence[str]) -> int:
+            return int(row[at])
+
+        rank(rule)
+        if rows.version != self._ordered_version and any(
+            rank(one) > rank(other) for one, other in pairwise(rows)
+        ):
+            raise ValueError("the rules are not in order")
+        rows.add_ordered(rule, rank)
+        self._ordered_version = rows.version
+
+
+class Unread(dict[str, int]):
+    """A mapping that takes everything and holds nothing."""
+
+    @override
+    def __setitem__(self, key: str, value: int) -> None:
+        pass
+
+
+_UNREAD = Unread()
+
+
+class FastRows(FastPolicy):  # type: ignore[misc]
+    """The policy of a FastEnforcer: sorted into sets by some fields, counting its changes."""
+
+    version = 0
+
+    @override
+    def append(self, item: Any) -> None:
+        self.version += 1
+        super().append(item)
+
+    @override
+    def remove(self, policy: Any) -> Any:
+        self.version += 1
+        return super().remove(policy)
+
+    @property
+    def state(self) -> tuple[int, object]:
+        """Compares equal for as long as the same rules are to be seen."""
+        return self.version, self._current_filter
+
+
+class WatchedModel(Model):  # type: ignore[misc]
+    """A model that finds a rule's place by its priority without trying every place."""
+
+    @override
+    def add_policy(self, sec: str, ptype: str, rule: Any) -> bool:
+        assertion = self[sec][ptype]
+        if (
+            sec == "p"
+            and assertion.priority_index >= 0
+            and isinstance(assertion, WatchedAssertion)
+            and isinstance(assertion.policy, Rows)
+        ):
+            if rule in assertion.policy:
+                return False
+            try:
+                assertion.insert_by_priority(rule)
+            except ValueError:
+                pass
+            else:
+                return True
+        added: bool = super().add_policy(sec, ptype, rule)
+        return added
+
+
+class WatchedFastModel(WatchedModel, FastModel):  # type: ignore[misc]
+    """The model of a FastEnforcer; only its other definitions have lists of rules."""
+
+
+_WATCHED = {Model: WatchedModel, FastModel: WatchedFastModel}
+
+
+def watch(model: Any) -> None:
+    """Watch every policy list of a model; those that are watched already stay as they are."""
+    if type(model) in _WATCHED:
+        model.__class__ = _WATCHED[type(model)]
+    for section in ("p", "g"):
+        for assertion in (model[section] or {}).values():
+            if type(assertion) is Assertion:
+                rows = assertion.__dict__.pop("policy", [])
+                assertion.__dict__.pop("policy_map", None)
+                assertion.__class__ = WatchedAssertion
+                assertion.policy = rows

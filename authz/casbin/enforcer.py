@@ -1,0 +1,158 @@
+"""casbin.Enforcer and its kin, deciding by the engine.
+
+Everything but the decision is pycasbin's: management calls change pycasbin's model, adapters and
+watchers hear of them from pycasbin, and the engine follows the model (see mirror).
+"""
+
+from typing import Any
+
+import casbin
+from casbin.core_enforcer import EnforceContext
+from casbin.util import has_eval
+
+from authz.casbin.made import Made, Unknown
+from authz.casbin.mirror import Mirror
+from authz.casbin.roles import linked
+from authz.policy.decision import Decision
+from authz.policy.effects import Effect
+from authz.policy.language import Terms
+
+__all__ = ["AsyncEnforcer", "Deciding", "Enforcer", "FastEnforcer"]
+
+_DEFAULT = Terms()
+
+
+class Deciding:
+    """What makes one of pycasbin's enforcers decide by the engine.
+
+    A custom effector, or a role manager or a policy list of somebody's own make, is known by
+    pycasbin's interface only: with one of these an enforcer decides as pycasbin does.
+    """
+
+    _mirror: Mirror
+    _own_effector: Any = None
+
+    def _initialize(self) -> None:
+        self._mirror = Mirror()
+        super()._initialize()  # type: ignore[misc]  # of pycasbin's CoreEnforcer
+        self._own_effector = self.eft  # type: ignore[attr-defined]
+
+    def init_rm_map(self) -> None:
+        """Make the role managers, which keep their links in the engine's form from the start."""
+        super().init_rm_map()  # type: ignore[misc]
+        for manager in (*self.rm_map.values(), *self.cond_rm_map.values()):  # type: ignore[attr-defined]
+            watched = linked(manager)
+            if watched is not None:
+                watched.links  # noqa: B018 - from here on it is kept up to date
+
+    def enforce_ex(self, *rvals: Any) -> Any:
+        """Decide, and name the deciding rule.
+
+        Returns:
+            The verdict, and the values of the rule that decided; an empty list where none did.
+
+        Raises:
+            RuntimeError: As in pycasbin: the request has not as many values as the definition, or
+                a rule has not and none before it decides, or there is `eval()` but no rule.
+            PolicyError: The matcher is outside the language.
+        """
+        enforcer: Any = self
+        if not enforcer.enabled:
+            return [True, []]
+        given, terms = rvals, _DEFAULT
+        if rvals and isinstance(rvals[0], EnforceContext):
+            context = rvals[0]
+            terms = Terms(context.rtype, context.ptype, context.etype, context.mtype)
+            given = rvals[1:]
+        if enforcer.eft is not self._own_effector:
+            return super().enforce_ex(*rvals)  # type: ignore[misc]
+        model = enforcer.model
+        _check_size(model, terms, given)
+        try:
+            decision, made = self._mirror.decide(model, enforcer.fm.get_functions(), given, terms)
+            row = _deciding_row(decision, made, terms)
+        except Unknown:
+            return super().enforce_ex(*rvals)  # type: ignore[misc]
+        if row is None:
+            # Somebody has written into a row itself, which no list can notice.
+            self._mirror.drop()
+            return self.enforce_ex(*rvals)
+        self._log(given, decision)
+        return decision.allowed, row
+
+    def _log(self, request: tuple[Any, ...], decision: Decision) -> None:
+        """Log as pycasbin does, and what raised."""
+        logger = self.logger  # type: ignore[attr-defined]
+        if logger.disabled:
+            return
+        line = f"Request: {', '.join([str(value) for value in request])} ---> {decision.allowed}"
+        (logger.info if decision.allowed else logger.warning)(line)
+        for rule in decision.faults:
+            logger.warning("Raised on this request, and judged: %s", ", ".join(rule.values))
+
+
+def _check_size(model: Any, terms: Terms, given: tuple[Any, ...]) -> None:
+    """Check what pycasbin checks before it looks at a rule."""
+    sections = model.model
+    if "m" not in sections or "m" not in sections["m"]:
+        raise RuntimeError("model is undefined")
+    if len(sections["r"][terms.request].tokens) != len(given):
+        raise RuntimeError("invalid request size")
+    if not sections["p"][terms.policy].policy and has_eval(sections["m"][terms.matcher].value):
+        raise RuntimeError("please make sure rule exists in policy when using eval() in matcher")
+
+
+def _deciding_row(decision: Decision, made: Made, terms: Terms) -> Any:
+    """The row that pycasbin would name: that at which its scan can stop.
+
+    Returns:
+        The row; [] if there is none; None if it is not what it was.
+    """
+    rule = decision.rule
+    if rule is not None and decision.allowed and made.effect(terms) is Effect.ALLOW_AND_DENY:
+        rule = None
+    misfit = made.first_misfit(terms.policy)
+    if misfit is not None and (rule is None or misfit < rule.rank):
+        raise RuntimeError("invalid policy size")
+    return [] if rule is None else made.row_of(rule)
+
+
+class _Loading:
+    """Lets decisions go on by the old policy while a new one is being loaded."""
+
+    _mirror: Mirror
+
+    def load_policy(self) -> None:
+        """Load the policy; until it is there, decisions are made by the old one."""
+        with self._mirror.holding():
+            super().load_policy()  # type: ignore[misc]
+
+    def load_filtered_policy(self, filter: Any) -> None:  # noqa: A002 - pycasbin's name
+        """Load a part of the policy; until it is there, decisions are made by the old one."""
+        with self._mirror.holding():
+            super().load_filtered_policy(filter)  # type: ignore[misc]
+
+
+class Enforcer(Deciding, _Loading, casbin.Enforcer):  # type: ignore[misc]  # casbin has no types
+    """casbin.Enforcer, deciding by the engine."""
+
+
+class FastEnforcer(Deciding, _Loading, casbin.FastEnforcer):  # type: ignore[misc]
+    """casbin.FastEnforcer, deciding by the engine.
+
+    With `cache_key_order` a request sees only the rules that share its values of those fields.
+    """
+
+
+class AsyncEnforcer(Deciding, casbin.AsyncEnforcer):  # type: ignore[misc]
+    """casbin.AsyncEnforcer, deciding by the engine."""
+
+    async def load_policy(self) -> None:
+        """Load the policy; until it is there, decisions are made by the old one."""
+        with self._mirror.holding():
+            await super().load_policy()
+
+    async def load_filtered_policy(self, filter: Any) -> None:  # noqa: A002 - pycasbin's name
+        """Load a part of the policy; until it is there, decisions are made by the old one."""
+        with self._mirror.holding():
+            await super().load_filtered_policy(filter)

@@ -1,0 +1,294 @@
+"""What an engine was made from: pycasbin's definitions, rules, roles and functions, taken over."""
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from casbin import util
+
+from authz.casbin.assertion import FastRows, watch
+from authz.casbin.few import decide_by_few
+from authz.casbin.roles import LinkedManager, linked
+from authz.casbin.rows import Rows
+from authz.policy.decision import Decision
+from authz.policy.effects import Effect
+from authz.policy.engine import Engine
+from authz.policy.language import Terms
+from authz.policy.model import Definition, Model, Role
+from authz.policy.options import EngineOptions
+from authz.policy.roles import Roles
+from authz.policy.rules import Row, Rule
+
+__all__ = ["Made", "Unknown"]
+
+# What pycasbin puts under these names means the same as the engine's function of that name.
+_OWN = {
+    "keyMatch": util.key_match_func,
+    "keyMatch2": util.key_match2_func,
+    "keyMatch3": util.key_match3_func,
+    "keyMatch4": util.key_match4_func,
+    "keyMatch5": util.key_match5_func,
+    "regexMatch": util.regex_match_func,
+    "ipMatch": util.ip_match_func,
+    "globMatch": util.glob_match_func,
+    "timeMatch": util.time_match_func,
+}
+# The depth at which pycasbin's own role managers stop, and Roles too.
+_DEPTH = 10
+
+
+class Unknown(Exception):  # noqa: N818 - no fault: the enforcer then decides pycasbin's way
+    """The model has a part that only pycasbin's own interface knows, such as a role manager."""
+
+
+@dataclass(slots=True, eq=False)
+class _Rules:
+    """The rules of one definition, taken over.
+
+    Attributes:
+        assertion: pycasbin's definition.
+        rows: The list they came from.
+        version: How far its changes are taken over.
+        by_place: The engine's rule for each place in the list.
+        misfits: Places of rows that have not as many values as the definition has fields.
+    """
+
+    assertion: Any
+    rows: Any
+    version: Any
+    by_place: dict[int, Rule] = field(default_factory=dict)
+    misfits: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class _Links:
+    """The links of one role definition, taken over; without a manager there are none."""
+
+    assertion: Any
+    manager: LinkedManager | None = None
+    links: Roles | None = None
+    changes: int = 0
+
+
+class Made:
+    """An engine, and what it was made from.
+
+    Attributes:
+        engine: Decides.
+        changes: Odd while the engine is being changed; a decision during which it moved is void.
+    """
+
+    def __init__(self, model: Any, functions: dict[str, Any]) -> None:
+        watch(model)
+        self.changes = 0
+        self._effects: dict[Terms, Effect] = {}
+        sections = model.model
+        self._sizes = [(section, len(sections[section])) for section in sections]
+        self._definitions = [
+            (section, key, assertion, assertion.value)
+            for section in sections
+            for key, assertion in sections[section].items()
+        ]
+        self._role_names = frozenset(sections.get("g", ()))
+        self._functions = self._own(functions)
+        options = EngineOptions(
+            backtracking_regex=True,
+            now=_now,
+            functions=self._functions,
+            any_effect=True,
+        )
+        self.engine = Engine(engine_model(model), options)
+        self._links = [self._take_links(key, sections["g"][key]) for key in self._role_names]
+        self._rules = {key: self._take_rules(key, sections["p"][key]) for key in sections["p"]}
+
+    def decide(self, request: tuple[Any, ...], terms: Terms) -> Decision:
+        """Decide one request; see Engine.decide."""
+        taken = self._rules.get(terms.policy)
+        if taken is not None and isinstance(taken.rows, FastRows):
+            rules = taken.by_place.values()
+            return decide_by_few(self.engine.language, terms, rules, request)
+        return self.engine.decide(request, terms)
+
+    def effect(self, terms: Terms) -> Effect:
+        """How matching rules are weighed."""
+        found = self._effects.get(terms)
+        if found is None:
+            found = self._effects[terms] = self.engine.language.matcher(terms).effect
+        return found
+
+    def _own(self, functions: dict[str, Any]) -> dict[str, Callable[..., Any]]:
+        """Those of the enforcer's functions that are neither pycasbin's own nor roles."""
+        return {
+            name: function
+            for name, function in functions.items()
+            if _OWN.get(name) is not function and name not in self._role_names
+        }
+
+    def _take_links(self, key: str, assertion: Any) -> _Links:
+        manager = _manager_of(assertion)
+        if manager is None:
+            # pycasbin then compares names, which is what no links come to.
+            return _Links(assertion)
+        watched = linked(manager)
+        if watched is None or watched.max_hierarchy_level != _DEPTH:
+            raise Unknown(key)
+        links = self.engine.language.roles[key] = watched.links
+        return _Links(assertion, watched, links, watched.changes)
+
+    def _take_rules(self, key: str, assertion: Any) -> _Rules:
+        rows = assertion.policy
+        if isinstance(rows, FastRows):
+            taken = _Rules(assertion, rows, None)
+            self._refill(key, taken)
+            return taken
+        if not isinstance(rows, Rows):
+            raise Unknown(key)
+        taken = _Rules(assertion, rows, rows.follow())
+        for place, row in zip(rows.places, rows, strict=True):
+            self._add(key, taken, place, row)
+        return taken
+
+    def _refill(self, key: str, taken: _Rules) -> None:
+        """Take over what a FastEnforcer lets be seen for one request: a few rules."""
+        taken.by_place.clear()
+        taken.misfits.clear()
+        taken.version = taken.rows.state
+        fields = self.engine.model.definitions[key].fields
+        at = fields.index("eft") if "eft" in fields else -1
+        for place, row in enumerate(taken.rows):
+            if len(row) != len(fields):
+                taken.misfits.add(place)
+                continue
+            effect = "allow" if at < 0 else row[at]
+            taken.by_place[place] = Rule(place, key, tuple(row), "", 0, effect, place)
+
+    def _add(self, key: str, taken: _Rules, place: int, row: Any) -> None:
+        values = tuple(row)
+        if len(values) != len(self.engine.model.definitions[key].fields):
+            taken.misfits.add(place)
+            return
+        if not all(type(value) is str for value in values):
+            raise Unknown(key)
+        rule = self.engine.add(Row(key, values))
+        if rule is not None:
+            rule.rank = place
+            taken.by_place[place] = rule
+
+    def _remove(self, taken: _Rules, place: int) -> None:
+        taken.misfits.discard(place)
+        rule = taken.by_place.pop(place, None)
+        if rule is not None:
+            self.engine.remove(rule.ptype, rule.values)
+
+    def fits(self, model: Any, functions: dict[str, Any]) -> bool:
+        """Whether definitions, functions and role managers are those that it was made from."""
+        sections = model.model
+        for section, size in self._sizes:
+            if len(sections[section]) != size:
+                return False
+        for section, key, assertion, value in self._definitions:
+            if sections[section].get(key) is not assertion or assertion.value is not value:
+                return False
+        for taken in self._links:
+            manager = _manager_of(taken.assertion)
+            if manager is not taken.manager:
+                return False
+            if taken.manager is not None and taken.manager.links is not taken.links:
+                return False
+        return self._functions == self._own(functions)
+
+    def is_current(self) -> bool:
+        """Whether every rule and link is taken over; fits() holds."""
+        for taken in self._rules.values():
+            rows = taken.assertion.policy
+            if rows is not taken.rows or _version(rows) != taken.version:
+                return False
+        return all(
+            taken.manager is None or taken.manager.changes == taken.changes for taken in self._links
+        )
+
+    def catch_up(self) -> bool:
+        """Take over what changed; False if only a new start can."""
+        if not all(self._catch_up_rules(key, taken) for key, taken in self._rules.items()):
+            return False
+        for links in self._links:
+            if links.manager is not None and links.changes != links.manager.changes:
+                links.changes = links.manager.changes
+                self.engine.roles_changed()
+        return True
+
+    def _catch_up_rules(self, key: str, taken: _Rules) -> bool:
+        rows = taken.assertion.policy
+        if rows is not taken.rows:
+            return False
+        if isinstance(rows, FastRows):
+            if rows.state != taken.version:
+                self._refill(key, taken)
+            return True
+        changes = rows.since(taken.version)
+        if changes is None:
+            return False
+        taken.version = rows.version
+        for place, row in changes:
+            if row is None:
+                self._remove(taken, place)
+            elif taken.by_place and place < next(reversed(taken.by_place)):
+                return False
+            else:
+                self._add(key, taken, place, row)
+        return True
+
+    def row_of(self, rule: Rule) -> Any:
+        """Pycasbin's row for a rule; None if it has been changed in place."""
+        rows = self._rules[rule.ptype].rows
+        if isinstance(rows, FastRows):
+            return list(rule.values)
+        row = rows[bisect_left(rows.places, rule.rank)]
+        return row if tuple(row) == rule.values else None
+
+    def first_misfit(self, policy: str) -> int | None:
+        """The place of the first row of the wrong size; None if there is none."""
+        return min(self._rules[policy].misfits, default=None)
+
+
+def engine_model(model: Any) -> Model:
+    """Pycasbin's model, in the engine's form.
+
+    The order of the list decides, whatever it was made by: pycasbin sorts by priority and by
+    subject when it loads. So neither is left for the engine to go by.
+
+    Raises:
+        Unknown: A matcher reads a rule's priority.
+    """
+    made = Model("model")
+    sections = model.model
+    for section in ("r", "p", "e", "m"):
+        for key, assertion in sections.get(section, {}).items():
+            fields = tuple([token.removeprefix(key + "_") for token in assertion.tokens])
+            value = assertion.value
+            if section == "p" and "priority" in fields:
+                if any(f"{key}_priority" in each.value for each in sections["m"].values()):
+                    raise Unknown(key)
+                fields = tuple(["(priority)" if each == "priority" else each for each in fields])
+            if section == "e" and value.startswith("subjectPriority"):
+                value = value.replace("subjectPriority", "priority", 1)
+            made.definitions[key] = Definition(key, value, fields, 0)
+    for key, assertion in sections.get("g", {}).items():
+        domains = max(len(assertion.tokens) - 2, 0)
+        made.roles[key] = Role(key, domains, len(assertion.params_tokens), 0)
+    return made
+
+
+def _version(rows: Any) -> Any:
+    return rows.version if isinstance(rows, Rows) else rows.state
+
+
+def _manager_of(assertion: Any) -> Any:
+    """What answers for a role definition: its conditional manager where it has conditions."""
+    return assertion.cond_rm if assertion.params_tokens else assertion.rm
+
+
+def _now() -> datetime:
+    return datetime.now()  # noqa: DTZ005, TID251 - pycasbin's timeMatch reads local time as well
