@@ -6,7 +6,7 @@ It works while control is dead, which is when status matters most. The socket's 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -28,7 +28,7 @@ class CommandServer:
     def __init__(
         self,
         runtime: RuntimeDir,
-        wanted: Collection[str],
+        is_ready: Callable[[], bool],
         reload: Callable[[], None],
         restart_fronts: Callable[[], Awaitable[None]],
     ) -> None:
@@ -36,12 +36,12 @@ class CommandServer:
 
         Args:
             runtime: Where its processes write how they are.
-            wanted: Names of the processes that should run.
+            is_ready: Whether every process that should run does, and serves.
             reload: Asks control for a load; doesn't wait for it.
             restart_fronts: Renews the fronts; raises FrontStartError.
         """
         self._runtime = runtime
-        self._wanted = frozenset(wanted)
+        self._is_ready = is_ready
         self._reload_soon = reload
         self._restart = restart_fronts
         self._server: asyncio.Server | None = None
@@ -88,7 +88,7 @@ class CommandServer:
         processes = status.read_all(self._runtime.path)
         return {
             "ok": True,
-            "ready": self._wanted <= {each.name for each in processes if each.ready},
+            "ready": self._is_ready(),
             "policy": {
                 "digest": load.digest,
                 "rules": load.rules,

@@ -144,15 +144,12 @@ class _Supervisor:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stop_signal)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        deciders = ["grpcio"] if self._edge else [slot.name for slot in self._slots]
-        commands = CommandServer(
-            self._runtime, {"control", *deciders}, self._reload, self._restart_fronts
-        )
+        commands = CommandServer(self._runtime, self._is_ready, self._reload, self._restart_fronts)
         await commands.start()
         self._begin(self._keep_control())
         for slot in self._slots:
             self._begin(slot.keep_running())
-        self._begin(self._announce(deciders))
+        self._begin(self._announce())
         await self._stop.wait()
         await self._shut_down()
         await commands.stop()
@@ -168,6 +165,14 @@ class _Supervisor:
             _LOG.critical("the supervisor itself failed", exc_info=error)
             self._exit_code = _OWN_FAULT
             self._stop.set()
+
+    def _is_ready(self) -> bool:
+        """Whether every process says that it is ready, and every front's port is open."""
+        deciders = ["grpcio"] if self._edge else [slot.name for slot in self._slots]
+        ready = {each.name for each in status.read_all(self._runtime.path) if each.ready}
+        return ready.issuperset(["control", *deciders]) and all(
+            slot.is_serving for slot in self._slots
+        )
 
     def _stop_signal(self) -> None:
         if self._stop.is_set():  # The second Ctrl-C: no more waiting for what is in flight.
@@ -215,7 +220,7 @@ class _Supervisor:
             await asyncio.sleep(pause_s)
             environment[RESTARTED_VARIABLE] = "1"
 
-    async def _announce(self, deciders: list[str]) -> None:
+    async def _announce(self) -> None:
         """Say when every process is ready; end the start when there is no policy to serve."""
         while True:
             await asyncio.sleep(_POLL_S)
@@ -230,8 +235,7 @@ class _Supervisor:
                 self._exit_code = _FAILED_START
                 self._stop.set()
                 return
-            ready = {each.name for each in status.read_all(self._runtime.path) if each.ready}
-            if ready.issuperset(deciders) and all(slot.is_serving for slot in self._slots):
+            if self._is_ready():
                 break
         how = "plain text" if self._settings.listen.tls.certificate is None else "TLS"
         _LOG.info(
