@@ -40,6 +40,7 @@ class Inbound:
         extensions: The context extensions of its routes.
         routes: In place of the two that pass everything to the upstreams.
         buffer_bytes: What Envoy holds of a request; as long as the body that it has to send us.
+        replica_ports: Where it asks in turn with `check_port`.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Inbound:
     extensions: Mapping[str, str] = field(default_factory=lambda: {"service": "catalog"})
     routes: Sequence[Mapping[str, Any]] = ()
     buffer_bytes: int = 1024 * 1024
+    replica_ports: Sequence[int] = ()
 
 
 class Sidecar(Child):
@@ -81,9 +83,10 @@ class Sidecar(Child):
             _cluster("upstream", upstream.http_port),
             _cluster("upstream-grpc", upstream.grpc_port, http2=True),
         ]
+        asked = {inbound.check_port: inbound.replica_ports for inbound in inbounds}
         clusters += [
-            _cluster(f"meshwarden-{port}", port, http2=True)
-            for port in sorted({inbound.check_port for inbound in inbounds})
+            _cluster(f"meshwarden-{port}", port, *replicas, http2=True)
+            for port, replicas in sorted(asked.items())
         ]
         bootstrap = folder / "sidecar.json"
         bootstrap.write_text(
@@ -187,13 +190,13 @@ def _address(port: int) -> dict[str, Any]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def _cluster(name: str, port: int, *, http2: bool = False) -> dict[str, Any]:
-    endpoint = {"endpoint": {"address": _address(port)}}
+def _cluster(name: str, *ports: int, http2: bool = False) -> dict[str, Any]:
+    endpoints = [{"endpoint": {"address": _address(port)}} for port in ports]
     cluster: dict[str, Any] = {
         "name": name,
         "type": "STATIC",
         "connect_timeout": "0.25s",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
     }
     if http2:
         options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -293,6 +296,18 @@ def _connection_manager(inbound: Inbound, access_log: Path) -> dict[str, Any]:
     )
 
 
+# A retry goes to the replica that has not been tried; README has it for more than one replica.
+_ANOTHER_HOST = {
+    "retry_host_predicate": [
+        typed(
+            "envoy.retry_host_predicates.previous_hosts",
+            "retry.host.previous_hosts.v3.PreviousHostsPredicate",
+        )
+    ],
+    "host_selection_retry_max_attempts": 3,
+}
+
+
 def _ext_authz(inbound: Inbound) -> dict[str, Any]:
     """README's filter, but for a time-out that suits a busy machine."""
     return typed(
@@ -308,6 +323,7 @@ def _ext_authz(inbound: Inbound) -> dict[str, Any]:
                     "retry_on": "unavailable,connect-failure,refused-stream,reset",
                     "num_retries": 2,
                     "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
+                    **(_ANOTHER_HOST if inbound.replica_ports else {}),
                 },
             },
             "failure_mode_allow": False,
