@@ -1,0 +1,73 @@
+"""Revisions in PostgreSQL, shared by replicas: a commit by one is noticed by all."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from adapters.spec import Adapter
+from adapters.sql.store import SqlRevisionStore
+from authz.revisions import RevisionStore
+
+__all__ = ["ADAPTER", "Config"]
+
+_CHANNEL = "meshwarden_revision"
+# A notification can be lost with a connection that died silently: look without one too.
+_SLOW_POLL_S = 3.0
+_RETRY_S = 1.0
+_CONNECT_TIMEOUT_S = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of the PostgreSQL store.
+
+    Attributes:
+        url: As "postgresql://USER@HOST:PORT/DATABASE"; a password is better kept in a passfile.
+    """
+
+    url: str = "postgresql://localhost/meshwarden"
+
+
+def _build(config: Config) -> RevisionStore:
+    url = make_url(config.url).set(drivername="postgresql+psycopg")
+    engine = create_async_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=4,
+        connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
+    )
+
+    async def watch() -> AsyncIterator[None]:
+        import psycopg  # noqa: PLC0415 - only who watches needs it
+
+        plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        while True:
+            yield  # At the start, and after each lost connection: what was missed is found.
+            try:
+                async with await psycopg.AsyncConnection.connect(
+                    plain, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S
+                ) as connection:
+                    await connection.execute(f"LISTEN {_CHANNEL}")
+                    yield  # What came between the look above and LISTEN.
+                    while True:
+                        async for _ in connection.notifies(timeout=_SLOW_POLL_S, stop_after=1):
+                            pass
+                        # A silent connection is asked, so that a dead one is noticed.
+                        async with asyncio.timeout(_SLOW_POLL_S):
+                            await connection.execute("SELECT 1")
+                        yield
+            except (psycopg.Error, OSError, TimeoutError):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.sleep(_RETRY_S)
+
+    async def notify(connection: AsyncConnection) -> None:
+        await connection.execute(text(f"NOTIFY {_CHANNEL}"))
+
+    return SqlRevisionStore(engine, watch, notify)
+
+
+ADAPTER: Adapter[RevisionStore, Config] = Adapter(config=Config, build=_build)

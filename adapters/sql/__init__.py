@@ -1,0 +1,1 @@
+"""SQL that every database adapter shares: tables, migrations, statements."""

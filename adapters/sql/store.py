@@ -1,0 +1,262 @@
+"""Revisions in a database, through SQLAlchemy; what differs between databases is in `Dialect`."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import RowMapping, select
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from typing_extensions import override
+
+from adapters.sql.migrate import migrate
+from adapters.sql.tables import AUDIT, REVISION
+from authz.policy.rules import PolicyText
+from authz.revisions import (
+    AuditEntry,
+    ConflictError,
+    Draft,
+    NewerFormatError,
+    NoRevisionError,
+    Revision,
+    RevisionStore,
+    StoreUnavailableError,
+)
+
+__all__ = ["SqlRevisionStore"]
+
+_FORMAT = 1
+_TIMEOUT_S = 10.0
+# A body inflates to at most this: a damaged or hostile row must not take the memory of control.
+_BODY_BYTES = 1 << 30
+_SUMMARY = [column for column in REVISION.c if column.name not in {"format", "body"}]
+_Result = TypeVar("_Result")
+
+
+class _Body(msgspec.Struct, frozen=True):
+    """What a revision's body holds, compressed."""
+
+    text: PolicyText
+    bind: dict[str, str]
+
+
+class SqlRevisionStore(RevisionStore):
+    """Keeps revisions in one database.
+
+    Args:
+        engine: SQLAlchemy's engine.
+        watch: Yields when there may be something new.
+        notify: Run inside the transaction of a commit, to wake those who watch.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        watch: Callable[[], AsyncIterator[None]],
+        notify: Callable[[AsyncConnection], Awaitable[None]],
+    ) -> None:
+        self._engine = engine
+        self._watch = watch
+        self._notify = notify
+        self._migrated = False
+        self._migrating = asyncio.Lock()
+
+    @override
+    async def head(self, stream: str) -> Revision | None:
+        found = await self.history(stream, 1)
+        return found[0] if found else None
+
+    @override
+    async def history(self, stream: str, limit: int, before: int = 0) -> Sequence[Revision]:
+        wanted = select(*_SUMMARY).where(REVISION.c.stream == stream)
+        if before:
+            wanted = wanted.where(REVISION.c.number < before)
+        wanted = wanted.order_by(REVISION.c.number.desc()).limit(limit)
+
+        async def run(connection: AsyncConnection) -> list[Revision]:
+            rows = (await connection.execute(wanted)).mappings()
+            return [_revision(row) for row in rows]
+
+        return await self._in_transaction(run)
+
+    @override
+    async def read(self, stream: str, number: int) -> tuple[Revision, Draft]:
+        wanted = select(REVISION).where(REVISION.c.stream == stream, REVISION.c.number == number)
+
+        async def run(connection: AsyncConnection) -> RowMapping | None:
+            return (await connection.execute(wanted)).mappings().first()
+
+        row = await self._in_transaction(run)
+        if row is None:
+            raise NoRevisionError(f"there is no revision {number} of {stream!r}")
+        if row["format"] > _FORMAT:
+            raise NewerFormatError(
+                f"revision {number} of {stream!r} is of format {row['format']}, written by a newer "
+                f"version of the program; this one reads up to {_FORMAT}"
+            )
+        revision = _revision(row)
+        body = await asyncio.to_thread(_unpacked, row["body"], f"revision {number} of {stream!r}")
+        draft = Draft(
+            text=body.text,
+            digest=revision.digest,
+            author=revision.author,
+            message=revision.message,
+            origin=revision.origin,
+            bind=body.bind,
+        )
+        return revision, draft
+
+    @override
+    async def commit(self, stream: str, parent: int, draft: Draft, audit: AuditEntry) -> Revision:
+        revision = Revision(
+            stream=stream,
+            number=parent + 1,
+            parent=parent,
+            author=draft.author,
+            created_ns=audit.time_ns,
+            message=draft.message,
+            digest=draft.digest,
+            origin=draft.origin,
+            rows=len(draft.text.rows),
+        )
+        body = await asyncio.to_thread(_packed, draft)
+        values = {**_columns(revision), "format": _FORMAT, "body": body}
+        trail = {**_entry_columns(audit), "revision": f"{stream}/{revision.number}"}
+
+        async def run(connection: AsyncConnection) -> None:
+            newest = select(REVISION.c.number).where(REVISION.c.stream == stream)
+            newest = newest.order_by(REVISION.c.number.desc()).limit(1)
+            if ((await connection.execute(newest)).scalar() or 0) != parent:
+                raise _StaleError
+            await connection.execute(REVISION.insert(), values)
+            await connection.execute(AUDIT.insert(), trail)
+            await self._notify(connection)
+
+        try:
+            await self._in_transaction(run)
+        except (_StaleError, IntegrityError) as error:
+            other = await self.head(stream)
+            if other is None or other.number <= parent:
+                raise StoreUnavailableError(
+                    f"revision {parent} of {stream!r} is not there"
+                ) from error
+            raise ConflictError(other) from error
+        return revision
+
+    @override
+    async def record(self, entry: AuditEntry) -> None:
+        async def run(connection: AsyncConnection) -> None:
+            await connection.execute(AUDIT.insert(), _entry_columns(entry))
+
+        await self._in_transaction(run)
+
+    @override
+    async def audit(self, limit: int) -> Sequence[AuditEntry]:
+        wanted = select(AUDIT).order_by(AUDIT.c.id.desc()).limit(limit)
+
+        async def run(connection: AsyncConnection) -> list[AuditEntry]:
+            rows = (await connection.execute(wanted)).mappings()
+            return [
+                AuditEntry(**{name: value for name, value in row.items() if name != "id"})
+                for row in rows
+            ]
+
+        return await self._in_transaction(run)
+
+    @override
+    def changes(self) -> AsyncIterator[None]:
+        return self._watch()
+
+    @override
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def _in_transaction(
+        self, run: Callable[[AsyncConnection], Awaitable[_Result]]
+    ) -> _Result:
+        """Do something whole or not at all, within the time-out; translate what goes wrong."""
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._make_tables()
+                async with self._engine.begin() as connection:
+                    return await run(connection)
+        except IntegrityError:
+            raise
+        except TimeoutError as error:
+            raise StoreUnavailableError(f"the store did not answer in {_TIMEOUT_S:g} s") from error
+        except (SQLAlchemyError, OSError) as error:
+            raise StoreUnavailableError(f"the store: {_said(error)}") from error
+
+    async def _make_tables(self) -> None:
+        async with self._migrating:
+            if not self._migrated:
+                async with self._engine.begin() as connection:
+                    await connection.run_sync(migrate)
+                self._migrated = True
+
+
+class _StaleError(Exception):
+    """The parent is no longer the newest."""
+
+
+def _said(error: Exception) -> str:
+    """The database's own words, without SQLAlchemy's statement and link; no parameter is told."""
+    inner = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    return " ".join(str(inner).split())
+
+
+def _packed(draft: Draft) -> bytes:
+    return zlib.compress(msgspec.json.encode(_Body(draft.text, dict(draft.bind))), level=1)
+
+
+def _unpacked(body: bytes, what: str) -> _Body:
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(body, _BODY_BYTES)
+        if not inflater.eof:
+            raise StoreUnavailableError(f"{what} is damaged: it is too large or cut short")
+        return msgspec.json.decode(data, type=_Body)
+    except (zlib.error, msgspec.MsgspecError) as error:
+        raise StoreUnavailableError(f"{what} is damaged: {error}") from error
+
+
+def _revision(row: RowMapping) -> Revision:
+    return Revision(
+        stream=row["stream"],
+        number=row["number"],
+        parent=row["parent"],
+        author=row["author"],
+        created_ns=row["created_ns"],
+        message=row["message"],
+        digest=row["digest"],
+        origin=row["origin"],
+        rows=row["row_count"],
+    )
+
+
+def _columns(revision: Revision) -> Mapping[str, Any]:
+    return {
+        "stream": revision.stream,
+        "number": revision.number,
+        "parent": revision.parent,
+        "author": revision.author,
+        "created_ns": revision.created_ns,
+        "message": revision.message,
+        "digest": revision.digest,
+        "origin": revision.origin,
+        "row_count": revision.rows,
+    }
+
+
+def _entry_columns(entry: AuditEntry) -> Mapping[str, Any]:
+    return {
+        "time_ns": entry.time_ns,
+        "who": entry.who,
+        "source": entry.source,
+        "action": entry.action,
+        "outcome": entry.outcome,
+        "revision": entry.revision,
+        "detail": entry.detail,
+    }

@@ -1,0 +1,38 @@
+"""Tables of the revision store, the same in every database; migrations/ makes them."""
+
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
+
+__all__ = ["AUDIT", "METADATA", "REVISION"]
+
+METADATA = MetaData()
+
+REVISION = Table(
+    "meshwarden_revision",
+    METADATA,
+    Column("stream", Text, primary_key=True),
+    # Its uniqueness is the lock: of two commits on one parent the database refuses the second.
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("parent", Integer, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("row_count", Integer, nullable=False),
+    # The version of what `body` holds; a reader refuses a newer one.
+    Column("format", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+AUDIT = Table(
+    "meshwarden_audit",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("time_ns", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+)

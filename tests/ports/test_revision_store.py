@@ -1,0 +1,299 @@
+"""Every revision store keeps the same promises; a new adapter is picked up without an edit here."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from authz.policy.rules import PolicyText, Row
+from authz.revisions import (
+    AuditEntry,
+    ConflictError,
+    Draft,
+    NewerFormatError,
+    NoRevisionError,
+    Revision,
+    RevisionStore,
+    StoreUnavailableError,
+)
+from deploy.demo.processes import free_ports
+from meshwarden import plugins
+from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
+
+Result = TypeVar("Result")
+STORES = [
+    pytest.param(
+        name,
+        marks=pytest.mark.requires_debian_package(PACKAGE, command=COMMAND)
+        if name == "postgresql"
+        else (),
+    )
+    for name in plugins.names("revisions")
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgresql]:
+    """A real PostgreSQL, started when the first test asks for it."""
+    with postgresql(free_ports(1)[0]) as running:
+        yield running
+
+
+@pytest.fixture(params=STORES)
+def build(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], RevisionStore]:
+    """Make another store on the same, empty database, as a second process would."""
+    adapter = plugins.load("revisions", request.param)
+    if request.param == "sqlite":
+        config = adapter.config(path=tmp_path / "store.db")
+    else:
+        running: Postgresql = request.getfixturevalue("server")
+        config = adapter.config(url=running.url)
+        run(_emptied(adapter.build(config)))
+    return lambda: adapter.build(config)
+
+
+async def _emptied(store: Any) -> None:
+    async with store._engine.begin() as connection:
+        for table in ("meshwarden_revision", "meshwarden_audit", "meshwarden_schema"):
+            await connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
+        await connection.execute(text("DROP FUNCTION IF EXISTS meshwarden_only_grows"))
+    await store.close()
+
+
+def run(story: Awaitable[Result]) -> Result:
+    """Run one story on a loop of its own."""
+
+    async def within_time() -> Result:
+        async with asyncio.timeout(30):
+            return await story
+
+    return asyncio.run(within_time())
+
+
+def draft(author: str = "ann", rules: int = 2) -> Draft:
+    """A policy of some rules."""
+    rows = tuple(Row("p", ("a", "b", str(number)), "p.csv", number) for number in range(rules))
+    return Draft(PolicyText("model", rows), "d" * 64, author, "why", "folder", {"sub": "x"})
+
+
+def entry(who: str = "ann") -> AuditEntry:
+    """What the audit trail says of an apply."""
+    return AuditEntry(7, who, "local", "policy.apply", "done")
+
+
+def test_what_was_committed_is_read_back_whole(build: Callable[[], RevisionStore]) -> None:
+    """Rows, places, bindings and words survive, in another process too."""
+
+    async def story() -> None:
+        store = build()
+        assert await store.head("policy") is None
+        made = await store.commit("policy", 0, draft(), entry())
+        await store.close()
+        again = build()
+        assert await again.head("policy") == made
+        found, policy = await again.read("policy", 1)
+        assert found == made
+        assert policy == draft()
+        await again.close()
+
+    run(story())
+
+
+def test_of_two_on_one_parent_the_second_is_told_of_the_first(
+    build: Callable[[], RevisionStore],
+) -> None:
+    """Nothing of the second is kept: neither a revision nor its audit entry."""
+
+    async def story() -> None:
+        one, other = build(), build()
+        await one.commit("policy", 0, draft("ann"), entry("ann"))
+        with pytest.raises(ConflictError) as caught:
+            await other.commit("policy", 0, draft("bob"), entry("bob"))
+        assert caught.value.other.author == "ann"
+        assert "ann" in str(caught.value)
+        assert [each.who for each in await one.audit(9)] == ["ann"]
+        await one.close()
+        await other.close()
+
+    run(story())
+
+
+def test_of_ten_at_once_exactly_one_gets_through(build: Callable[[], RevisionStore]) -> None:
+    """Whatever the database does with transactions, numbers have no gaps and no doubles."""
+
+    async def story() -> None:
+        stores = [build() for _ in range(10)]
+        results = await asyncio.gather(
+            *(store.commit("policy", 0, draft(f"a{i}"), entry()) for i, store in enumerate(stores)),
+            return_exceptions=True,
+        )
+        made = [each for each in results if isinstance(each, Revision)]
+        assert len(made) == 1
+        refused = [each for each in results if not isinstance(each, Revision)]
+        assert all(isinstance(each, ConflictError | StoreUnavailableError) for each in refused)
+        assert len(await stores[0].history("policy", 99)) == 1
+        for store in stores:
+            await store.close()
+
+    run(story())
+
+
+def test_history_is_newest_first_and_pages_without_gaps(
+    build: Callable[[], RevisionStore],
+) -> None:
+    """`before` is the number that the last page ended with."""
+
+    async def story() -> None:
+        store = build()
+        for parent in range(5):
+            await store.commit("policy", parent, draft(), entry())
+        first = await store.history("policy", 2)
+        rest = await store.history("policy", 9, before=first[-1].number)
+        assert [each.number for each in (*first, *rest)] == [5, 4, 3, 2, 1]
+        await store.close()
+
+    run(story())
+
+
+def test_streams_do_not_see_each_other(build: Callable[[], RevisionStore]) -> None:
+    """Who may change policy is a sequence of its own."""
+
+    async def story() -> None:
+        store = build()
+        await store.commit("policy", 0, draft(), entry())
+        assert await store.head("admin") is None
+        with pytest.raises(NoRevisionError):
+            await store.read("admin", 1)
+        await store.close()
+
+    run(story())
+
+
+def test_another_process_notices_a_commit_within_a_second(
+    build: Callable[[], RevisionStore],
+) -> None:
+    """It asks or is told, and doesn't wait for a slow poll."""
+
+    async def story() -> None:
+        writer, watcher = build(), build()
+        await writer.commit("policy", 0, draft(), entry())
+        changes: AsyncIterator[None] = watcher.changes()
+        await anext(changes)
+        waiting = asyncio.ensure_future(_until(changes, watcher, 2))
+        await asyncio.sleep(0.3)
+        await writer.commit("policy", 1, draft(), entry())
+        async with asyncio.timeout(1):
+            await waiting
+        await changes.aclose()  # type: ignore[attr-defined] # it is a generator
+        await writer.close()
+        await watcher.close()
+
+    run(story())
+
+
+async def _until(changes: AsyncIterator[None], store: RevisionStore, number: int) -> None:
+    async for _ in changes:
+        head = await store.head("policy")
+        if head is not None and head.number == number:
+            return
+
+
+@pytest.mark.parametrize("statement", ["UPDATE {} SET {} = 'x'", "DELETE FROM {}"])
+@pytest.mark.parametrize(
+    ("table", "column"), [("meshwarden_revision", "author"), ("meshwarden_audit", "who")]
+)
+def test_what_was_stored_is_never_changed(
+    build: Callable[[], RevisionStore], statement: str, table: str, column: str
+) -> None:
+    """The database itself refuses, whoever asks."""
+
+    async def story() -> None:
+        store: Any = build()
+        await store.commit("policy", 0, draft(), entry())
+        with pytest.raises(DBAPIError, match="only grows"):
+            async with store._engine.begin() as connection:
+                await connection.execute(text(statement.format(table, column)))
+        assert len(await store.audit(9)) == 1
+        await store.close()
+
+    run(story())
+
+
+def test_tables_of_a_newer_program_are_left_alone(build: Callable[[], RevisionStore]) -> None:
+    """An older program says so instead of guessing."""
+
+    async def story() -> None:
+        store: Any = build()
+        await store.head("policy")
+        async with store._engine.begin() as connection:
+            await connection.execute(text("UPDATE meshwarden_schema SET version_num = 'r999'"))
+        await store.close()
+        older = build()
+        with pytest.raises(NewerFormatError, match="r999"):
+            await older.head("policy")
+        await older.close()
+
+    run(story())
+
+
+def test_a_revision_of_a_newer_format_is_named(build: Callable[[], RevisionStore]) -> None:
+    """The rest of the history stays readable."""
+
+    async def story() -> None:
+        store: Any = build()
+        await store.commit("policy", 0, draft(), entry())
+        async with store._engine.begin() as connection:
+            await connection.execute(
+                text(
+                    "INSERT INTO meshwarden_revision SELECT stream, 2, 1, author, created_ns, "
+                    "message, digest, origin, row_count, 99, body FROM meshwarden_revision"
+                )
+            )
+        with pytest.raises(NewerFormatError, match="format 99"):
+            await store.read("policy", 2)
+        await store.read("policy", 1)
+        await store.close()
+
+    run(story())
+
+
+def test_a_store_that_can_not_be_reached_is_unavailable(tmp_path: Path) -> None:
+    """A clear error of ours; nothing hangs."""
+    adapter = plugins.load("revisions", "sqlite")
+    store = adapter.build(adapter.config(path=tmp_path / "nowhere" / "store.db"))
+
+    async def story() -> None:
+        with pytest.raises(StoreUnavailableError):
+            await store.head("policy")
+        await store.close()
+
+    run(story())
+
+
+@pytest.mark.requires_debian_package(PACKAGE, command=COMMAND)
+def test_a_watcher_goes_on_after_an_outage() -> None:
+    """PostgreSQL killed and back: the next commit is noticed without a restart of ours."""
+    adapter = plugins.load("revisions", "postgresql")
+    with postgresql(free_ports(1)[0]) as running:
+        store = adapter.build(adapter.config(url=running.url))
+
+        async def story() -> None:
+            await store.commit("policy", 0, draft(), entry())
+            changes = store.changes()
+            await anext(changes)
+            await asyncio.to_thread(running.stop)
+            with pytest.raises(StoreUnavailableError):
+                await store.head("policy")
+            await asyncio.to_thread(running.start)
+            waiting = asyncio.ensure_future(_until(changes, store, 2))
+            await store.commit("policy", 1, draft(), entry())
+            async with asyncio.timeout(5):
+                await waiting
+            await changes.aclose()
+            await store.close()
+
+        run(story())
