@@ -28,7 +28,18 @@ from meshwarden.health import Health, health_reply
 from meshwarden.settings import Settings
 from telemetry.record import DecisionRecord
 
-__all__ = ["GrpcioEdge"]
+__all__ = ["SERVER_OPTIONS", "GrpcioEdge"]
+
+_MAX_PENDING_CALLS = 100_000
+SERVER_OPTIONS = (
+    # SO_REUSEPORT would let a second process take part of the calls unseen.
+    ("grpc.so_reuseport", 0),
+    # From 1,000 calls on that wait for Python, gRPC cancels some at random: a burst of streams is
+    # no fault, and limits are ours to set. Source: grpc/grpc#34782.
+    ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
+)
+"""What every gRPC server of ours is told."""
 
 _FLUSH_S = 0.2
 _NAME = "grpcio"
@@ -47,9 +58,8 @@ class GrpcioEdge:
         self._decider = Decider(settings, runtime, _NAME, 0, self._offer)
         self._server = grpc.aio.server(
             options=(
+                *SERVER_OPTIONS,
                 ("grpc.max_receive_message_length", 2 * settings.check.max_request_bytes),
-                # SO_REUSEPORT would let a second process take part of the calls unseen.
-                ("grpc.so_reuseport", 0),
             )
         )
         address = settings.fallback.http_address

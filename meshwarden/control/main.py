@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from meshwarden import clock, metrics, plugins, status
 from meshwarden.config import restore
 from meshwarden.control.decision_log import DecisionLog
-from meshwarden.control.grpcio_edge import GrpcioEdge
+from meshwarden.control.grpcio_edge import SERVER_OPTIONS, GrpcioEdge
 from meshwarden.control.services import AdminService, IdentityService, InternalService
 from meshwarden.control.source import PolicyPublisher
 from meshwarden.files import (
@@ -42,11 +42,7 @@ __all__ = ["main"]
 
 _LOG = logging.getLogger(__name__)
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-_OPTIONS = (
-    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-    # SO_REUSEPORT would let a second process take part of the calls unseen.
-    ("grpc.so_reuseport", 0),
-)
+_OPTIONS = (*SERVER_OPTIONS, ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES))
 _REFLECTED = (
     external_auth_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
