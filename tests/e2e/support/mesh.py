@@ -1,6 +1,7 @@
 """Who lives in the small mesh that the scenarios share."""
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ __all__ = ["Identities", "Mesh", "make_identities"]
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """An authority and the workloads it vouches for: spiffe://mesh.example/ns/shop/sa/NAME."""
+    """An authority and the workloads it vouches for: spiffe://mesh.example/ns/shop/sa/NAME.
+
+    `issue` makes more of them, of a name and a URI.
+    """
 
     authority: Path
+    issue: Callable[[str, str], Credential]
     web: Credential
     batch: Credential
     catalog: Credential
@@ -31,7 +36,7 @@ def make_identities(folder: Path) -> Identities:
         authority.issue(name, f"spiffe://mesh.example/ns/shop/sa/{name}")
         for name in ("web", "batch", "catalog")
     )
-    return Identities(authority.certificate, web, batch, catalog)
+    return Identities(authority.certificate, authority.issue, web, batch, catalog)
 
 
 @dataclass(frozen=True, slots=True)
