@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from authz.policy.rules import Rule
 
-__all__ = ["Decision", "Explanation", "Miss"]
+__all__ = ["Decision", "Explanation", "Miss", "Near"]
 
 
 @dataclass(slots=True)

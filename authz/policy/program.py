@@ -7,11 +7,12 @@ from typing import Any
 
 from authz.policy import operations
 from authz.policy.codegen import Emitter, is_truth
-from authz.policy.decision import Decision, Miss
+from authz.policy.decision import Decision, Near
 from authz.policy.evaluate import Scene, evaluate, holds
 from authz.policy.language import Language, Terms
+from authz.policy.near import find_near
 from authz.policy.plan import Branch, Plan, make_plan
-from authz.policy.probes import Probe
+from authz.policy.probes import Link, Probe
 from authz.policy.rules import Rule
 from authz.policy.source import decide_source, find_source
 from authz.policy.syntax import Call, Const, Field, Node, walk
@@ -22,7 +23,7 @@ __all__ = ["Program"]
 # How many rules are looked at to name those that raised, or that nearly matched.
 _MAX_LOOKED_AT = 48
 _MAX_NAMED = 8
-_MAX_MISSES = 3
+_SUBJECTS = frozenset({"sub", "subject", "user", "who"})
 
 
 class _Made(dict[Any, Callable[..., Any]]):
@@ -112,7 +113,13 @@ class Program:
 
     def arrange(self, sample: Sequence[Sequence[str]]) -> None:
         """Choose by the values of some rules what to file by first; the trees are empty then."""
-        self._order = _telling_order(self.plan.probes, sample)
+        order = _telling_order(self.plan.probes, sample)
+        if self._language.is_mesh:
+            # Whether a credential would do is asked with who left open: then the rest must have
+            # narrowed things down before.
+            callers = {self.caller_probe(branch) for branch in self.plan.branches}
+            order.sort(key=lambda number: number in callers)
+        self._order = order
         self._plant()
 
     # What follows is the slow side: a request that something raised on.
@@ -142,7 +149,7 @@ class Program:
         faults: list[Rule] = []
         best: Rule | None = None
         bound = self._end
-        sound, open_ = self._careful(request)
+        sound, open_ = self.careful(request)
         raised = any(one is not other for one, other in zip(sound, open_, strict=True))
         for each in effect.counts:
             values = open_ if each == "deny" else sound
@@ -161,9 +168,9 @@ class Program:
             return Decision(best.effect == "allow", best, named)
         return Decision(effect.otherwise, None, named, partial(self.near, request))
 
-    def _careful(self, request: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    def careful(self, request: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The values of each probe: what is sound, and what is sound or raised."""
-        scene = Scene(request, (), self._calls)
+        scene = self.scene(request)
         pairs = [
             probe.careful([_tried(each, scene) for each in probe.inputs])
             for probe in self.plan.probes
@@ -171,7 +178,7 @@ class Program:
         return tuple([pair[0] for pair in pairs]), tuple([pair[1] for pair in pairs])
 
     def _guarded(self, branch: Branch, request: Any, *, closed: bool) -> bool:
-        scene = Scene(request, (), self._calls)
+        scene = self.scene(request)
         for guard in branch.guards:
             try:
                 if not evaluate(guard, scene):
@@ -201,12 +208,31 @@ class Program:
             if rule.effect == "allow":
                 self.judge(rule, request, faults)
 
-    def near(self, request: Any) -> tuple[tuple[Miss, ...], bool]:
+    def near(self, request: Any) -> Near:
         """Rules that would match but for one field, and whether a credential might do it.
 
         Cost: bounded, whatever the policy.
         """
-        return (), False
+        return find_near(self, request)
+
+    def scene(self, request: Any) -> Scene:
+        """What the interpreter works on for a request; the rule is still to be set."""
+        return Scene(request, (), self._calls)
+
+    def tree(self, effect: str, branch: Branch) -> Tree | None:
+        """The rules of one effect as a branch files them; None for an effect that does not count."""
+        return self._trees.get((effect, branch.probes))
+
+    def caller_probe(self, branch: Branch) -> int | None:
+        """The term of a branch that says who may ask: the one that speaks of roles or of a subject."""
+        probes = self.plan.probes
+        for number in branch.probes:
+            if any(isinstance(way, Link) for way in probes[number].ways):
+                return number
+        for number in branch.probes:
+            if any(_names_subject(each) for each in probes[number].inputs):
+                return number
+        return None
 
     def _generate(self) -> None:
         """Write and compile the search and the decision."""
@@ -339,6 +365,10 @@ class Program:
             return lambda _attributes: True
         body = f"{emitter.name(operations.truth)}({emitter.emit(node)})"
         return emitter.function(f"def made(a):\n return {body}\n", "made")
+
+
+def _names_subject(node: Node) -> bool:
+    return isinstance(node, Field) and node.name in _SUBJECTS
 
 
 def _tried(node: Node, scene: Scene) -> Any:

@@ -62,6 +62,11 @@ class Snapshot:
         self.request_fields = engine.model.definitions["r"].fields
         self.rule_count = sum(len(rules) for rules in engine.rules.values())
 
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Every rule, in the order of the source. Cost: O(rules)."""
+        return tuple(rule for rules in self._engine.rules.values() for rule in rules.values())
+
     @classmethod
     def build(
         cls,
