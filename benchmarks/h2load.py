@@ -70,6 +70,8 @@ class H2load:
             program,
             *("--data", str(body)),
             *("-H", "content-type: application/grpc", "-H", "te: trailers"),
+            # As a sidecar does; long enough for any queue.
+            *("-H", "grpc-timeout: 9S"),
             f"{scheme}://127.0.0.1:{port}{CHECK_PATH}",
         ]
 

@@ -9,6 +9,7 @@ _ORDERS = """\
 g, shop.example/ns/prod/sa/frontend, role:shop
 g, shop.example/ns/prod/sa/console, role:admin
 g, shop.example/ns/batch/sa/*, role:jobs
+g, shop.example/ns/audit/sa/*, role:audit
 p, *, orders, GET|HEAD, /health, allow
 p, role:shop, orders, POST, /orders, allow
 p, role:jobs, orders, GET, /orders/*/total, allow

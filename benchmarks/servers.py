@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.harness import SERVER_CORE, pinned
 from deploy.demo.certificates import Credential
-from deploy.demo.processes import Child, answers_tcp, free_port, wait_until
+from deploy.demo.processes import Child, answers_tcp, free_ports, wait_until
 
 __all__ = ["Baseline", "Service", "baseline", "parse_verdicts", "service"]
 
@@ -87,7 +87,7 @@ def service(
     """
     (folder / "policy").mkdir(parents=True)
     (folder / "policy" / "policy.csv").write_text(policy)
-    port = free_port()
+    (port,) = free_ports(1)
     section = "" if tls is None else _TLS.format(certificate=tls.certificate, key=tls.key)
     config = folder / "meshwarden.toml"
     config.write_text(_CONFIG.format(port=port, tls=section, sample_allows=sample_allows))
@@ -128,7 +128,7 @@ def baseline(folder: Path, tls: Credential) -> Iterator[Baseline]:
     Raises:
         DemoError: It does not start.
     """
-    port, tls_port = free_port(), free_port()
+    port, tls_port = free_ports(2)
     command = [sys.executable, "-m", "benchmarks.baseline", str(port)]
     command += [str(tls.certificate), str(tls.key), str(tls_port)]
     with pinned(SERVER_CORE):
