@@ -14,7 +14,7 @@ def test_a_page_that_was_edited_or_lost_is_found(tmp_path: Path) -> None:
     """By its name."""
     (tmp_path / "docs").mkdir()
     for page in ("docs/config.md", "docs/cli.md"):
-        (tmp_path / page).write_text((docs.ROOT / page).read_text())
+        (tmp_path / page).write_text(docs.PAGES[page]())
     assert docs.stale(tmp_path) == ["deploy/meshwarden.toml"]
     (tmp_path / "docs/cli.md").write_text("edited")
     assert docs.stale(tmp_path) == ["docs/cli.md", "deploy/meshwarden.toml"]
