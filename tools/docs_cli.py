@@ -16,7 +16,8 @@ _HEAD = """\
 
 `meshwarden COMMAND -h` tells the same about one command.
 
-- **Exit codes.** 0: done, allowed, ready. 1: denied (`check`), not ready (`status`). 2: a fault;
+- **Exit codes.** 0: done, allowed, ready. 1: denied (`check`), not ready (`status`), a
+  case that failed (`policy test`). 2: a fault;
   what is wrong is on stderr, one line for each fault. A fault is never 1: a script can tell a
   denial from a missing file. 130: interrupted.
 - **Output.** `-o json` prints one JSON value on stdout, faults included where a command looks for
