@@ -101,7 +101,22 @@ def test_a_certificate_without_a_valid_spiffe_id_gives_no_identity(
     tls_service: Service, identities: Identities, uri: str
 ) -> None:
     """Not even where its URI holds what would be a second one in our own header."""
-    credential = identities.issue("odd", uri)
+    credential = identities.signer.issue("odd", uri)
+    with tls_channel(tls_service.port, identities.authority, credential) as channel:
+        reply = who_am_i(channel, [])
+    assert reply == WhoAmIReply(source_ip="127.0.0.1", tls=True)
+
+
+@pytest.mark.parametrize(
+    ("uris", "hosts"),
+    [([WEB, ADMIN], []), ([ADMIN, WEB], []), ([WEB, WEB], []), ([], [WEB]), ([], [])],
+    ids=["web-and-admin", "admin-and-web", "web-twice", "as-a-host", "no-name"],
+)
+def test_a_certificate_without_exactly_one_uri_gives_no_identity(
+    tls_service: Service, identities: Identities, uris: list[str], hosts: list[str]
+) -> None:
+    """An X.509-SVID has exactly one (SPIFFE X509-SVID, section 2)."""
+    credential = identities.signer.issue_odd("odd", uris, hosts)
     with tls_channel(tls_service.port, identities.authority, credential) as channel:
         reply = who_am_i(channel, [])
     assert reply == WhoAmIReply(source_ip="127.0.0.1", tls=True)

@@ -1,12 +1,12 @@
 """Who lives in the small mesh that the scenarios share."""
 
 import datetime as dt
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.demo.certificates import Authority, Credential
+from deploy.demo.certificates import Credential
+from tests.e2e.support.certificates import CarelessAuthority
 from tests.e2e.support.clients import Answer
 from tests.e2e.support.service import Service
 from tests.e2e.support.sidecar import Sidecar
@@ -18,11 +18,11 @@ __all__ = ["Identities", "Mesh", "make_identities"]
 class Identities:
     """An authority and the workloads it vouches for: spiffe://mesh.example/ns/shop/sa/NAME.
 
-    `issue` makes more of them, of a name and a URI.
+    `signer` makes more of them.
     """
 
     authority: Path
-    issue: Callable[[str, str], Credential]
+    signer: CarelessAuthority
     web: Credential
     batch: Credential
     catalog: Credential
@@ -31,12 +31,12 @@ class Identities:
 def make_identities(folder: Path) -> Identities:
     """Make certificates with one SPIFFE ID each, in a folder that is there or not."""
     now = dt.datetime.now(dt.UTC)  # noqa: TID251 - certificates are checked by real clocks
-    authority = Authority(folder, now)
+    signer = CarelessAuthority(folder, now)
     web, batch, catalog = (
-        authority.issue(name, f"spiffe://mesh.example/ns/shop/sa/{name}")
+        signer.issue(name, f"spiffe://mesh.example/ns/shop/sa/{name}")
         for name in ("web", "batch", "catalog")
     )
-    return Identities(authority.certificate, authority.issue, web, batch, catalog)
+    return Identities(signer.certificate, signer, web, batch, catalog)
 
 
 @dataclass(frozen=True, slots=True)

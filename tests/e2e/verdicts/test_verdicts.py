@@ -9,6 +9,8 @@ import pytest
 from tests.e2e.support.clients import call, tls_channel
 from tests.e2e.support.mesh import Mesh
 
+WEB = "spiffe://mesh.example/ns/shop/sa/web"
+BATCH = "spiffe://mesh.example/ns/shop/sa/batch"
 POLICY_LINES = {"items": "verdicts.csv:2", "secret": "verdicts.csv:3", "public": "verdicts.csv:5"}
 
 
@@ -122,6 +124,21 @@ def test_the_sidecars_certificate_names_the_service_where_its_envoy_does_not(mes
     assert mesh.send("nameless", "GET", "/named").status == 200
     assert mesh.send("nameless", "GET", "/items/1", headers={"host": "catalog"}).status == 403
     assert mesh.send("plain", "GET", "/named", headers={"host": "catalog.shop"}).status == 403
+
+
+@pytest.mark.parametrize(
+    ("uris", "hosts"),
+    [([WEB, BATCH], []), ([BATCH, WEB], []), ([], [WEB]), ([], ["mesh.example"]), ([], [])],
+    ids=["web-and-batch", "batch-and-web", "as-a-host", "host", "no-name"],
+)
+def test_a_certificate_without_exactly_one_uri_names_nobody(
+    mesh: Mesh, uris: list[str], hosts: list[str]
+) -> None:
+    """Envoy falls back to the first URI, a DNS name or the subject; a policy must not."""
+    credential = mesh.identities.signer.issue_odd("mesh.example/ns/shop/sa/web", uris, hosts)
+    answer = mesh.send("plain", "GET", "/items/1", credential=credential)
+    assert answer.status in {401, 403}
+    assert "principal" not in mesh.service.record(mesh.metadata(answer)["id"])
 
 
 def test_a_grpc_call_passes_the_sidecar(mesh: Mesh) -> None:
