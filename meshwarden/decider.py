@@ -71,7 +71,10 @@ class Decider:
         gc.freeze()
 
     async def run(self) -> None:
-        """Follow the policy and keep health, counts and status fresh, until cancelled."""
+        """Follow the policy and keep health, counts and status fresh, until cancelled.
+
+        Ready is said from here on: begin when calls can come in.
+        """
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follower.follow())
             group.create_task(self._tick())
@@ -93,7 +96,6 @@ class Decider:
     def _policy_changed(self, state: PolicyState) -> None:
         metrics.POLICY_RULES.set(state.rules)
         metrics.POLICY_PUBLISHED.set(state.published_ns / 1e9)
-        self.health.refresh()
         self._write_status()
 
     def _write_status(self) -> None:
