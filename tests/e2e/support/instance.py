@@ -94,8 +94,15 @@ class Instance(Child):
         Raises:
             DemoError: It ended or takes too long; the message has the end of its log.
         """
-        wait_until(lambda: bool(self._status_or_nothing().get("ready")), [self], READY_S)
+        wait_until(self.is_ready, [self], READY_S)
         return self
+
+    def is_ready(self) -> bool:
+        """Whether it says that every process is ready."""
+        try:
+            return bool(self.status()["ready"])
+        except SupervisorError:
+            return False
 
     def wait_for(self, condition: Callable[[], object], within_s: float = WITHIN_S) -> None:
         """Wait for a condition while it runs.
@@ -161,12 +168,6 @@ class Instance(Child):
     def said(self) -> str:
         """Its whole log, children's included."""
         return self.log.read_text(errors="replace")
-
-    def _status_or_nothing(self) -> dict[str, Any]:
-        try:
-            return self.status()
-        except SupervisorError:
-            return {}
 
 
 def is_alive(pid: int) -> bool:
