@@ -171,16 +171,15 @@ class Made:
             return
         if not all(type(value) is str for value in values):
             raise Unknown(key)
-        rule = self.engine.add(Row(key, values))
+        rule = self.engine.add(Row(key, values), place)
         if rule is not None:
-            rule.rank = place
             taken.by_place[place] = rule
 
     def _remove(self, taken: _Rules, place: int) -> None:
         taken.misfits.discard(place)
         rule = taken.by_place.pop(place, None)
         if rule is not None:
-            self.engine.remove(rule.ptype, rule.values)
+            self.engine.withdraw(rule)
 
     def fits(self, model: Any, functions: dict[str, Any]) -> bool:
         """Whether definitions, functions and role managers are those that it was made from."""
@@ -234,8 +233,6 @@ class Made:
         for place, row in changes:
             if row is None:
                 self._remove(taken, place)
-            elif taken.by_place and place < next(reversed(taken.by_place)):
-                return False
             else:
                 self._add(key, taken, place, row)
         return True

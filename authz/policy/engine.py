@@ -92,8 +92,13 @@ class Engine:
         effect = self.model.definitions.get("e")
         return effect is not None and effect.text.startswith("subjectPriority")
 
-    def add(self, row: Row) -> Rule | None:
+    def add(self, row: Row, rank: int | None = None) -> Rule | None:
         """Add one row, checked before; returns the rule, or nothing for a role.
+
+        Args:
+            row: The row.
+            rank: Where the rule stands in the order of rules, for a model without priorities; None
+                puts it last.
 
         Cost: O(fields), and now and then, as rules grow fourfold, O(rules).
         """
@@ -108,6 +113,8 @@ class Engine:
             self.roles_changed()
             return None
         rule = self._new_rule(row)
+        if rank is not None:
+            rule.rank = rank
         rules = self.rules[row.ptype]
         rules[rule.id] = rule
         if row.ptype in self._by_values:
@@ -156,14 +163,21 @@ class Engine:
         same = known.get(values)
         if not same:
             return False
-        rule = same.pop(0)
-        if not same:
-            del known[values]
-        del self.rules[ptype][rule.id]
-        for terms, program in self._programs.items():
-            if terms.policy == ptype:
-                program.remove(rule)
+        self.withdraw(same[0])
         return True
+
+    def withdraw(self, rule: Rule) -> None:
+        """Remove one rule that add() has returned. Cost: O(fields)."""
+        known = self._by_values.get(rule.ptype)
+        if known is not None:
+            same = known[rule.values]
+            same.remove(rule)
+            if not same:
+                del known[rule.values]
+        del self.rules[rule.ptype][rule.id]
+        for terms, program in self._programs.items():
+            if terms.policy == rule.ptype:
+                program.remove(rule)
 
     def roles_changed(self) -> None:
         """Drop what was remembered about roles; call it after touching them directly."""
