@@ -35,6 +35,7 @@ class PatternIndex:
     _lengths: dict[int, int] = field(default_factory=dict)
     _networks: dict[tuple[int, int], dict[int, list[str]]] = field(default_factory=dict)
     _others: list[str] = field(default_factory=list)
+    _rare: bool = False
     # Patterns that are none; the server refuses them, pycasbin raises once they are reached.
     _broken: list[str] = field(default_factory=list)
 
@@ -44,6 +45,7 @@ class PatternIndex:
             pattern = self.prepare(text)
         except ExpressionError:
             self._broken.append(text)
+            self._rare = True
             return
         if pattern.always:
             self._always.append(text)
@@ -54,7 +56,12 @@ class PatternIndex:
             if self._segments is None:
                 self._segments = SegmentTree()
             self._segments.add(pattern.segments, text)
-        elif pattern.network is not None:
+        else:
+            self._rare = True
+            self._add_rare(pattern, text)
+
+    def _add_rare(self, pattern: Pattern, text: str) -> None:
+        if pattern.network is not None:
             network = pattern.network
             table = self._networks.setdefault((network.version, network.prefixlen), {})
             table.setdefault(int(network.network_address), []).append(text)
@@ -104,9 +111,10 @@ class PatternIndex:
         Raises:
             Exception: What a pattern raises on a value it can't judge.
         """
-        if self._broken:
-            return None
-        found = [*self._always, *self._literals.get(value, ())]
+        found = [*self._always] if self._always else []
+        literal = self._literals.get(value)
+        if literal is not None:
+            found += literal
         if self._segments is not None:
             if not value or "\n" in value:
                 # Casbin's regular expressions have opinions on newlines, and the mesh family on
@@ -118,6 +126,14 @@ class PatternIndex:
                 found += [text for text in near if self._matches(text, value)]
             else:
                 self._segments.find(value, found)
+        if self._rare:
+            return self._find_rare(value, found)
+        return found
+
+    def _find_rare(self, value: str, found: list[str]) -> list[str] | None:
+        """Go on with what is not a literal nor made of segments."""
+        if self._broken:
+            return None
         if self._networks:
             self._find_networks(address(value), found)
         tried = self._others

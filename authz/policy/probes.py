@@ -124,6 +124,11 @@ class Probe:
         return len(self.ways) == 1 and isinstance(self.ways[0], Equal)
 
     @property
+    def only_index(self) -> PatternIndex | None:
+        """The index that is all there is to ask, where the request is matched as it comes."""
+        return self._indexes[0] if len(self.ways) == 1 and self._indexes else None
+
+    @property
     def remembers(self) -> bool:
         """Whether finding out costs more than remembering, and the same is asked again."""
         varied = any(isinstance(way, Matching) and way.varied for way in self.ways)

@@ -259,6 +259,7 @@ class Program:
             len=len,
             str=str,
             tuple=tuple,
+            frozenset=frozenset,
             allow="allow",
             Exception=Exception,
             partial=partial,
@@ -291,17 +292,14 @@ class Program:
         self.decide = emitter.function(source, "decide")
 
     def _probe_names(self, emitter: Emitter, probe: Probe) -> tuple[str, str, str]:
-        """How the decision calls a probe, and what it looks into first."""
-        fields: set[int] = set()
-        for each in probe.inputs:
-            for node in walk(each):
-                if isinstance(node, Field):
-                    fields.add(node.index)
-                elif not isinstance(node, Const) and not self._is_total(node):
-                    return emitter.name(probe.values, "P"), "", ""
-        if not fields or not probe.remembers:
-            return emitter.name(probe.values, "P"), "", ""
-        words = [f"r{index}" for index in sorted(fields)]
+        """How the decision calls a probe, and what it looks into first, by which key."""
+        nodes = [node for each in probe.inputs for node in walk(each)]
+        fields = sorted({node.index for node in nodes if isinstance(node, Field)})
+        steady = all(isinstance(node, (Field, Const)) or self._is_total(node) for node in nodes)
+        if not fields or not steady or not probe.remembers:
+            index = probe.only_index
+            return emitter.name(probe.values if index is None else index.find, "P"), "", ""
+        words = [f"r{index}" for index in fields]
         key = words[0] if len(words) == 1 else f"({', '.join(words)})"
         return emitter.name(probe.recall, "P"), emitter.name(probe.remembered, "M"), key
 

@@ -96,30 +96,54 @@ class SegmentTree:
         Cost: O(segments of the value x places that a prefix of it can be at).
         """
         parts = value.split("/")
-        places = [self._root]
-        if self._root.wild is not None and self._root.wild.many is not None:
-            places.append(self._root.wild.many)
-        for at, part in enumerate(parts):
-            following: list[_Node] = []
-            for node in places:
-                if node.literal is not None:
-                    child = node.literal.get(part)
-                    if child is not None:
-                        if type(child) is _Alone:
-                            if fit(child.left, parts, at + 1):
-                                found.append(child.text)
-                        else:
-                            _enter(child, following)  # type: ignore[arg-type]
-                if node.wild is not None:
-                    _step(node, node.wild, part, following, found)
-            if not following:
+        node = self._root
+        at = 0
+        # Most of the way there is one place to be, and all that follows it is spelt out.
+        while node.wild is None:
+            if at == len(parts):
+                found += node.ends or ()
                 return
-            places = following
+            child = None if node.literal is None else node.literal.get(parts[at])
+            at += 1
+            if child is None:
+                return
+            if type(child) is _Alone:
+                if fit(child.left, parts, at):
+                    found.append(child.text)
+                return
+            node = child  # type: ignore[assignment]  # what is not alone is a node
+        places: list[_Node] = []
+        _enter(node, places)
+        for each in range(at, len(parts)):
+            places = _stepped(places, parts, each, found)
+            if not places:
+                return
         for node in places:
-            if node.ends is not None:
-                found += node.ends
+            found += node.ends or ()
             if node.wild is not None and node.wild.tail is not None:
                 found += node.wild.tail
+
+
+def _stepped(places: list[_Node], parts: list[str], at: int, found: list[str]) -> list[_Node]:
+    """Where one more segment of the value leads to from a number of places."""
+    part = parts[at]
+    following: list[_Node] = []
+    for node in places:
+        child = None if node.literal is None else node.literal.get(part)
+        if type(child) is _Alone:
+            if fit(child.left, parts, at + 1):
+                found.append(child.text)
+        elif child is not None:
+            _enter(child, following)  # type: ignore[arg-type]  # what is not alone is a node
+        wild = node.wild
+        if wild is not None:
+            if wild.one is not None and part:
+                _enter(wild.one, following)
+            if wild.tail is not None:
+                found += wild.tail
+            if wild.parts is not None or wild.loops or wild.rest is not None:
+                _step_wide(node, wild, part, following, found)
+    return following
 
 
 def _enter(node: _Node, following: list[_Node]) -> None:
@@ -131,20 +155,16 @@ def _enter(node: _Node, following: list[_Node]) -> None:
             following.append(many)
 
 
-def _step(
+def _step_wide(
     node: _Node,
     wild: _Wild,
     part: str,
     following: list[_Node],
     found: list[str],
 ) -> None:
-    """Take one segment of the value past what is not spelt out."""
-    if wild.tail is not None:
-        found += wild.tail
+    """Take one segment of the value past what is rarer than `*` and a final `**`."""
     if wild.rest is not None:
         found += wild.rest
-    if wild.one is not None and part:
-        _enter(wild.one, following)
     if wild.parts is not None:
         for shape, child in wild.parts.items():
             if shape.matches(part):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from authz.policy.effects import Effect
-from authz.policy.plan import Branch, Plan
+from authz.policy.plan import Plan
 from authz.policy.syntax import Node
 
 __all__ = ["decide_source", "find_source"]
@@ -92,6 +92,11 @@ def decide_source(
         if remembered:
             lines += [f"  V{number} = {remembered}.get({key})", f"  if V{number} is None:"]
             lines += [f"   V{number} = {function}({key}, {', '.join(inputs)})"]
+        elif probe.only_index is not None:
+            lines += [f"  i = {inputs[0]}"]
+            lines += [f"  V{number} = {function}(i) if type(i) is str else None"]
+            lines += [f"  if V{number} is not None and len(V{number}) > 8:"]
+            lines += [f"   V{number} = frozenset(V{number})"]
         else:
             lines += [f"  V{number} = {function}({', '.join(inputs)})"]
     for number, branch in enumerate(plan.branches):
@@ -103,7 +108,7 @@ def decide_source(
     lines += ["  faults = []", "  best = None", "  bound = end"]
     for counted in effect.counts:
         for number, branch in enumerate(plan.branches):
-            lines += _search(number, branch, trees[counted, branch.probes])
+            lines += _search(plan, number, trees[counted, branch.probes])
         if not effect.ordered:
             lines += ["  if best is not None:"]
             lines += [f"   return {_decision(str(counted == 'allow'), 'best')}"]
@@ -116,10 +121,14 @@ def decide_source(
     return "\n".join(lines)
 
 
-def _search(number: int, branch: Branch, tree: str) -> list[str]:
+def _search(plan: Plan, number: int, tree: str) -> list[str]:
+    branch = plan.branches[number]
     guard = f" and G{number}" if branch.guards else ""
+    # A probe that found nothing has ended the matter; one that gave up (None) has not.
+    asked = [number for number in branch.probes if not plan.probes[number].plain]
+    hopes = "".join([f" and (V{number} or V{number} is None)" for number in asked])
     return [
-        f"  if {tree}.size{guard}:",
+        f"  if {tree}.size{guard}{hopes}:",
         f"   found = find({tree}.root, bound, faults, q, values, fields)",
         "   if found is not None:",
         "    best = found",

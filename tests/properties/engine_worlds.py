@@ -102,7 +102,12 @@ KEYS2 = ["/a", "/a/*", "/:x", "/a/:x", "/:x/:y/:z", "/*", "*", "/a.b/:x", "/a/:x
 KEYS3 = ["/a", "/a/*", "/{x}", "/a/{x}", "/{x}/{y}/{z}", "/*", "/a.b/{x}", "/a/{x}/c"]
 
 WORLDS = [
-    World("acl", _model("sub, obj, act", "sub, obj, act", ALLOW, SAME), TRIPLE, TRIPLE),
+    World(
+        "acl",
+        _model("sub, obj, act", "sub, obj, act", ALLOW, SAME),
+        ([*SUBJECTS, ""], [*OBJECTS, ""], ACTIONS),
+        ([*SUBJECTS, ""], [*OBJECTS, ""], ACTIONS),
+    ),
     World(
         "superuser",
         _model("sub, obj, act", "sub, obj, act", ALLOW, f'{SAME} || r.sub == "root"'),
