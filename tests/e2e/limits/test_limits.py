@@ -6,7 +6,7 @@ The calls are gRPC in HTTP/1.1, whose bytes a test can hold back as a slow clien
 import http.client
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -14,8 +14,10 @@ import pytest
 
 from protos.envoy.service.auth.v3.external_auth_pb2 import CheckResponse
 from tests.e2e.support.clients import CHECK, send
+from tests.e2e.support.front import BareFront
 from tests.e2e.support.service import Service
 from tests.fakes.envoy import check_request
+from tests.fakes.front import SLOW_S
 
 MAX_INFLIGHT = 8
 RESOURCE_EXHAUSTED = "8"
@@ -32,9 +34,17 @@ def service(new_folder: Callable[[], Path]) -> Iterator[Service]:
         yield running
 
 
-def framed(path: str = "/public/a") -> bytes:
+@pytest.fixture
+def slow_front(new_folder: Callable[[], Path]) -> Iterator[BareFront]:
+    """Run a front that can be held up."""
+    with BareFront(new_folder(), "tests.fakes.front:app") as running:
+        running.wait_ready()
+        yield running
+
+
+def framed(path: str = "/public/a", extensions: Mapping[str, str] | None = None) -> bytes:
     """Frame a CheckRequest for the wire."""
-    message = check_request(path).SerializeToString()
+    message = check_request(path, extensions=extensions).SerializeToString()
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
@@ -58,6 +68,19 @@ def test_a_call_whose_deadline_passed_in_the_queue_is_refused(service: Service) 
         assert "deadline" in answer.headers["grpc-message"]
     after = service.metric("meshwarden_check_errors_total", code="RESOURCE_EXHAUSTED")
     assert after == before + 3
+
+
+def test_a_call_that_waited_too_long_behind_others_is_refused(slow_front: BareFront) -> None:
+    """The real thing: one check holds the front for a second, the next has half a second."""
+    send(slow_front.port, "POST", CHECK, headers=GRPC, body=framed())
+    held = http.client.HTTPConnection("127.0.0.1", slow_front.port, timeout=20)
+    with closing(held):
+        held.request("POST", CHECK, framed(extensions={"fault": "slow"}), GRPC)
+        patience = {**GRPC, "grpc-timeout": f"{SLOW_S * 500:.0f}m"}
+        refused = send(slow_front.port, "POST", CHECK, headers=patience, body=framed())
+        answer = held.getresponse().read()
+    assert CheckResponse.FromString(answer[5:]).HasField("ok_response")
+    assert refused.headers["grpc-status"] == RESOURCE_EXHAUSTED
 
 
 def test_a_caller_cannot_date_its_call_itself(service: Service) -> None:

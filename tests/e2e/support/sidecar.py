@@ -19,7 +19,7 @@ from deploy.demo.processes import Child, wait_until
 from tests.e2e.support.clients import Answer, send
 from tests.e2e.support.upstream import Upstream
 
-__all__ = ["EXT_AUTHZ", "Inbound", "Sidecar", "typed"]
+__all__ = ["EXT_AUTHZ", "Inbound", "Sidecar", "envoy", "typed"]
 
 READY_S = 20.0
 LOGGED_S = 10.0
