@@ -69,16 +69,27 @@ class Language:
         if name is None and self.is_mesh:
             name = "meshWho"
         if name is not None:
-            function = self.functions[name]
+            function = self._named(name, f"function that names of {key} match by")
             roles.matching = function.call
             if function.prepare is not None:
                 prepare = function.prepare
                 roles.matching = lambda value, text: self.pattern(name, text).matches(value)
                 roles.is_pattern = lambda text: prepare(text).literals is None
+        condition = self.options.link_condition.get(key)
+        if condition is not None:
+            roles.condition = self._named(condition, f"condition of links of {key}").call
         domain = self.options.domain_matching.get(key)
         if domain is not None:
-            roles.domain_matching = self.functions[domain].call
+            named = self._named(domain, f"function that domains of {key} match by")
+            roles.domain_matching = named.call
         return roles
+
+    def _named(self, name: str, what: str) -> Function:
+        """A function that the program's own settings name."""
+        function = self.functions.get(name)
+        if function is None:
+            raise PolicyError([Fault(self.model.file, 0, f"there is no {name!r}, the {what}")])
+        return function
 
     @property
     def is_mesh(self) -> bool:

@@ -105,6 +105,18 @@ class PatternIndex:
         """How many patterns have to be tried one by one."""
         return len(self._others)
 
+    @property
+    def kind(self) -> str:
+        """What the patterns are filed by, in words."""
+        kinds = {
+            "hash": self._literals or self._always,
+            "segment tree": self._segments,
+            "networks": self._networks,
+            "prefixes": self._prefixes,
+            "tried": self._others or self._broken,
+        }
+        return "+".join([kind for kind, table in kinds.items() if table]) or "patterns"
+
     def find(self, value: str) -> list[str] | None:
         """The patterns that match a value, exactly; None if finding out would cost too much.
 

@@ -43,12 +43,14 @@ class Roles:
         domain_matching: The same for domains.
         is_pattern: Whether a name can stand for others; only asked when `matching` is set.
         conditional: Whether links have conditions.
+        condition: The condition of every link that has none of its own but parameters.
     """
 
     matching: Match | None = None
     domain_matching: Match | None = None
     is_pattern: Callable[[Any], bool] = lambda _name: True
     conditional: bool = False
+    condition: Callable[..., Any] | None = None
     _links: dict[str, Links] = field(default_factory=dict)
     _conditions: dict[tuple[Any, Any, str], Callable[..., Any]] = field(default_factory=dict)
     _parameters: dict[tuple[Any, Any, str], tuple[Any, ...]] = field(default_factory=dict)
@@ -105,7 +107,7 @@ class Roles:
     @property
     def steady(self) -> bool:
         """Whether the same question always has the same answer: no link has a condition."""
-        return not self._conditions
+        return not self._conditions and self.condition is None
 
     def links(self) -> Iterator[tuple[Any, Any, str]]:
         """Every link as (member, role, domain)."""
@@ -147,6 +149,20 @@ class Roles:
                     self._reached.clear()
                 self._reached[key] = reach
         return reach
+
+    def members(self, role: Any) -> set[Any]:
+        """Everybody who has a role in some domain, by links as they are written."""
+        above: dict[Any, set[Any]] = {}
+        for member, given, _ in self.links():
+            above.setdefault(given, set()).add(member)
+        found: set[Any] = set()
+        waiting = [role]
+        while waiting:
+            for member in above.get(waiting.pop(), ()):
+                if member not in found:
+                    found.add(member)
+                    waiting.append(member)
+        return found
 
     def path(self, name: Any, role: Any, domain: Any = "") -> tuple[Any, ...]:
         """The names from a name to a role it has, both included; empty if it hasn't it."""
@@ -205,7 +221,7 @@ class Roles:
         """The names one link away."""
         for member in (name, *self._members_like(name, patterns)):
             for role in links.get(member, ()):
-                if not self._conditions or self._is_on(member, role, domain):
+                if self.steady or self._is_on(member, role, domain):
                     yield role
         if self.matching is not None and not first and self.is_pattern(name):
             # A pattern as a role gives every name that fits it.
@@ -220,7 +236,7 @@ class Roles:
         return [each for each in patterns if each != name and _fits(matching, name, each)]
 
     def _is_on(self, member: Any, role: Any, domain: str) -> bool:
-        condition = self._conditions.get((member, role, domain))
+        condition = self._conditions.get((member, role, domain), self.condition)
         if condition is None:
             return True
         return bool(condition(*self._parameters.get((member, role, domain), ())))

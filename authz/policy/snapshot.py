@@ -15,13 +15,17 @@ from authz.policy.explain import explain
 from authz.policy.language import Terms
 from authz.policy.model import parse_model
 from authz.policy.options import EngineOptions
+from authz.policy.queries import Grant, open_request
 from authz.policy.release import taken_apart
+from authz.policy.report import MatcherPlan, report
 from authz.policy.rules import PolicyText, Row, Rule
 
 __all__ = [
     "Decision",
     "EngineOptions",
     "Explanation",
+    "Grant",
+    "MatcherPlan",
     "Miss",
     "PolicyText",
     "RequestValues",
@@ -120,7 +124,7 @@ class Snapshot:
         engine = Engine(model, options)
         terms = natural_terms(engine.language)
         checks = RowChecks(engine.language, terms)
-        faults: list[Fault] = []
+        faults = _without_condition(engine)
         yield
         engine.prepare(terms, text.rows)
         rows: list[Row] = []
@@ -165,6 +169,38 @@ class Snapshot:
         """What pycasbin's enforce_ex returns for a decision: the verdict and the rule behind it."""
         return self._engine.as_pycasbin(decision, terms)
 
+    def who_can(self, known: Mapping[str, Any], terms: Terms = _DEFAULT) -> tuple[Grant, ...]:
+        """Every rule that speaks of a request of which only this is known, and who it speaks of.
+
+        Cost: O(rules).
+
+        Args:
+            known: Values by the name of the request's field, all but who asks:
+                `{"service": "reviews.shop", "method": "GET", "path": "/r/1"}`.
+            terms: See decide().
+
+        Raises:
+            KeyError: The request has no such field.
+        """
+        return tuple(open_request(self._engine, known, terms))
+
+    def what_can(self, known: Mapping[str, Any], terms: Terms = _DEFAULT) -> tuple[Grant, ...]:
+        """Every rule that speaks of a caller: who_can() the other way round.
+
+        Args:
+            known: Who asks, such as `{"who": "td/ns/shop/sa/web", "user": ""}`.
+            terms: See decide().
+
+        Raises:
+            KeyError: The request has no such field.
+        """
+        return tuple(open_request(self._engine, known, terms))
+
+    def plan(self) -> tuple[MatcherPlan, ...]:
+        """How each matcher is looked up, with a warning of what is tried rule by rule."""
+        every = natural_terms(self._engine.language)
+        return tuple([report(self._engine, terms) for terms in every])
+
     def release(self) -> Iterator[None]:
         """Take the Snapshot apart, stopping for breath: dropped at once it would stall a loop.
 
@@ -174,6 +210,15 @@ class Snapshot:
             Nothing, wherever an event loop may do something else.
         """
         return taken_apart(self._engine)
+
+
+def _without_condition(engine: Engine) -> list[Fault]:
+    """Roles whose links have parameters that nothing would ever look at."""
+    return [
+        Fault(engine.model.file, role.line, f"{key} has parameters, but no condition is configured")
+        for key, role in engine.model.roles.items()
+        if role.parameters and engine.language.roles[key].condition is None
+    ]
 
 
 def _digest(
