@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from meshwarden import plugins
-from meshwarden.settings import PLACEHOLDERS, Settings
+from meshwarden.settings import PLACEHOLDERS, STORE, Settings
 
 __all__ = ["CrossFault", "cross_faults", "did_you_mean"]
 
@@ -132,7 +132,7 @@ def _runtime(settings: Settings) -> Iterator[CrossFault]:
 
 
 def _names(settings: Settings) -> Iterator[CrossFault]:
-    source, known = settings.policy.source, plugins.names("policies")
+    source, known = settings.policy.source, [*plugins.names("policies"), STORE]
     if source not in known:
         hint = did_you_mean(source, known) or f"; there are: {', '.join(known)}"
         yield CrossFault(("policy.source",), f"no adapter {source!r}{hint}")

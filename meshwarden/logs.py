@@ -16,4 +16,5 @@ def configure_logging(level: str, process: str) -> None:
     form.converter = time.gmtime  # The Z says so.
     handler.setFormatter(form)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    for library in ("alembic", "asyncio", "uvicorn"):
+        logging.getLogger(library).setLevel(logging.WARNING)

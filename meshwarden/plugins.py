@@ -10,10 +10,11 @@ import pkgutil
 
 from adapters.spec import AnyAdapter
 from authz.policy_source import PolicySource
+from authz.revisions import RevisionStore
 from meshwarden.errors import UnknownAdapterError
 from meshwarden.settings import Settings
 
-__all__ = ["load", "names", "policy_source"]
+__all__ = ["load", "names", "policy_source", "revision_store"]
 
 
 def names(kind: str) -> list[str]:
@@ -33,6 +34,18 @@ def load(kind: str, name: str) -> AnyAdapter:
         raise UnknownAdapterError(f"no {kind} adapter {name!r}; there are: {', '.join(known)}")
     adapter: AnyAdapter = importlib.import_module(f"adapters.{kind}.{name}").ADAPTER
     return adapter
+
+
+def revision_store(settings: Settings) -> RevisionStore:
+    """Build the store that `store.url` names: a PostgreSQL, or the embedded SQLite without one."""
+    if settings.store.url:
+        adapter = load("revisions", "postgresql")
+        config = adapter.config(url=settings.store.url)
+    else:
+        adapter = load("revisions", "sqlite")
+        config = adapter.config(path=settings.runtime.state_dir / "meshwarden.db")
+    store: RevisionStore = adapter.build(config)
+    return store
 
 
 def policy_source(settings: Settings) -> PolicySource:

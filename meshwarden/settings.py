@@ -17,6 +17,7 @@ from msgspec import Meta
 from typing_extensions import override
 
 __all__ = [
+    "STORE",
     "Address",
     "Allowed",
     "Check",
@@ -29,6 +30,7 @@ __all__ = [
     "Runtime",
     "Server",
     "Settings",
+    "Store",
     "Tls",
     "default_runtime_dir",
     "default_state_dir",
@@ -236,12 +238,35 @@ class Server:
     ] = "info"
 
 
+STORE = "store"
+"""The policy source that is no adapter: the revision store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where policy revisions are kept, when `policy.source` is `store`."""
+
+    url: Annotated[
+        str,
+        Meta(
+            description="`postgresql://USER@HOST:PORT/DATABASE` for a store that replicas share "
+            "(needs the extra `postgresql`); empty for an SQLite file in the state folder. Keep a "
+            "password in a passfile, not here.",
+        ),
+    ] = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Where policy comes from."""
 
     source: Annotated[
-        str, Meta(min_length=1, description="The adapter: the name of a file in adapters/policies.")
+        str,
+        Meta(
+            min_length=1,
+            description="`folder`, or `store` for revisions that `meshwarden policy apply` makes; "
+            "any other name is a file in adapters/policies.",
+        ),
     ] = "folder"
     path: Annotated[
         Path,
@@ -408,6 +433,7 @@ class Settings:
     runtime: Runtime = field(default_factory=Runtime)
     server: Server = field(default_factory=Server)
     policy: Policy = field(default_factory=Policy)
+    store: Store = field(default_factory=Store)
     engine: Engine = field(default_factory=Engine)
     check: Check = field(default_factory=Check)
     decisions: Decisions = field(default_factory=Decisions)

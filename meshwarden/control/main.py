@@ -19,8 +19,10 @@ from meshwarden import clock, metrics, plugins, status
 from meshwarden.config import restore
 from meshwarden.control.decision_log import DecisionLog
 from meshwarden.control.grpcio_edge import SERVER_OPTIONS, GrpcioEdge
+from meshwarden.control.policy_service import PolicyService
 from meshwarden.control.services import AdminService, IdentityService, InternalService
 from meshwarden.control.source import PolicyPublisher
+from meshwarden.control.store_source import StoreSource
 from meshwarden.files import (
     EDGE_VARIABLE,
     NAME_VARIABLE,
@@ -29,19 +31,20 @@ from meshwarden.files import (
     RuntimeDir,
 )
 from meshwarden.logs import configure_logging
-from meshwarden.settings import Settings
+from meshwarden.settings import STORE, Settings
 from protos.envoy.service.auth.v3 import external_auth_pb2
 from protos.meshwarden.v1 import (
     admin_pb2_grpc,
     identity_pb2,
     identity_pb2_grpc,
     internal_pb2_grpc,
+    policy_pb2_grpc,
 )
 
 __all__ = ["main"]
 
 _LOG = logging.getLogger(__name__)
-_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _OPTIONS = (*SERVER_OPTIONS, ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES))
 _REFLECTED = (
     external_auth_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name,
@@ -69,9 +72,9 @@ async def _serve(  # noqa: C901 - the whole program, in order
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
 
-    publisher = PolicyPublisher(
-        settings, plugins.policy_source(settings), runtime.path, clock.now_ns
-    )
+    store = plugins.revision_store(settings) if settings.policy.source == STORE else None
+    source = StoreSource(store, loop) if store else plugins.policy_source(settings)
+    publisher = PolicyPublisher(settings, source, runtime.path, clock.now_ns)
     reloads: set[asyncio.Task[status.LoadState]] = set()
 
     def reload_soon() -> None:
@@ -84,23 +87,18 @@ async def _serve(  # noqa: C901 - the whole program, in order
     log = DecisionLog(
         settings.runtime.state_dir, settings.decisions.file_bytes, settings.decisions.files
     )
-    admin = AdminService(publisher, runtime.path, clock.now_ns)
-    public_server, admin_server, internal_server = (
-        grpc.aio.server(options=_OPTIONS) for _ in "pai"
-    )
-    identity_pb2_grpc.add_IdentityServicer_to_server(IdentityService(), public_server)
-    reflection.enable_server_reflection(_REFLECTED, public_server)
-    admin_pb2_grpc.add_AdminServicer_to_server(admin, admin_server)
-    internal_pb2_grpc.add_InternalServicer_to_server(InternalService(log), internal_server)
-    servers = (
-        (public_server, runtime.public_socket),
-        (admin_server, runtime.admin_socket),
-        (internal_server, runtime.internal_socket),
+    servers = _servers(
+        runtime,
+        AdminService(publisher, runtime.path, clock.now_ns),
+        PolicyService(settings, store, publisher, clock.now_ns),
+        InternalService(log),
     )
     for server, socket in servers:
         await _listen(server, socket)
 
     tasks = [asyncio.create_task(publisher.run())]
+    if isinstance(source, StoreSource):
+        tasks.append(asyncio.create_task(source.follow()))
     edge = None
     if os.environ.get(EDGE_VARIABLE) == "1":
         edge = GrpcioEdge(settings, runtime, log)
@@ -134,8 +132,29 @@ async def _serve(  # noqa: C901 - the whole program, in order
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(server.stop(settings.server.drain_s) for server, _ in servers))
+        if store is not None:
+            await store.close()
         log.close()
     return 0
+
+
+def _servers(
+    runtime: RuntimeDir, admin: AdminService, policy: PolicyService, internal: InternalService
+) -> tuple[tuple[grpc.aio.Server, Path], ...]:
+    """Put each service on the server that those who may call it can reach, and on no other."""
+    public_server, admin_server, internal_server = (
+        grpc.aio.server(options=_OPTIONS) for _ in "pai"
+    )
+    identity_pb2_grpc.add_IdentityServicer_to_server(IdentityService(), public_server)
+    reflection.enable_server_reflection(_REFLECTED, public_server)
+    admin_pb2_grpc.add_AdminServicer_to_server(admin, admin_server)
+    policy_pb2_grpc.add_PolicyServicer_to_server(policy, admin_server)
+    internal_pb2_grpc.add_InternalServicer_to_server(internal, internal_server)
+    return (
+        (public_server, runtime.public_socket),
+        (admin_server, runtime.admin_socket),
+        (internal_server, runtime.internal_socket),
+    )
 
 
 async def _listen(server: grpc.aio.Server, socket: Path) -> None:

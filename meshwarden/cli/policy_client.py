@@ -1,0 +1,60 @@
+"""The Policy service as commands call it: over the admin socket of the service on this machine."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+
+from authz.policy.rules import PolicyText, Row
+from meshwarden.errors import SupervisorError
+from meshwarden.files import RuntimeDir
+from protos.meshwarden.v1 import policy_pb2, policy_pb2_grpc
+
+__all__ = ["policy_service", "text_from", "text_message"]
+
+_MESSAGE_BYTES = 64 * 1024 * 1024
+_OPTIONS = (
+    ("grpc.max_send_message_length", _MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    # Without a service there is nothing to wait for.
+    ("grpc.enable_retries", 0),
+)
+
+
+@contextmanager
+def policy_service(runtime_dir: Path) -> Iterator[policy_pb2_grpc.PolicyStub]:
+    """Call the service, and tell what it refuses in its own words.
+
+    Raises:
+        SupervisorError: No service runs there, or it says no.
+    """
+    socket = RuntimeDir(runtime_dir).admin_socket
+    with grpc.insecure_channel(f"unix:{socket}", options=_OPTIONS) as channel:
+        try:
+            yield policy_pb2_grpc.PolicyStub(channel)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE and not socket.exists():
+                raise SupervisorError(
+                    f"no service runs on {runtime_dir}: start one by 'meshwarden serve', or name "
+                    "the config file that it runs on by --config"
+                ) from error
+            raise SupervisorError(error.details() or error.code().name) from error
+
+
+def text_message(text: PolicyText) -> policy_pb2.PolicyText:
+    """Put a policy into the form that crosses to the service."""
+    return policy_pb2.PolicyText(
+        model=text.model,
+        model_file=text.model_file,
+        rows=[
+            policy_pb2.Row(ptype=row.ptype, values=row.values, file=row.file, line=row.line)
+            for row in text.rows
+        ],
+    )
+
+
+def text_from(message: policy_pb2.PolicyText) -> PolicyText:
+    """Take a policy out of the form that crosses from the service."""
+    rows = tuple(Row(row.ptype, tuple(row.values), row.file, row.line) for row in message.rows)
+    return PolicyText(message.model, rows, message.model_file)

@@ -1,0 +1,249 @@
+"""Revisions over gRPC: checked whole before one is made, and in force when the answer comes."""
+
+import asyncio
+import getpass
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import grpc.aio
+from typing_extensions import override
+
+from authz.errors import AuthzError
+from authz.policy.errors import PolicyError
+from authz.policy.rules import PolicyText, Row
+from authz.policy.snapshot import Snapshot
+from authz.revisions import AuditEntry, Draft, NoRevisionError, Revision, RevisionStore
+from meshwarden.control.source import PolicyPublisher
+from meshwarden.control.store_source import STREAM
+from meshwarden.errors import FunctionModuleError
+from meshwarden.follower import build_policy
+from meshwarden.publication import Publication
+from meshwarden.settings import Settings
+from protos.meshwarden.v1 import policy_pb2, policy_pb2_grpc
+
+__all__ = ["PolicyService"]
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+_DEFAULT_LIMIT = 50
+_MAX_LIMIT = 1000
+_MAX_MESSAGE_CHARACTERS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    """What somebody wants to be the next revision; nothing of it is checked yet."""
+
+    action: str
+    text: PolicyText
+    message: str
+    origin: str
+    parent: int | None
+
+
+class PolicyService(policy_pb2_grpc.PolicyServicer):
+    """The Policy service of one instance, on the socket where being local is authority."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: RevisionStore | None,
+        publisher: PolicyPublisher,
+        now_ns: Callable[[], int],
+    ) -> None:
+        """Serve one store.
+
+        Args:
+            settings: How policy is built.
+            store: Where revisions are kept; None when policy comes from elsewhere.
+            publisher: Puts a new revision in force.
+            now_ns: The time.
+        """
+        self._settings = settings
+        self._store = store
+        self._publisher = publisher
+        self._now_ns = now_ns
+        # Whoever can open the socket is the service's own user, or root.
+        self._who = f"local:{getpass.getuser()}"
+
+    @override
+    async def Apply(
+        self, request: policy_pb2.ApplyRequest, context: _Context
+    ) -> policy_pb2.ApplyReply:
+        store = await self._ready(context)
+        text = _text(request.text)
+        parent = request.parent if request.HasField("parent") else None
+        return await self._make(
+            context,
+            store,
+            _Proposal("policy.apply", text, request.message, request.origin, parent),
+            dry_run=request.dry_run,
+        )
+
+    @override
+    async def Rollback(
+        self, request: policy_pb2.RollbackRequest, context: _Context
+    ) -> policy_pb2.ApplyReply:
+        store = await self._ready(context)
+        try:
+            _, draft = await store.read(STREAM, request.number)
+        except AuthzError as error:
+            await _abort(context, error)
+        message = request.message or f"Back to revision {request.number}"
+        origin = f"revision {request.number}"
+        parent = request.parent if request.HasField("parent") else None
+        proposal = _Proposal("policy.rollback", draft.text, message, origin, parent)
+        return await self._make(context, store, proposal, dry_run=False)
+
+    @override
+    async def Get(self, request: policy_pb2.GetRequest, context: _Context) -> policy_pb2.GetReply:
+        store = await self._ready(context)
+        try:
+            number = request.number
+            if not number:
+                head = await store.head(STREAM)
+                if head is None:
+                    raise NoRevisionError("there is no revision yet")
+                number = head.number
+            revision, draft = await store.read(STREAM, number)
+        except AuthzError as error:
+            await _abort(context, error)
+        return policy_pb2.GetReply(revision=_message(revision), text=_text_message(draft.text))
+
+    @override
+    async def History(
+        self, request: policy_pb2.HistoryRequest, context: _Context
+    ) -> policy_pb2.HistoryReply:
+        store = await self._ready(context)
+        try:
+            found = await store.history(STREAM, _limit(request.limit), request.before)
+        except AuthzError as error:
+            await _abort(context, error)
+        return policy_pb2.HistoryReply(revisions=[_message(each) for each in found])
+
+    @override
+    async def Audit(
+        self, request: policy_pb2.AuditRequest, context: _Context
+    ) -> policy_pb2.AuditReply:
+        store = await self._ready(context)
+        try:
+            found = await store.audit(_limit(request.limit))
+        except AuthzError as error:
+            await _abort(context, error)
+        return policy_pb2.AuditReply(
+            entries=[
+                policy_pb2.AuditEntry(
+                    time_ns=each.time_ns,
+                    who=each.who,
+                    source=each.source,
+                    action=each.action,
+                    outcome=each.outcome,
+                    revision=each.revision,
+                    detail=each.detail,
+                )
+                for each in found
+            ]
+        )
+
+    async def _ready(self, context: _Context) -> RevisionStore:
+        if self._store is None:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"policy comes from {self._settings.policy.source!r} here, which has no revisions; "
+                "policy.source = 'store' has them",
+            )
+            raise AssertionError("abort always raises")
+        return self._store
+
+    async def _make(
+        self, context: _Context, store: RevisionStore, proposal: _Proposal, *, dry_run: bool
+    ) -> policy_pb2.ApplyReply:
+        if len(proposal.message) > _MAX_MESSAGE_CHARACTERS:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"the message is longer than {_MAX_MESSAGE_CHARACTERS} characters",
+            )
+        try:
+            # Step 1: build it, by the code that decides. What doesn't build never gets further.
+            snapshot = await asyncio.to_thread(self._built, proposal.text)
+        except PolicyError as error:
+            return policy_pb2.ApplyReply(errors=[str(fault) for fault in error.faults])
+        except (AuthzError, FunctionModuleError) as error:
+            return policy_pb2.ApplyReply(errors=str(error).splitlines())
+        reply = policy_pb2.ApplyReply(digest=snapshot.digest, rule_count=snapshot.rule_count)
+        try:
+            head = await store.head(STREAM)
+            if head is not None and head.digest == snapshot.digest:
+                _, current = await store.read(STREAM, head.number)
+                reply.unchanged = current.text == proposal.text
+            if reply.unchanged or dry_run:
+                return reply
+            # Step 2: the store takes it with its audit entry, or neither.
+            newest = head.number if head else 0
+            seen = newest if proposal.parent is None else proposal.parent
+            revision = await self._commit(store, proposal, snapshot.digest, seen)
+        except AuthzError as error:
+            await _abort(context, error)
+        # Step 3: put it in force here; other replicas notice it by themselves.
+        await self._publisher.load()
+        reply.revision.CopyFrom(_message(revision))
+        return reply
+
+    async def _commit(
+        self, store: RevisionStore, proposal: _Proposal, digest: str, parent: int
+    ) -> Revision:
+        draft = Draft(
+            text=proposal.text,
+            digest=digest,
+            author=self._who,
+            message=proposal.message,
+            origin=proposal.origin,
+            bind=self._settings.policy.bind,
+        )
+        audit = AuditEntry(
+            self._now_ns(), self._who, "local", proposal.action, "done", "", proposal.message
+        )
+        return await store.commit(STREAM, parent, draft, audit)
+
+    def _built(self, text: PolicyText) -> Snapshot:
+        bind = dict(self._settings.policy.bind)
+        return build_policy(Publication(text, bind, "", 0, ""), self._settings).snapshot
+
+
+async def _abort(context: _Context, error: AuthzError) -> NoReturn:
+    """Answer with the error's own code; never returns."""
+    await context.abort(getattr(grpc.StatusCode, error.code), str(error))
+    raise AssertionError("abort always raises")
+
+
+def _limit(asked: int) -> int:
+    return min(asked or _DEFAULT_LIMIT, _MAX_LIMIT)
+
+
+def _text(message: policy_pb2.PolicyText) -> PolicyText:
+    rows = tuple(Row(row.ptype, tuple(row.values), row.file, row.line) for row in message.rows)
+    return PolicyText(message.model, rows, message.model_file)
+
+
+def _text_message(text: PolicyText) -> policy_pb2.PolicyText:
+    return policy_pb2.PolicyText(
+        model=text.model,
+        model_file=text.model_file,
+        rows=[
+            policy_pb2.Row(ptype=row.ptype, values=row.values, file=row.file, line=row.line)
+            for row in text.rows
+        ],
+    )
+
+
+def _message(revision: Revision) -> policy_pb2.Revision:
+    return policy_pb2.Revision(
+        number=revision.number,
+        parent=revision.parent,
+        author=revision.author,
+        created_ns=revision.created_ns,
+        message=revision.message,
+        digest=revision.digest,
+        origin=revision.origin,
+        rows=revision.rows,
+    )

@@ -1,0 +1,68 @@
+"""Policy from the revision store, as a source like any other."""
+
+import asyncio
+import logging
+from importlib import resources
+
+from typing_extensions import override
+
+from authz.policy.rules import PolicyText
+from authz.policy_source import PolicySource
+from authz.revisions import RevisionStore, StoreUnavailableError
+
+__all__ = ["STREAM", "StoreSource"]
+
+STREAM = "policy"
+"""The sequence of revisions that decides requests."""
+
+_LOG = logging.getLogger(__name__)
+_READ_TIMEOUT_S = 30.0
+
+
+class StoreSource(PolicySource):
+    """Gives the newest revision; before the first, a policy without rules, which denies all."""
+
+    def __init__(self, store: RevisionStore, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._loop = loop
+        self._state = ""
+        self._where = "the store, which holds no revision yet"
+
+    @property
+    @override
+    def where(self) -> str:
+        return self._where
+
+    @override
+    def state(self) -> str:
+        return self._state
+
+    @override
+    def load(self) -> PolicyText:
+        # Sources are loaded in a thread; the store lives on the loop.
+        reading = asyncio.run_coroutine_threadsafe(self._read(), self._loop)
+        try:
+            return reading.result(_READ_TIMEOUT_S)
+        except TimeoutError as error:
+            reading.cancel()
+            raise StoreUnavailableError("the store did not answer in time") from error
+
+    async def follow(self) -> None:
+        """Notice new revisions, whoever makes them, for ever."""
+        async for _ in self._store.changes():
+            try:
+                head = await self._store.head(STREAM)
+            except StoreUnavailableError as error:
+                _LOG.debug("no look into the store: %s", error)
+            else:
+                self._state = f"{head.number}" if head else "0"
+
+    async def _read(self) -> PolicyText:
+        head = await self._store.head(STREAM)
+        if head is None:
+            self._state = "0"
+            return PolicyText(resources.files("authz.policy").joinpath("mesh.conf").read_text(), ())
+        _, draft = await self._store.read(STREAM, head.number)
+        self._state = f"{head.number}"
+        self._where = f"revision {head.number} by {head.author}"
+        return draft.text
