@@ -19,6 +19,7 @@ from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
 OPEN = "p, *, shop, GET, /open, allow\n"
 MORE = OPEN + "p, *, shop, GET, /more, allow\n"
 SPREAD_S = 5.0
+POLICY = (sys.executable, "-m", "meshwarden", "policy")
 
 
 def policy(folder: Path, name: str, text: str) -> Path:
