@@ -12,7 +12,7 @@ from authz.policy.decision import Decision
 from authz.policy.rules import PolicyText, Row, Rule
 from authz.policy.snapshot import EngineOptions, RequestValues, Snapshot, Terms
 
-__all__ = ["RULE", "FixedSnapshot", "fixed", "mesh_policy"]
+__all__ = ["RULE", "FixedSnapshot", "fixed", "mesh_policy", "mesh_text"]
 
 MESH_MODEL = Path(authz.policy.__file__).with_name("mesh.conf")
 RULE = Rule(1, "p", ("*", "*", "*", "/**", "allow"), "policy.csv", 12, "allow")
@@ -39,8 +39,8 @@ def fixed(decide: Callable[[RequestValues], Decision]) -> ActivePolicy:
     return ActivePolicy(snapshot, Binding(snapshot.request_fields, {}))
 
 
-def mesh_policy(*lines: str) -> ActivePolicy:
-    """Build a policy of the mesh model from lines such as "p, *, *, GET, /a, allow".
+def mesh_text(*lines: str) -> PolicyText:
+    """Write a policy of the mesh model from lines such as "p, *, *, GET, /a, allow".
 
     What follows the sixth comma is the condition, commas included.
     """
@@ -48,6 +48,10 @@ def mesh_policy(*lines: str) -> ActivePolicy:
     for number, line in enumerate(lines, 1):
         ptype, *values = [value.strip() for value in line.split(",", 6)]
         rows.append(Row(ptype, tuple(values), "policy.csv", number))
-    text = PolicyText(MESH_MODEL.read_text(), tuple(rows))
-    snapshot = Snapshot.build(text, None, EngineOptions(attribute=reader))
+    return PolicyText(MESH_MODEL.read_text(), tuple(rows))
+
+
+def mesh_policy(*lines: str) -> ActivePolicy:
+    """Build a policy of the mesh model from lines such as "p, *, *, GET, /a, allow"."""
+    snapshot = Snapshot.build(mesh_text(*lines), None, EngineOptions(attribute=reader))
     return ActivePolicy(snapshot, Binding(snapshot.request_fields, {}))
