@@ -63,7 +63,7 @@ class Emitter:
         self.names[name] = value
         return name
 
-    def emit(self, node: Node) -> str:
+    def emit(self, node: Node) -> str:  # noqa: PLR0911 - one return a kind of node
         """The expression for one node."""
         known = self.known.get(node)
         if known is not None:
@@ -90,7 +90,7 @@ class Emitter:
             case _:
                 return self._value(node)
 
-    def _value(self, node: Node) -> str:
+    def _value(self, node: Node) -> str:  # noqa: PLR0911 - one return a kind of node
         match node:
             case Attribute():
                 plain = self._attributes is None
@@ -99,8 +99,8 @@ class Emitter:
             case Item():
                 if self._attributes is None:
                     return f"{self.emit(node.value)}[{self.emit(node.key)}]"
-                read = operations.absent_item
-                return f"{self.name(read)}({self.emit(node.value)}, {self.emit(node.key)})"
+                absent = self.name(operations.absent_item)
+                return f"{absent}({self.emit(node.value)}, {self.emit(node.key)})"
             case Context() if self._attributes is not None:
                 return f"{self.name(self._attributes(node.name))}(a)"
             case Negative():
@@ -115,7 +115,8 @@ class Emitter:
                 )
             case Listing():
                 return "(" + "".join([f"{self.emit(each)}, " for each in node.items]) + ")"
-        raise AssertionError(node)
+            case _:
+                raise AssertionError(node)
 
     def function(self, source: str, name: str) -> Callable[..., Any]:
         """Compile source that defines one function; the source is ours, never a user's."""

@@ -91,7 +91,7 @@ def holds(node: Node, scene: Scene) -> bool:
     return operations.truth(evaluate(node, scene))
 
 
-def evaluate(node: Node, scene: Scene) -> Any:
+def evaluate(node: Node, scene: Scene) -> Any:  # noqa: PLR0911 - one return a kind of node
     """What a node comes to; raises what its terms raise where they matter."""
     match node:
         case Const():
@@ -116,15 +116,15 @@ def evaluate(node: Node, scene: Scene) -> Any:
             return _value(node, scene)
 
 
-def _value(node: Node, scene: Scene) -> Any:
+def _value(node: Node, scene: Scene) -> Any:  # noqa: PLR0911 - one return a kind of node
     match node:
         case Attribute():
             absent = scene.in_condition
             read = operations.absent_attribute if absent else operations.attribute
             return read(evaluate(node.value, scene), node.name)
         case Item():
-            read = operations.absent_item if scene.in_condition else operations.item
-            return read(evaluate(node.value, scene), evaluate(node.key, scene))
+            item = operations.absent_item if scene.in_condition else operations.item
+            return item(evaluate(node.value, scene), evaluate(node.key, scene))
         case Context():
             return scene.calls.attribute(node.name)(scene.attributes)
         case Negative():
@@ -137,7 +137,8 @@ def _value(node: Node, scene: Scene) -> Any:
             return evaluate(chosen, scene)
         case Listing():
             return tuple([evaluate(each, scene) for each in node.items])
-    raise AssertionError(node)
+        case _:
+            raise AssertionError(node)
 
 
 def _joined(terms: tuple[Node, ...], scene: Scene, *, stops_at: bool) -> Any:

@@ -58,7 +58,7 @@ def _is_true(term: Node, scene: Scene) -> bool:
 
 
 def _role_path(engine: Engine, request: Any, terms: Terms, decision: Decision) -> tuple[str, ...]:
-    """How the caller comes to the role that made the deciding rule match; the longest, if several."""
+    """How the caller comes to the role that made the deciding rule match."""
     if decision.rule is None:
         return ()
     scene = engine.program(terms).scene(request)

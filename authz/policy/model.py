@@ -121,7 +121,13 @@ def parse_model(text: str, file: str) -> Model:
     return model
 
 
-def _add(model: Model, section: str | None, key: str, value: str, line: int) -> str:
+def _add(  # noqa: PLR0911 - one return a fault
+    model: Model,
+    section: str | None,
+    key: str,
+    value: str,
+    line: int,
+) -> str:
     """Add one definition; returns what is wrong with it, or nothing."""
     match = _KEY.fullmatch(key)
     if section is None or match is None or match[1] != section:

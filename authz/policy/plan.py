@@ -129,7 +129,11 @@ class _Maker:
             ways.append(found[1])
         return (fields.pop(), tuple(ways)) if len(fields) == 1 else None
 
-    def _way(self, node: Node, indexes: dict[str, PatternIndex]) -> tuple[int, Way] | None:
+    def _way(  # noqa: PLR0911 - each return rules one form out
+        self,
+        node: Node,
+        indexes: dict[str, PatternIndex],
+    ) -> tuple[int, Way] | None:
         if isinstance(node, Compare) and node.operator == "==":
             return _equality(node.left, node.right) or _equality(node.right, node.left)
         if not isinstance(node, Call):

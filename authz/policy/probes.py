@@ -5,8 +5,9 @@ the request, such as `g(r.sub, p.sub) || p.sub == "*"`. Asked with a request it 
 that the field may have for the term to be true.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from authz.policy.patterns import PatternIndex
@@ -83,10 +84,10 @@ class Probe:
     term: Node
     ways: tuple[Way, ...]
     inputs: tuple[Node, ...] = ()
-    remembered: dict[Any, Collection[Any]] = field(default_factory=dict)
+    remembered: dict[Any, Collection[Any]] = dataclasses.field(default_factory=dict)
     _steps: tuple[Step, ...] = ()
     _constants: tuple[Any, ...] = ()
-    _counts: dict[str, int] = field(default_factory=dict)
+    _counts: dict[str, int] = dataclasses.field(default_factory=dict)
     _indexes: tuple[PatternIndex, ...] = ()
     _roles: tuple[Roles, ...] = ()
 
@@ -142,7 +143,7 @@ class Probe:
         return sum(costs.get(type(way), 1) for way in self.ways)
 
     def recall(self, key: Any, *inputs: Any) -> Collection[Any] | None:
-        """Like values(), and remember it under the fields of the request that the inputs hang on."""
+        """Like values(), and remember it under the fields of the request that it hangs on."""
         found = self.values(*inputs)
         words = key if type(key) is tuple else (key,)
         if (

@@ -6,6 +6,7 @@ from math import inf
 from typing import Any
 
 from authz.policy import operations
+from authz.policy.calls import CallWriter
 from authz.policy.codegen import Emitter, is_truth
 from authz.policy.decision import Decision, Near
 from authz.policy.evaluate import Scene, evaluate, holds
@@ -24,17 +25,6 @@ __all__ = ["Program"]
 _MAX_LOOKED_AT = 48
 _MAX_NAMED = 8
 _SUBJECTS = frozenset({"sub", "subject", "user", "who"})
-
-
-class _Made(dict[Any, Callable[..., Any]]):
-    """What is made of a policy's texts, made when first asked for."""
-
-    def __init__(self, make: Callable[[Any], Callable[..., Any]]) -> None:
-        self._make = make
-
-    def __missing__(self, text: Any) -> Callable[..., Any]:
-        made = self[text] = self._make(text)
-        return made
 
 
 class Program:
@@ -67,6 +57,8 @@ class Program:
         self._calls = language.calls(terms)
         self._find: Callable[..., Rule | None]
         self.decide: Callable[[Any], Decision]
+        self._writer = CallWriter(language, terms)
+        self._ready = self._writer.readied(self.matcher.node)
         self._generate()
 
     def _plant(self) -> None:
@@ -89,6 +81,8 @@ class Program:
         values = rule.values
         for probe in self.plan.probes:
             probe.add(values[probe.field])
+        for index, ready in self._ready:
+            ready(values[index])
         self.file(rule)
 
     def file(self, rule: Rule) -> None:
@@ -134,7 +128,7 @@ class Program:
             return rule.effect == "deny"
 
     def blank(self, request: Any) -> Decision:
-        """Decide by an empty policy: Casbin tries the matcher once, with empty fields for a rule."""
+        """Decide by an empty policy: Casbin tries the matcher once, all fields of a rule empty."""
         fields = self._language.model.definitions[self.terms.policy].fields
         scene = Scene(request, ("",) * len(fields), self._calls)
         try:
@@ -144,7 +138,7 @@ class Program:
         return Decision(allowed or self.matcher.effect.otherwise, None)
 
     def odd(self, request: Any) -> Decision:
-        """Decide on a request that a probe or guard raised on, or whose values are no plain text."""
+        """Decide where a probe or a guard raised, or where values are no plain text."""
         effect = self.matcher.effect
         faults: list[Rule] = []
         best: Rule | None = None
@@ -220,11 +214,11 @@ class Program:
         return Scene(request, (), self._calls)
 
     def tree(self, effect: str, branch: Branch) -> Tree | None:
-        """The rules of one effect as a branch files them; None for an effect that does not count."""
+        """The rules of one effect as a branch files them; None if the effect does not count."""
         return self._trees.get((effect, branch.probes))
 
     def caller_probe(self, branch: Branch) -> int | None:
-        """The term of a branch that says who may ask: the one that speaks of roles or of a subject."""
+        """The term of a branch that says who may ask: it speaks of roles or of a subject."""
         probes = self.plan.probes
         for number in branch.probes:
             if any(isinstance(way, Link) for way in probes[number].ways):
@@ -242,7 +236,7 @@ class Program:
             read.add(index)
             return f"r{index}"
 
-        emitter = Emitter(self._call, request)
+        emitter = Emitter(self._writer, request)
         boolean = self._boolean()
         for number, probe in enumerate(self.plan.probes):
             full = emitter.emit(probe.term)
@@ -313,56 +307,6 @@ class Program:
         known.update(dict.fromkeys(self._language.roles, True))
         known["meshWhen"] = True
         return known
-
-    def _call(self, emitter: Emitter, node: Call) -> str:
-        """The expression for one call."""
-        language = self._language
-        if node.name == "eval":
-            conditions = emitter.name(self._conditions())
-            return f"{conditions}[{emitter.emit(node.arguments[0])}](q, v)"
-        if node.name == "meshWhen":
-            attributes, text = [emitter.emit(each) for each in node.arguments]
-            return f"(not {text} or {emitter.name(self._whens())}[{text}]({attributes}))"
-        function = language.functions.get(node.name)
-        if function is not None and function.prepare is not None and len(node.arguments) == 2:  # noqa: PLR2004
-            value, pattern = node.arguments
-            if isinstance(pattern, Const) and isinstance(pattern.value, str):
-                matches = language.pattern(node.name, pattern.value).matches
-                return f"{emitter.name(matches)}({emitter.emit(value)})"
-            if isinstance(pattern, Field) and pattern.of_rule:
-                made = emitter.name(self._matches(node.name))
-                return f"{made}[{emitter.emit(pattern)}]({emitter.emit(value)})"
-        arguments = ", ".join([emitter.emit(each) for each in node.arguments])
-        return f"{emitter.name(language.plain(node.name))}({arguments})"
-
-    def _matches(self, function: str) -> _Made:
-        return self._made(
-            "matches " + function, lambda text: self._language.pattern(function, text).matches
-        )
-
-    def _conditions(self) -> _Made:
-        return self._made("eval", self._condition)
-
-    def _whens(self) -> _Made:
-        return self._made("when", self._when)
-
-    def _made(self, key: str, make: Callable[[Any], Callable[..., Any]]) -> _Made:
-        if not hasattr(self, "_texts"):
-            self._texts: dict[str, _Made] = {}
-        return self._texts.setdefault(key, _Made(make))
-
-    def _condition(self, text: Any) -> Callable[..., Any]:
-        node = self._language.condition(text, self.terms)
-        emitter = Emitter(self._call, lambda index: f"q[{index}]")
-        return emitter.function(f"def made(q, v):\n return {emitter.emit(node)}\n", "made")
-
-    def _when(self, text: Any) -> Callable[..., Any]:
-        node = self._language.when(text)
-        emitter = Emitter(self._call, str, attributes=self._language.attribute)
-        if node is None:
-            return lambda _attributes: True
-        body = f"{emitter.name(operations.truth)}({emitter.emit(node)})"
-        return emitter.function(f"def made(a):\n return {body}\n", "made")
 
 
 def _names_subject(node: Node) -> bool:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from authz.policy.engine import Engine
 from authz.policy.language import Terms
-from authz.policy.patterns import PatternIndex
 from authz.policy.probes import Equal, Link, Literal, Matching, Probe
 from authz.policy.words import written
 
@@ -80,12 +79,9 @@ def _by(probe: Probe) -> str:
 
 def _slow(probe: Probe) -> list[str]:
     """What makes an index no help."""
-    told: list[str] = []
-    indexes: list[PatternIndex] = [way.index for way in probe.ways if isinstance(way, Matching)]
-    for index in indexes:
-        if index.tried > 1:
-            told.append(
-                f"{written(probe.term)}: {index.tried} patterns begin with nothing fixed"
-                " and are tried one by one",
-            )
-    return told
+    return [
+        f"{written(probe.term)}: {way.index.tried} patterns begin with nothing fixed"
+        " and are tried one by one"
+        for way in probe.ways
+        if isinstance(way, Matching) and way.index.tried > 1
+    ]

@@ -62,7 +62,7 @@ def find(root, bound, faults, q, values, fields):
 """
 
 
-def decide_source(
+def decide_source(  # noqa: PLR0913, PLR0917 - each is one thing that the source names
     plan: Plan,
     effect: Effect,
     emit: Callable[[Node], str],
@@ -82,23 +82,8 @@ def decide_source(
     """
     lines = ["def decide(q):", " if not rules: return blank(q)", " try:"]
     lines += [f"  r{index} = q[{index}]" for index in fields]
-    for number, probe in enumerate(plan.probes):
-        inputs = [emit(each) for each in probe.inputs]
-        if probe.plain:
-            lines += [f"  V{number} = {inputs[0]}"]
-            lines += [f"  if type(V{number}) is not str: return odd(q)"]
-            continue
-        function, remembered, key = probes[number]
-        if remembered:
-            lines += [f"  V{number} = {remembered}.get({key})", f"  if V{number} is None:"]
-            lines += [f"   V{number} = {function}({key}, {', '.join(inputs)})"]
-        elif probe.only_index is not None:
-            lines += [f"  i = {inputs[0]}"]
-            lines += [f"  V{number} = {function}(i) if type(i) is str else None"]
-            lines += [f"  if V{number} is not None and len(V{number}) > 8:"]
-            lines += [f"   V{number} = frozenset(V{number})"]
-        else:
-            lines += [f"  V{number} = {function}({', '.join(inputs)})"]
+    for number, names in enumerate(probes):
+        lines += _asking(plan, number, [emit(each) for each in plan.probes[number].inputs], names)
     for number, branch in enumerate(plan.branches):
         if branch.guards:
             guards = " and ".join([emit(guard) for guard in branch.guards])
@@ -119,6 +104,31 @@ def decide_source(
     lines += [f"  return {_decision(str(effect.otherwise), 'None', look)}"]
     lines += [" except Exception:", "  return odd(q)", ""]
     return "\n".join(lines)
+
+
+def _asking(
+    plan: Plan, number: int, inputs: Sequence[str], names: tuple[str, str, str]
+) -> list[str]:
+    """Ask one probe; what it finds goes by its number."""
+    probe = plan.probes[number]
+    found = f"V{number}"
+    if probe.plain:
+        return [f"  {found} = {inputs[0]}", f"  if type({found}) is not str: return odd(q)"]
+    function, remembered, key = names
+    if remembered:
+        return [
+            f"  {found} = {remembered}.get({key})",
+            f"  if {found} is None:",
+            f"   {found} = {function}({key}, {', '.join(inputs)})",
+        ]
+    if probe.only_index is not None:
+        return [
+            f"  i = {inputs[0]}",
+            f"  {found} = {function}(i) if type(i) is str else None",
+            f"  if {found} is not None and len({found}) > 8:",
+            f"   {found} = frozenset({found})",
+        ]
+    return [f"  {found} = {function}({', '.join(inputs)})"]
 
 
 def _search(plan: Plan, number: int, tree: str) -> list[str]:

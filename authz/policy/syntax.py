@@ -177,7 +177,7 @@ Node = (
 )
 
 
-def children(node: Node) -> tuple[Node, ...]:
+def children(node: Node) -> tuple[Node, ...]:  # noqa: PLR0911 - one return a kind of node
     """The parts of a node, from left to right."""
     match node:
         case Const() | Field() | Context():

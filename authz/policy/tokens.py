@@ -84,7 +84,7 @@ def _value(kind: str, word: str) -> str | int | float:
 
 
 def _unescape(match: re.Match[str]) -> str:
-    r"""Read an escape as Python does: one that it does not know stays, so `\d` needs no doubling."""
+    r"""Read an escape as Python does: one that it does not know stays, such as `\d`."""
     code = match[1]
     if len(code) > 1:
         return chr(int(code[1:], 16))

@@ -28,13 +28,13 @@ __all__ = ["miss_in_words", "written"]
 _LONGEST = 80
 
 
-def written(node: Node) -> str:
+def written(node: Node) -> str:  # noqa: PLR0911 - one return a kind of node
     """The expression as its author might have written it."""
     match node:
         case And():
-            return " && ".join([_inner(term) for term in node.terms])
+            return " && ".join([_term(term) for term in node.terms])
         case Or():
-            return " || ".join([_inner(term) for term in node.terms])
+            return " || ".join([_term(term) for term in node.terms])
         case Not():
             return f"!{_inner(node.value)}"
         case Compare() | Arithmetic():
@@ -47,7 +47,7 @@ def written(node: Node) -> str:
             return _value(node)
 
 
-def _value(node: Node) -> str:
+def _value(node: Node) -> str:  # noqa: PLR0911 - one return a kind of node
     match node:
         case Const():
             return '"' + node.value + '"' if isinstance(node.value, str) else str(node.value)
@@ -67,6 +67,11 @@ def _value(node: Node) -> str:
             return f"({', '.join([written(each) for each in node.items])})"
         case _:
             raise AssertionError(node)
+
+
+def _term(node: Node) -> str:
+    """Written out as part of a chain, in parentheses where it is a chain of its own."""
+    return f"({written(node)})" if isinstance(node, (And, Or, If)) else written(node)
 
 
 def _inner(node: Node) -> str:

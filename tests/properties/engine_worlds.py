@@ -47,7 +47,9 @@ class World:
     rules: tuple[list[str], ...]
     request: tuple[list[object], ...]
     links: Mapping[str, tuple[list[str], ...]] = field(default_factory=dict)
-    options: EngineOptions = EngineOptions(backtracking_regex=True)
+    options: EngineOptions = field(
+        default_factory=lambda: EngineOptions(backtracking_regex=True),
+    )
     same_as_pycasbin: bool = True
 
     def rows(self, chance: Random) -> tuple[Row, ...]:

@@ -24,7 +24,7 @@ def functions(_tools: Tools) -> Iterable[Function]:
 
 @lru_cache(maxsize=4096)
 def address(text: str) -> Address:
-    """Parse an address, remembering the last ones: the few callers of a service ask again and again."""
+    """Parse an address; the few callers of a service ask again and again."""
     return ipaddress.ip_address(text)
 
 

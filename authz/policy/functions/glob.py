@@ -106,4 +106,5 @@ def _fits(step: Any, character: str) -> bool:
     negated, ranges = step
     if character == "/":
         return False
-    return negated != any(low <= character <= high for low, high in ranges)
+    inside = any(low <= character <= high for low, high in ranges)
+    return bool(negated) != inside

@@ -1,5 +1,4 @@
-"""The mesh family: anchored, literal matchers of the built-in model, and the conditions of its
-rules.
+"""The mesh family: anchored matchers of the built-in model.
 
 Nothing here is a regular expression: a dot is a dot, a final newline is a character like any other,
 and an empty value matches nothing but `*`.
@@ -90,7 +89,8 @@ def _who(text: str) -> Pattern:
     kind, colon, rest = text.partition(":")
     if not text or (colon and "/" not in kind and kind not in {"role", "user"}):
         raise ExpressionError(
-            f"{text[:60]!r} names nobody; write *, a principal td/ns/N/sa/S, role:NAME or user:ISS/SUB",
+            f"{text[:60]!r} names nobody; write *, a principal td/ns/N/sa/S,"
+            " role:NAME or user:ISS/SUB",
         )
     if colon and "/" not in kind:
         if not rest:

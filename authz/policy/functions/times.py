@@ -14,7 +14,7 @@ _FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
 def functions(tools: Tools) -> Iterable[Function]:
-    """Make the family; without a clock it has no function, so a policy that asks for one is refused."""
+    """Make the family; without a clock it is empty, and a policy that asks for it is refused."""
     now = tools.now
     if now is None:
         return ()
