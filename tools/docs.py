@@ -1,7 +1,7 @@
 """Writes the pages that are read off the code; --check proves that they are fresh.
 
 docs/config.md and deploy/meshwarden.toml come from meshwarden/settings.py, docs/cli.md from the
-commands themselves.
+commands themselves, docs/lint.md from the lints.
 """
 
 import argparse
@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from meshwarden import config_reference
-from tools import docs_cli
+from tools import docs_cli, docs_lint
 
 ROOT = Path(__file__).parents[1]
 PAGES: Mapping[str, Callable[[], str]] = {
     "docs/config.md": config_reference.markdown,
     "docs/cli.md": docs_cli.markdown,
+    "docs/lint.md": docs_lint.markdown,
     "deploy/meshwarden.toml": config_reference.toml,
 }
 

@@ -1,0 +1,133 @@
+"""Lines of policy as people are shown them: with a caret, within the terminal's width.
+
+Thousands of findings are printed at once, so this writes plain text by itself.
+"""
+
+import dataclasses
+import os
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from authz.authoring.findings import Finding, Place
+
+__all__ = ["Lines", "Paper"]
+
+_INDENT = "    "
+_NARROWEST = 40
+# In files and pipes nothing is cut but what nobody reads.
+_LONGEST = 2000
+
+
+class Lines:
+    """The files of a policy folder, read again for their lines.
+
+    Args:
+        folder: The policy's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[str, list[str]] = {}
+
+    def of(self, place: "Place") -> str:
+        """One line as it stands in its file; "" where it can't be had."""
+        if not place.file or not place.line:
+            return ""
+        known = self._files.get(place.file)
+        if known is None:
+            try:
+                text = (self._folder / place.file).read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                text = ""
+            # As the lines were counted: a form feed within a value ends none.
+            text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+            known = self._files[place.file] = text.split("\n")
+        return known[place.line - 1] if place.line <= len(known) else ""
+
+    def located(self, finding: "Finding") -> "Finding":
+        """The finding with the columns of what it is about."""
+        from authz.authoring.findings import columns_of  # noqa: PLC0415
+
+        line = self.of(finding.place)
+        if not line.strip():
+            return finding
+        start, end = columns_of(line, finding.field)
+        place = dataclasses.replace(finding.place, column=start, end_column=end)
+        return dataclasses.replace(finding, place=place)
+
+    def uri(self, file: str) -> str:
+        """A file as code review names it: from the folder that the command runs in."""
+        path = self._folder / file
+        if path.is_absolute() and path.is_relative_to(Path.cwd()):
+            path = path.relative_to(Path.cwd())
+        return path.as_uri() if path.is_absolute() else path.as_posix()
+
+
+class Paper:
+    """Collects what is to be printed; colours and width are the terminal's, if it is one."""
+
+    def __init__(self) -> None:
+        is_terminal = sys.stdout.isatty()
+        # no-color.org: any value but an empty one.
+        self._coloured = is_terminal and not os.environ.get("NO_COLOR")
+        self.width = max(_NARROWEST, shutil.get_terminal_size().columns) if is_terminal else 0
+        self._lines: list[str] = []
+
+    def styled(self, text: str, colour: str) -> str:
+        """Text in a colour, and bold."""
+        return typer.style(text, fg=colour, bold=True) if self._coloured else text
+
+    def bold(self, text: str) -> str:
+        """Text that stands out."""
+        return typer.style(text, bold=True) if self._coloured else text
+
+    def faint(self, text: str) -> str:
+        """Text that stands back."""
+        return typer.style(text, dim=True) if self._coloured else text
+
+    def line(self, *parts: str) -> None:
+        """Add a line of parts that a space or two set apart."""
+        self._lines.append("  ".join(parts))
+
+    def wrapped(self, text: str, indent: str = "") -> None:
+        """Add a text, over several lines where the terminal is narrow."""
+        if not self.width:
+            self._lines.append(indent + text)
+            return
+        self._lines += textwrap.wrap(
+            text,
+            self.width,
+            initial_indent=indent,
+            subsequent_indent=indent + "  ",
+            break_long_words=True,
+            break_on_hyphens=False,
+        )
+
+    def excerpt(self, line: str, column: int, end_column: int) -> None:
+        """Add a line of policy with a caret under what is meant; cut where it is too long."""
+        if not line.strip():
+            return
+        shown = "".join(each if each.isprintable() else " " for each in line.rstrip())
+        at, length = max(0, column - 1), max(1, end_column - column)
+        room = (self.width or _LONGEST) - len(_INDENT)
+        start = 0
+        if len(shown) > room:
+            # What is meant stays in sight, with some of what stands before it.
+            start = max(0, min(at - room // 3, len(shown) - room))
+            shown = shown[start : start + room]
+            if start:
+                shown = "…" + shown[1:]
+        carets = "^" * min(length, room - (at - start))
+        self._lines.append(_INDENT + shown)
+        if column:
+            self._lines.append(_INDENT + " " * (at - start) + self.styled(carets, "red"))
+
+    def print(self) -> None:
+        """Print it all."""
+        typer.echo("\n".join(self._lines))
