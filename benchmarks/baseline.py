@@ -12,19 +12,14 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
-from google.rpc.status_pb2 import Status
 from typing_extensions import override
 
 from protos.envoy.service.auth.v3 import external_auth_pb2_grpc
-from protos.envoy.service.auth.v3.external_auth_pb2 import (
-    CheckRequest,
-    CheckResponse,
-    OkHttpResponse,
-)
+from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 
 __all__ = ["main"]
 
-_ANSWER = CheckResponse(status=Status(code=0), ok_response=OkHttpResponse())
+_ANSWER = CheckResponse(ok_response={})
 
 
 class _Authorization(external_auth_pb2_grpc.AuthorizationServicer):

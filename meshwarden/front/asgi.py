@@ -4,8 +4,9 @@ The same app serves the HTTP endpoints where pyvoy can't run; Check is then grpc
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from time import perf_counter
+from typing import Any, TypeVar
 
 import msgspec
 from grpc_health.v1 import health_pb2
@@ -16,6 +17,8 @@ from meshwarden import metrics
 from meshwarden.faults import fault_id
 from meshwarden.front.bootstrap import RECEIVED_HEADER
 from meshwarden.front.grpc_http import (
+    OK_TRAILERS,
+    START,
     FrameError,
     Receive,
     Scope,
@@ -77,19 +80,15 @@ class Front:
             "/metrics": self._metrics,
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one call."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        """Answer one call: gives the coroutine that does it, without one around it."""
+        if scope["path"] == _CHECK:
+            return self._check(scope, receive, send)
+        return self._other_than_check(scope, receive, send)
+
+    async def _other_than_check(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        if path == _CHECK:
-            if self._inflight >= self._limits.inflight:
-                await self._refuse(send, "RESOURCE_EXHAUSTED", "too many checks at once")
-                return
-            self._inflight += 1
-            try:
-                await self._check(scope, receive, send)
-            finally:
-                self._inflight -= 1
-        elif (handler := self._other.get(path)) is not None:
+        if (handler := self._other.get(path)) is not None:
             await handler(scope, receive, send)
         elif path.startswith(("/envoy.", "/grpc.")):
             await send_error(send, "UNIMPLEMENTED", f"no method {path}")
@@ -97,63 +96,53 @@ class Front:
             await _plain(send, 404, b"not found\n")
 
     async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
+        inflight = self._inflight
+        if inflight >= self._limits.inflight:
+            await self._refuse(send, "RESOURCE_EXHAUSTED", "too many checks at once")
+            return
+        self._inflight = inflight + 1
         try:
-            body = await self._body(receive)
-        except TimeoutError:
-            await self._refuse(send, "RESOURCE_EXHAUSTED", "the message did not come in time")
-            return
-        if body is None:
-            await self._refuse(send, "RESOURCE_EXHAUSTED", "the message is too large")
-            return
+            try:
+                # A timer costs 5 us and nearly every body is here already, whole: the first piece
+                # gets one only while places are scarce. Callers who stall then hold half at most.
+                if inflight < self._limits.inflight // 2:
+                    message = await receive()
+                else:
+                    message = await _in_time(receive())
+                body = message.get("body", b"")
+                if message.get("more_body"):
+                    body = await _in_time(self._gather(body, receive))
 
-        budget_ns, received_ns, encoding = None, None, None
-        for name, value in scope["headers"]:
-            if name == b"grpc-timeout":
-                budget_ns = timeout_ns(value)
-            elif name == _RECEIVED:
-                received_ns = int(value) * 1000
-            elif name == b"grpc-encoding":
-                encoding = value
-        now_ns = self._now_ns()
-        if budget_ns is not None and received_ns is not None and now_ns - received_ns > budget_ns:
-            # Nobody waits for this answer any more; the time is better spent on the next one.
-            await self._refuse(send, "RESOURCE_EXHAUSTED", "the deadline passed in our queue")
-            return
+                headers = dict(scope["headers"])
+                now_ns = self._now_ns()
+                timeout = headers.get(b"grpc-timeout")
+                if timeout is not None:
+                    _check_deadline(timeout, headers, now_ns)
 
-        started = perf_counter()
-        try:
-            request = message_of(body, self._limits.inflated_bytes, encoding)
-            answer = self._service.answer(request, now_ns)
-        except (FrameError, AuthzError) as error:
-            await self._refuse(send, error.code, str(error))
-            return
-        except Exception as error:  # noqa: BLE001 - the edge: anything else is a fault of ours
-            await self._refuse(send, "INTERNAL", fault_id(error))
-            return
-        self._counts.time(perf_counter() - started)
-        await send_message(send, answer)
+                started = perf_counter()
+                encoding = headers.get(b"grpc-encoding")
+                request = message_of(body, self._limits.inflated_bytes, encoding)
+                answer = self._service.answer(request, now_ns)
+                self._counts.time(perf_counter() - started)
+            except (FrameError, AuthzError) as error:
+                await self._refuse(send, error.code, str(error))
+                return
+            except Exception as error:  # noqa: BLE001 - the edge: anything else is a fault of ours
+                await self._refuse(send, "INTERNAL", fault_id(error))
+                return
+            # `send_message` without a coroutine of its own.
+            await send(START)
+            await send({"type": "http.response.body", "body": frame(answer)})
+            await send(OK_TRAILERS)
+        finally:
+            self._inflight -= 1
 
-    async def _body(self, receive: Receive) -> bytes | None:
-        """Receive a Check's body; None when it is larger than we take.
+    async def _gather(self, first: bytes, receive: Receive) -> bytes:
+        """Collect a body that came in pieces.
 
         Raises:
-            TimeoutError: It did not come in time.
+            FrameError: It is larger than we take.
         """
-        # A timer costs 5 us and nearly every body is here already, whole: the first piece gets one
-        # only while places are scarce. Callers who stall then hold half of them at most.
-        if self._inflight <= self._limits.inflight // 2:
-            message = await receive()
-        else:
-            async with asyncio.timeout(_BODY_TIMEOUT_S):
-                message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            return body
-        async with asyncio.timeout(_BODY_TIMEOUT_S):
-            return await self._gather(body, receive)
-
-    async def _gather(self, first: bytes, receive: Receive) -> bytes | None:
-        """Collect a body that came in pieces; None when it is larger than we take."""
         pieces, size = [first], len(first)
         while True:
             message = await receive()
@@ -162,7 +151,7 @@ class Front:
             piece = message.get("body", b"")
             size += len(piece)
             if size > self._limits.body_bytes + _FRAME_BYTES:
-                return None
+                raise FrameError("RESOURCE_EXHAUSTED", "the message is too large")
             pieces.append(piece)
             if not message.get("more_body"):
                 return b"".join(pieces)
@@ -188,14 +177,7 @@ class Front:
         service = await self._asked_service(receive, send)
         if service is None:
             return
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [(b"content-type", b"application/grpc")],
-                "trailers": True,
-            }
-        )
+        await send(START)
         gone = asyncio.ensure_future(_disconnected(receive))
         last = None
         try:
@@ -215,9 +197,8 @@ class Front:
 
     async def _asked_service(self, receive: Receive, send: Send) -> str | None:
         """Read a HealthCheckRequest; None when it was refused already."""
-        body = await self._gather(b"", receive)
         try:
-            message = message_of(body or b"", self._limits.body_bytes)
+            message = message_of(await self._gather(b"", receive), self._limits.body_bytes)
             return str(health_pb2.HealthCheckRequest.FromString(message).service)
         except FrameError as error:
             await send_error(send, error.code, str(error))
@@ -240,6 +221,35 @@ class Front:
         del scope, receive
         self._counts.flush(self._service.verdicts, self._service.counts)
         await _plain(send, 200, metrics.exposition(), metrics.CONTENT_TYPE.encode())
+
+
+T = TypeVar("T")
+
+
+async def _in_time(work: Awaitable[T]) -> T:
+    """Wait for a body, but not for ever.
+
+    Raises:
+        FrameError: It did not come in time.
+    """
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT_S):
+            return await work
+    except TimeoutError:
+        raise FrameError("RESOURCE_EXHAUSTED", "the message did not come in time") from None
+
+
+def _check_deadline(timeout: bytes, headers: Mapping[bytes, bytes], now_ns: int) -> None:
+    """Make sure that somebody still waits: else the time is better spent on the next call.
+
+    Raises:
+        FrameError: The caller's deadline has passed since Envoy received the call.
+    """
+    budget_ns, received = timeout_ns(timeout), headers.get(_RECEIVED)
+    if budget_ns is None or received is None:
+        return
+    if now_ns - int(received) * 1000 > budget_ns:
+        raise FrameError("RESOURCE_EXHAUSTED", "the deadline passed in our queue")
 
 
 _SERVICE_UNKNOWN: bytes = health_pb2.HealthCheckResponse(

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from typing import Any
 
 __all__ = [
+    "OK_TRAILERS",
+    "START",
     "STATUS",
     "FrameError",
     "Receive",
@@ -45,13 +47,17 @@ _UNIT_NS = {
     b"u": 1_000,
     b"n": 1,
 }
-_START = {
+START = {
     "type": "http.response.start",
     "status": 200,
     "headers": [(b"content-type", b"application/grpc")],
     "trailers": True,
 }
-_OK_TRAILERS = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
+"""The headers of every answer with a message."""
+
+OK_TRAILERS = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
+"""The end of every answer that is no error."""
+
 _END = {"type": "http.response.body", "body": b""}
 
 
@@ -110,9 +116,9 @@ def timeout_ns(value: bytes) -> int | None:
 
 async def send_message(send: Send, message: bytes) -> None:
     """Answer a unary call with one message and status OK."""
-    await send(_START)
+    await send(START)
     await send({"type": "http.response.body", "body": frame(message)})
-    await send(_OK_TRAILERS)
+    await send(OK_TRAILERS)
 
 
 async def send_error(
