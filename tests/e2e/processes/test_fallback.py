@@ -160,13 +160,17 @@ def test_http_endpoints_are_on_a_port_of_their_own(edge: Instance) -> None:
 
 def test_decisions_are_recorded_and_counted(edge: Instance) -> None:
     """By control itself."""
-    before = edge.metric("meshwarden_decision_records_total", outcome="logged")
+    log = edge.place.state_dir / "decisions.jsonl"
     with channel_to(edge.place.port) as channel:
-        call(channel, CHECK, check_request("/x").SerializeToString())
+        call(channel, CHECK, check_request("/recorded").SerializeToString())
+    edge.wait_for(lambda: log.exists() and '"path":"/recorded"' in log.read_text())
+    assert '"front":"grpcio"' in log.read_text().splitlines()[-1]
     edge.wait_for(
-        lambda: edge.metric("meshwarden_decision_records_total", outcome="logged") == before + 1
+        lambda: (
+            edge.metric("meshwarden_decision_records_total", outcome="logged")
+            == len(log.read_text().splitlines())
+        )
     )
-    assert '"front":"grpcio"' in (edge.place.state_dir / "decisions.jsonl").read_text()
 
 
 def test_a_policy_is_reloaded_and_its_fronts_are_none(
