@@ -49,7 +49,8 @@ def table(results: list[Result]) -> Table:
     """Lay out who asked for what, the verdict, the deciding rule and the time."""
     drawn = Table(title="Through the sidecar, over mutual TLS")
     for heading in ("who", "what", "verdict", "decided by", "because"):
-        drawn.add_column(heading, overflow="fold")
+        # A path in two pieces can't be pasted.
+        drawn.add_column(heading, no_wrap=heading == "what")
     drawn.add_column("ms", justify="right")
     for result in results:
         request, entry = result.request, result.entry
@@ -58,7 +59,7 @@ def table(results: list[Result]) -> Table:
             request.who,
             f"{request.method} {request.path}",
             Text(verdict, style="green" if entry.verdict == "allow" else "red"),
-            entry.rule or "no rule",
+            entry.rule or entry.reason.partition(",")[0],
             Text(f"WRONG: {result.wrong}", style="bold red") if result.wrong else request.about,
             f"{result.answer.duration_ms:.1f}",
         )
