@@ -22,10 +22,11 @@ from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from telemetry.record import DecisionRecord
 from tests.fakes.policy import mesh_policy
 
-__all__ = ["FAULTS", "SLOW_S", "app"]
+__all__ = ["FAULTS", "HESITANT_S", "SLOW_S", "app"]
 
 FAULTS = ("bug", "out-of-memory", "no-policy", "slow")
 SLOW_S = 1.0
+HESITANT_S = 0.2
 _MIB = 1024 * 1024
 
 
@@ -52,6 +53,8 @@ class StumblingService(CheckService[DecisionRecord]):
                 return unready.answer(request, now_ns)
             case "slow":
                 time.sleep(SLOW_S)
+            case "hesitant":  # No fault: within the time-out of README's filter.
+                time.sleep(HESITANT_S)
             case _:
                 pass
         return super().answer(request, now_ns)

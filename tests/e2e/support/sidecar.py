@@ -322,7 +322,8 @@ def _ext_authz(inbound: Inbound) -> dict[str, Any]:
                 "retry_policy": {
                     "retry_on": "unavailable,connect-failure,refused-stream,reset",
                     "num_retries": 2,
-                    "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
+                    # The longest pause is the time-out of each try as well.
+                    "retry_back_off": {"base_interval": "0.005s", "max_interval": "10s"},
                     **(_ANOTHER_HOST if inbound.replica_ports else {}),
                 },
             },
