@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 import msgspec
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from authz.check import CheckService
@@ -202,7 +203,7 @@ class Front:
             return str(health_pb2.HealthCheckRequest.FromString(message).service)
         except FrameError as error:
             await send_error(send, error.code, str(error))
-        except ValueError:
+        except DecodeError:
             await send_error(send, "INVALID_ARGUMENT", "not a HealthCheckRequest")
         return None
 
