@@ -14,7 +14,7 @@ from deploy.demo.sidecar import Entry
 __all__ = ["Result", "console", "table", "verdict_line"]
 
 # Where output goes to a file there is no width to ask for; this holds every column.
-FILE_WIDTH = 118
+FILE_WIDTH = 130
 
 
 @dataclass(frozen=True, slots=True)
