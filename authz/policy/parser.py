@@ -146,7 +146,7 @@ class _Parser:
             elif self._take_word("in"):
                 right = self._sum()
                 terms.append(In(left, right, negated=False))
-            elif self._peek().text == "!" and self._tokens[self._at + 1].text == "in":
+            elif self._peek().text == "not" and self._tokens[self._at + 1].text == "in":
                 self._at += 2
                 right = self._sum()
                 terms.append(In(left, right, negated=True))

@@ -145,17 +145,19 @@ class Program:
         bound = self._end
         sound, open_ = self.careful(request)
         raised = any(one is not other for one, other in zip(sound, open_, strict=True))
+        guards = [self._guards(branch, request) for branch in self.plan.branches]
         for each in effect.counts:
             values = open_ if each == "deny" else sound
-            for branch in self.plan.branches:
-                if self._guarded(branch, request, closed=each == "deny"):
+            for branch, held in zip(self.plan.branches, guards, strict=True):
+                # A guard that raised may hold for a deny rule, and does not for an allow rule.
+                if held or (held is None and each == "deny"):
                     root = self._trees[each, branch.probes].root
                     found = self._run(root, bound, faults, request, values)
                     if found is not None:
                         best, bound = found, found.rank
             if best is not None and not effect.ordered:
                 break
-            if raised and each == "allow":
+            if each == "allow" and (raised or None in guards):
                 self._name_faults(request, faults)
         named = tuple(dict.fromkeys(faults))
         if best is not None:
@@ -171,16 +173,17 @@ class Program:
         ]
         return tuple([pair[0] for pair in pairs]), tuple([pair[1] for pair in pairs])
 
-    def _guarded(self, branch: Branch, request: Any, *, closed: bool) -> bool:
+    def _guards(self, branch: Branch, request: Any) -> bool | None:
+        """Whether the guards of a branch hold; None if one raised and none is false."""
         scene = self.scene(request)
+        held: bool | None = True
         for guard in branch.guards:
             try:
                 if not evaluate(guard, scene):
                     return False
-            except Exception:  # noqa: BLE001 - for a deny rule it may hold, for an allow rule not
-                if not closed:
-                    return False
-        return True
+            except Exception:  # noqa: BLE001 - a false one outweighs it
+                held = None
+        return held
 
     def _run(
         self,
