@@ -157,6 +157,12 @@ def _matching(pair: Pair) -> None:
         each.add_named_matching_func("g2", util.key_match2_func)
 
 
+def _add_link(pair: Pair, key: str, link: list[str]) -> None:
+    # One that is there is not added again: divergence "A link given twice".
+    if not pair.both[0].has_named_grouping_policy(key, link):
+        pair.on_both("add_named_grouping_policy", key, link)
+
+
 def _add_many(pair: Pair) -> None:
     pair.on_both("add_policies", [pair.rule(), pair.rule()])
 
@@ -172,11 +178,11 @@ _STEPS: dict[str, Callable[[Pair], None]] = {
     "update filtered": lambda pair: pair.on_both(
         "update_filtered_policies", [pair.rule()], 0, pair.known()[0]
     ),
-    "add role": lambda pair: pair.on_both("add_role_for_user", *pair.link()),
+    "add role": lambda pair: _add_link(pair, "g", pair.link()),
     "delete role": lambda pair: pair.on_both("delete_role_for_user", *pair.link()),
     "delete user": lambda pair: pair.on_both("delete_user", pair.link()[0]),
     "delete roles": lambda pair: pair.on_both("delete_roles_for_user", pair.link()[0]),
-    "add kind": lambda pair: pair.on_both("add_named_grouping_policy", "g2", ["/a", "files"]),
+    "add kind": lambda pair: _add_link(pair, "g2", ["/a", "files"]),
     "remove kind": lambda pair: pair.on_both("remove_named_grouping_policy", "g2", ["/a", "files"]),
     "load": lambda pair: pair.on_both("load_policy"),
     "clear": lambda pair: pair.on_both("clear_policy"),
