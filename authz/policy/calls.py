@@ -29,11 +29,17 @@ class _Made(dict[Any, Callable[..., Any]]):
 
 
 class CallWriter:
-    """Writes the calls of one matcher."""
+    """Writes the calls of one matcher.
+
+    Attributes:
+        boolean: Which functions always come to a truth value, by name.
+    """
 
     def __init__(self, language: Language, terms: Terms) -> None:
         self._language = language
         self._terms = terms
+        self.boolean = {name: each.boolean for name, each in language.functions.items()}
+        self.boolean.update(dict.fromkeys([*language.roles, "meshWhen"], True))
         self._patterns: dict[str, _Made] = {}
         self._conditions = _Made(self._condition)
         self._whens = _Made(self._when)
@@ -77,14 +83,14 @@ class CallWriter:
 
     def _condition(self, text: Any) -> Callable[..., Any]:
         node = self._language.condition(text, self._terms)
-        emitter = Emitter(self, lambda index: f"q[{index}]")
+        emitter = Emitter(self, lambda index: f"q[{index}]", self.boolean)
         return emitter.function(f"def made(q, v):\n return {emitter.emit(node)}\n", "made")
 
     def _when(self, text: Any) -> Callable[..., Any]:
         node = self._language.when(text)
         if node is None:
             return lambda _attributes: True
-        emitter = Emitter(self, str, attributes=self._language.attribute)
+        emitter = Emitter(self, str, self.boolean, attributes=self._language.attribute)
         body = f"{emitter.name(operations.truth)}({emitter.emit(node)})"
         return emitter.function(f"def made(a):\n return {body}\n", "made")
 

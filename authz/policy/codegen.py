@@ -45,12 +45,14 @@ class Emitter:
         self,
         call: Callable[["Emitter", Call], str],
         request: Callable[[int], str],
+        boolean: Mapping[str, bool],
         *,
         attributes: Callable[[str], Callable[[Any], Any]] | None = None,
     ) -> None:
         self.names: dict[str, Any] = {"__builtins__": {}}
         self._call = call
         self._request = request
+        self._boolean = boolean
         self._attributes = attributes
         self.known: dict[Node, str] = {}
 
@@ -74,9 +76,9 @@ class Emitter:
             case Field():
                 return f"v[{node.index}]" if node.of_rule else self._request(node.index)
             case And():
-                return "(" + " and ".join([self.emit(term) for term in node.terms]) + ")"
+                return "(" + " and ".join([self._operand(term) for term in node.terms]) + ")"
             case Or():
-                return "(" + " or ".join([self.emit(term) for term in node.terms]) + ")"
+                return "(" + " or ".join([self._operand(term) for term in node.terms]) + ")"
             case Not():
                 return f"(not {self.emit(node.value)})"
             case Compare():
@@ -89,6 +91,11 @@ class Emitter:
                 return self._call(self, node)
             case _:
                 return self._value(node)
+
+    def _operand(self, node: Node) -> str:
+        """A term of a chain: what is false of it is False, as the interpreter has it."""
+        text = self.emit(node)
+        return text if is_truth(node, self._boolean) else f"({text} or False)"
 
     def _value(self, node: Node) -> str:  # noqa: PLR0911 - one return a kind of node
         match node:

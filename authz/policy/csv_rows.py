@@ -12,6 +12,7 @@ from authz.policy.rules import Row
 
 __all__ = ["parse_csv", "parse_line"]
 
+_UNUSUAL = frozenset('"()[]')
 _OPENING = {"(": ")", "[": "]"}
 
 
@@ -59,7 +60,7 @@ def parse_line(line: str) -> list[str]:
     if not line or line.startswith("#"):
         return []
     # Nearly every line is plain: no quotes or brackets, so no need to look at each character.
-    if '"' not in line and "(" not in line and "[" not in line:
+    if _UNUSUAL.isdisjoint(line):
         return [field.strip() for field in line.split(",")]
     fields: list[str] = []
     at = 0

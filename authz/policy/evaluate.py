@@ -152,10 +152,11 @@ def _joined(terms: tuple[Node, ...], scene: Scene, *, stops_at: bool) -> Any:
             raised = raised or error
         else:
             if bool(value) is stops_at:
-                return value
+                # What is false is False: only what is true may be taken for what it is.
+                return value if stops_at else False
     if raised is not None:
         raise raised
-    return value
+    return False if stops_at else value
 
 
 def _call(node: Call, scene: Scene) -> Any:

@@ -179,7 +179,8 @@ class Program:
         held: bool | None = True
         for guard in branch.guards:
             try:
-                if not evaluate(guard, scene):
+                held_by = holds if guard is self.plan.node else evaluate
+                if not held_by(guard, scene):
                     return False
             except Exception:  # noqa: BLE001 - a false one outweighs it
                 held = None
@@ -239,8 +240,7 @@ class Program:
             read.add(index)
             return f"r{index}"
 
-        emitter = Emitter(self._writer, request)
-        boolean = self._boolean()
+        emitter = Emitter(self._writer, request, self._writer.boolean)
         for number, probe in enumerate(self.plan.probes):
             full = emitter.emit(probe.term)
             if not probe.plain:
@@ -248,7 +248,7 @@ class Program:
                     f"(v[{probe.field}] in V{number} if V{number} is not None else {full})"
                 )
         predicate = emitter.emit(self.plan.node)
-        if not is_truth(self.plan.node, boolean):
+        if not is_truth(self.plan.node, self._writer.boolean):
             predicate = f"{emitter.name(operations.truth)}({predicate})"
         emitter.names.update(
             type=type,
@@ -259,6 +259,7 @@ class Program:
             frozenset=frozenset,
             allow="allow",
             Exception=Exception,
+            truth=operations.truth,
             partial=partial,
             Decision=Decision,
             judge=self.judge,
@@ -304,12 +305,6 @@ class Program:
         """Whether a call always comes to the same, and never raises."""
         function = self._language.functions.get(node.name) if isinstance(node, Call) else None
         return function is not None and function.total
-
-    def _boolean(self) -> dict[str, bool]:
-        known = {name: function.boolean for name, function in self._language.functions.items()}
-        known.update(dict.fromkeys(self._language.roles, True))
-        known["meshWhen"] = True
-        return known
 
 
 def _names_subject(node: Node) -> bool:

@@ -67,7 +67,7 @@ class SegmentTree:
 
     def add(self, pattern: Segments, text: str) -> None:
         """Add one pattern. Cost: O(segments)."""
-        _add(self._root, pattern, text)
+        _add(self._root, pattern, text, looped=False)
 
     def discard(self, pattern: Segments, text: str) -> None:
         """Remove one pattern; the nodes on its way stay for the next."""
@@ -173,8 +173,12 @@ def _step_wide(
         following.append(node)
 
 
-def _add(node: _Node, pattern: Segments, text: str) -> None:
-    """Add what is left of a pattern below a node."""
+def _add(node: _Node, pattern: Segments, text: str, *, looped: bool) -> None:
+    """Add what is left of a pattern below a node.
+
+    Below a `**`, what is left with another `**` in it gets its nodes at once: matched by itself it
+    would be matched anew, to the value's end, at each segment of the value.
+    """
     last = len(pattern) - 1
     for at, step in enumerate(pattern):
         if step is MANY and at < last and pattern[at + 1] is MANY:
@@ -191,16 +195,19 @@ def _add(node: _Node, pattern: Segments, text: str) -> None:
             if node.literal is None:
                 node.literal = {}
             child = node.literal.get(step)
-            if child is None:
-                node.literal[step] = _Alone(pattern[at + 1 :], text)
+            left = pattern[at + 1 :]
+            if child is None and not (looped and MANY in left):
+                node.literal[step] = _Alone(left, text)
                 return
-            if isinstance(child, _Alone):
+            if child is None or isinstance(child, _Alone):
                 alone = child
                 child = node.literal[step] = _Node()
-                _add(child, alone.left, alone.text)
+                if alone is not None:
+                    _add(child, alone.left, alone.text, looped=looped)
             node = child
         else:
             node = _follow(node, step)
+            looped = looped or step is MANY
     node.ends = [*(node.ends or ()), text]
 
 

@@ -87,7 +87,9 @@ def decide_source(  # noqa: PLR0913, PLR0917 - each is one thing that the source
     for number, branch in enumerate(plan.branches):
         if branch.guards:
             guards = " and ".join([emit(guard) for guard in branch.guards])
-            lines += [f"  G{number} = {guards}"]
+            # Where the guard is the whole matcher, what it comes to has to be a truth value.
+            whole = branch.guards == (plan.node,)
+            lines += [f"  G{number} = truth({guards})" if whole else f"  G{number} = {guards}"]
     lines += [f"  values = {_packed('V', range(len(plan.probes)))}"]
     lines += [f"  fields = {_packed('r', fields)}"]
     lines += ["  faults = []", "  best = None", "  bound = end"]
