@@ -131,6 +131,7 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="One that isn't there yet.")],
     number: Annotated[int, typer.Option("--revision", min=0, help="0 is the newest.")] = 0,
     config: ConfigFile = None,
+    output: Output = Form.HUMAN,
 ) -> None:
     """Write a revision as a policy folder, each row in the file that it came from."""
     _, text = _get(load_settings(config).settings, number)
@@ -144,7 +145,10 @@ def export(
         path.write_text(_csv_lines(text, indexes), encoding="utf-8")
     if text.model_file != "mesh":
         (folder / "model.conf").write_text(text.model, encoding="utf-8")
-    show(f"{len(text.rows)} rows in {len(files)} files under {folder}")
+    if output is Form.JSON:
+        show_json({"folder": str(folder), "rows": len(text.rows), "files": sorted(files)})
+    else:
+        show(f"{len(text.rows)} rows in {len(files)} files under {folder}")
 
 
 def audit(
