@@ -197,7 +197,7 @@ def _only_uri_of(certificate: str) -> str:
         parsed = x509.load_pem_x509_certificate(unquote(certificate).encode())
         names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except Exception:  # noqa: BLE001 - whatever a certificate holds, one that we can't read is nobody's
         return ""
     return uris[0] if len(uris) == 1 else ""
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from authz.attributes import Attributes, Binding, reader
+from authz.attributes import Attributes, Binding, Reader, reader
 from authz.decision import ANYBODY, Caller, CheckSettings, Responder, Verdict
 from authz.errors import InvalidRequestError, NoPolicyError
 from authz.paths import RequestPath
@@ -209,7 +209,9 @@ class CheckService(Generic[Record]):
             if attributes is not None and attributes.is_grpc:
                 caller = Caller(is_grpc=True)
         if self._names_caller and attributes is not None:
-            caller = Caller(caller.is_grpc, _principal(attributes), _user(attributes))
+            caller = Caller(
+                caller.is_grpc, _shown(_principal, attributes), _shown(_user, attributes)
+            )
         decision_id = self._new_id()
         digest = policy.snapshot.digest
         response = self._responder.response(verdict, decision_id, digest, caller)
@@ -258,12 +260,24 @@ def _request_fields(attributes: Attributes | None) -> dict[str, str]:
     if attributes is None:
         return dict.fromkeys(names, "")
     values = (
-        _principal(attributes),
-        _user(attributes),
-        _service(attributes),
+        _shown(_principal, attributes),
+        _shown(_user, attributes),
+        _shown(_service, attributes),
         attributes.http.method,
-        attributes.path.path[:_MAX_PATH_CHARACTERS],
-        _source_ip(attributes),
-        _host(attributes),
+        _shown(_path, attributes),
+        _shown(_source_ip, attributes),
+        _shown(_host, attributes),
     )
     return dict(zip(names, values, strict=True))
+
+
+def _shown(read: Reader, attributes: Attributes) -> str:
+    """Read what is only told of a request: what made the decision raise raises here again."""
+    try:
+        return str(read(attributes))
+    except Exception:  # noqa: BLE001 - it was judged already; telling of it must not undo that
+        return ""
+
+
+def _path(attributes: Attributes) -> str:
+    return attributes.path.path[:_MAX_PATH_CHARACTERS]

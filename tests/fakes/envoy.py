@@ -59,7 +59,12 @@ def check_request(  # noqa: PLR0913 - one for each part that a test may care abo
     return request
 
 
-def certificate(*, uris: tuple[str, ...] = (), names: tuple[str, ...] = ()) -> str:
+def certificate(
+    *,
+    uris: tuple[str, ...] = (),
+    names: tuple[str, ...] = (),
+    extension: x509.ExtensionType | None = None,
+) -> str:
     """Make a certificate as Envoy sends it with `include_peer_certificate`: URL-encoded PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "somebody")])
@@ -77,5 +82,7 @@ def certificate(*, uris: tuple[str, ...] = (), names: tuple[str, ...] = ()) -> s
         sans: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
         sans += [x509.DNSName(name) for name in names]
         builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=False)
+    if extension is not None:
+        builder = builder.add_extension(extension, critical=False)
     pem = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
     return quote(pem.decode(), safe="")

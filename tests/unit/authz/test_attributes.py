@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 import authz.attributes as attributes_module
 from authz.attributes import MESH_BINDING, Attributes, Binding, names, reader
@@ -165,6 +166,18 @@ def test_where_the_certificate_is_sent_it_must_have_exactly_that_uri(
 def test_a_certificate_that_can_not_be_read_proves_nothing(text: str) -> None:
     """No principal, rather than the one that is claimed."""
     assert read(check_request(certificate=text), "source.principal") == ""
+
+
+def test_a_certificate_with_a_name_of_a_kind_we_do_not_know_proves_nothing() -> None:
+    """An ediPartyName (RFC 5280, section 4.2.1.6) beside the URI: its owner is nobody."""
+    party = x509.UnrecognizedExtension(
+        x509.SubjectAlternativeName.oid,
+        bytes((0x30, 2 + len(WEB) + 7, 0x86, len(WEB)))
+        + WEB.encode()
+        + b"\xa5\x05\xa1\x03\x0c\x01x",
+    )
+    request = check_request(certificate=certificate(extension=party))
+    assert read(request, "source.principal") == ""
 
 
 def test_the_service_is_never_taken_from_the_host() -> None:

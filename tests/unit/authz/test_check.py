@@ -244,6 +244,28 @@ def test_what_a_decision_raises_on_a_callers_values_is_judged_closed(
     assert service.counts.faults == 1
 
 
+def test_a_value_that_can_not_be_read_is_judged_although_its_record_wants_it_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What raised in the decision raises in the record again: a verdict all the same."""
+    records: list[DecisionRecord] = []
+    service: CheckService[DecisionRecord] = CheckService(
+        CheckSettings(denied_response_headers={"x-who": "{principal}"}),
+        lambda: ID,
+        records.append,
+        DecisionRecord,
+    )
+    service.policy = SHOP
+
+    def unreadable(_uri: str) -> str:
+        raise LookupError
+
+    monkeypatch.setattr("authz.attributes._identity_of", unreadable)
+    answer = CheckResponse.FromString(service.answer(check_request().SerializeToString(), NOW_NS))
+    assert answer.denied_response.status.code == 403
+    assert [(record.principal, record.method) for record in records] == [("", "GET")]
+
+
 def test_running_out_of_memory_is_no_verdict() -> None:
     """It is our fault, and the transport says so."""
 
