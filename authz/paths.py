@@ -11,7 +11,10 @@ as it was sent, so a path that another server would read differently is handled 
   denies too: `/admin/../x` and `/%61dmin;x` don't get past a deny on `/admin/**`.
 - A `suspect` path has no form that everybody agrees on (an encoded slash, a backslash, a NUL, a
   broken encoding, ...). No honest client sends one, and no allow rule is satisfied by it unless
-  the setting `ambiguous_paths` says so.
+  the setting `ambiguous_paths` says so. Two slashes at the start are among them: to a URL parser
+  `//public/admin` is the path `/admin` on a host named public (RFC 3986, section 4.2). So are dot
+  segments beside empty ones or parameters: the `..` of `/admin//../public` takes back `admin` or
+  the empty segment, as a server merges slashes before or after.
 
 Source: RFC 3986, sections 3.3, 6.2.2 and 5.2.4; RFC 9112, section 3.2 (forms of a request target).
 """
@@ -32,6 +35,7 @@ _SAFE = "/%!$&'()*+,;=:@[]~"
 
 # In this order the first that is found is the reason given.
 _SUSPECT = (
+    ("two slashes at its start", re.compile(r"\A//")),
     ("a control character or space", re.compile(r"[\x00-\x20\x7f-\x9f]")),
     ("an encoded control character", re.compile(r"%(?:[01][0-9A-Fa-f]|7[Ff])")),
     ("a backslash", re.compile(r"\\|%5[Cc]")),
@@ -93,9 +97,12 @@ def _normalise_odd(target: str) -> RequestPath:
     # Decoded once is what most servers work on; twice, what a proxy before one makes of it.
     once = decoded.decode("utf-8", "replace").replace("\\", "/")
     twice = unquote_to_bytes(decoded).decode("utf-8", "replace").replace("\\", "/")
-    readings = dict.fromkeys(
-        (target, once, _resolve(once, dots=False), _resolve(once), _resolve(twice))
-    )
+    resolved = _resolve(once)
+    if suspect is None and _resolve(_without_dots(once), dots=False).rstrip("/") != (
+        resolved.rstrip("/")
+    ):
+        suspect = "dot segments beside empty ones or parameters"
+    readings = dict.fromkeys((target, once, _resolve(once, dots=False), resolved, _resolve(twice)))
     readings.pop(path, None)
     return RequestPath(path, suspect, tuple(readings))
 
@@ -103,6 +110,18 @@ def _normalise_odd(target: str) -> RequestPath:
 def _decode_unreserved(encoded: re.Match[str]) -> str:
     character = chr(int(encoded.group(1), 16))
     return character if character in _UNRESERVED else encoded.group().upper()
+
+
+def _without_dots(path: str) -> str:
+    """Resolve dot segments and nothing else, as the letter of RFC 3986, section 5.2.4, has it."""
+    segments: list[str] = []
+    for segment in path.split("/")[1:]:
+        if segment == "..":
+            if segments:
+                segments.pop()
+        elif segment != ".":
+            segments.append(segment)
+    return "/" + "/".join(segments)
 
 
 def _resolve(path: str, *, dots: bool = True) -> str:
