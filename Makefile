@@ -6,7 +6,7 @@ SETUP := $(PYTHON) -m tools.setup
 BIN := .venv/bin
 PY := $(BIN)/python
 # Files with Python types that no package holds.
-LOOSE := tools deploy/demo
+LOOSE := tools deploy/demo benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-nightly lint format bench protos docs container-lint unit-lint lock clean

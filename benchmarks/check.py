@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from benchmarks import policies
@@ -27,7 +28,6 @@ _CONTROL_BAR_MIB = 150
 _READY_BAR_S = 3.0
 _STEADY_RATE = 2_000
 _P99 = 0.99
-_REST_S = 1.0
 
 
 _CPU = Scenario("check/cpu", "us", "lower")
@@ -48,6 +48,7 @@ class _Case:
         sample_allows: Share of allowed requests that is recorded.
         bar: The least ratio promised.
         also: Scenarios that are measured on the same service.
+        is_quick: Whether there is time for it in a quick run.
     """
 
     scenario: str
@@ -56,17 +57,21 @@ class _Case:
     sample_allows: float = 0.01
     bar: float | None = None
     also: tuple[str, ...] = ()
+    is_quick: bool = True
 
 
 _CASES = (
     _Case("check/constant", policies.at_once, bar=4),
     _Case(
         "check/10",
-        lambda: policies.shop(10),
+        partial(policies.shop, 10),
         also=tuple(each.name for each in (_CPU, _LATENCY, _FRONT_MEMORY, _CONTROL_MEMORY, _READY)),
     ),
-    _Case("check/10+tls", lambda: policies.shop(10), tls=True),
-    _Case("check/10+decisions", lambda: policies.shop(10), sample_allows=1.0),
+    _Case("check/1000", partial(policies.shop, 1000)),
+    _Case("check/10000", partial(policies.shop, 10_000), is_quick=False),
+    _Case("check/100000", partial(policies.shop, 100_000)),
+    _Case("check/10+tls", partial(policies.shop, 10), tls=True),
+    _Case("check/10+decisions", partial(policies.shop, 10), sample_allows=1.0),
 )
 
 
@@ -77,10 +82,11 @@ class _Effort:
     rounds: int
     seconds: float
     steady_seconds: float
+    rest_s: float
 
 
-_FULL = _Effort(rounds=7, seconds=2.0, steady_seconds=4.0)
-_QUICK = _Effort(rounds=3, seconds=0.6, steady_seconds=1.0)
+_FULL = _Effort(rounds=7, seconds=2.0, steady_seconds=4.0, rest_s=2.0)
+_QUICK = _Effort(rounds=3, seconds=0.3, steady_seconds=0.6, rest_s=0.3)
 
 
 class _Bench:
@@ -109,6 +115,7 @@ class _Bench:
             if _LATENCY.name in case.also and options.wants(_LATENCY.name):
                 yield self._latency(ours, against)
             if case.also:
+                time.sleep(self.effort.rest_s)
                 yield from _at_rest(ours)
 
     def _full_speed(self, case: _Case, ours: Service, against: Baseline) -> Iterator[Result]:
@@ -150,7 +157,6 @@ class _Bench:
 
 def _at_rest(ours: Service) -> Iterator[Result]:
     """What a service that has had work takes while it has none, and how soon it could start."""
-    time.sleep(_REST_S)
     yield _FRONT_MEMORY.compare([pss_bytes(ours.front) / _MIB], [_FRONT_BAR_MIB])
     yield _CONTROL_MEMORY.compare([pss_bytes(ours.control) / _MIB], [_CONTROL_BAR_MIB])
     yield _READY.compare([ours.ready_s], [_READY_BAR_S])
@@ -181,7 +187,8 @@ def measure(options: Options) -> Iterator[Result]:
         bench = _Bench(folder, _QUICK if options.quick else _FULL, credential)
         against = stack.enter_context(baseline(folder, credential))
         for case in _CASES:
-            if options.wants(case.scenario, *case.also):
+            is_skipped = options.quick and not case.is_quick and case.scenario not in options.only
+            if options.wants(case.scenario, *case.also) and not is_skipped:
                 yield from bench.measure(case, against, options)
 
 

@@ -76,7 +76,11 @@ class H2load:
         ]
 
     def at_full_speed(self, seconds: float) -> Rate:
-        """Send as fast as the server answers, with 64 requests in flight."""
+        """Send as fast as the server answers, with 64 requests in flight.
+
+        Raises:
+            LoadError: See `parse_rate`.
+        """
         shape = ["-c", str(_CONNECTIONS), "-m", str(_STREAMS), "-D", f"{seconds * 1000:.0f}ms"]
         return parse_rate(self._run(shape))
 
@@ -86,6 +90,9 @@ class H2load:
         Args:
             per_second: A multiple of 100.
             seconds: How long.
+
+        Raises:
+            LoadError: See `parse_rate`.
         """
         connections = round(per_second * _BEAT_S)
         with tempfile.TemporaryDirectory() as folder:

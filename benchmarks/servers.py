@@ -28,6 +28,9 @@ address = "127.0.0.1:{port}"
 state_dir = "state"
 runtime_dir = "run"
 
+[server]
+drain_s = 0
+
 [policy]
 path = "policy"
 watch = false
