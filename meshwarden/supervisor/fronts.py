@@ -172,7 +172,8 @@ class FrontSlot:
                 raise
             self._current = heir
             old.left_s = asyncio.get_running_loop().time()
-        await self._until_left(old)
+        # The heir ends it after the drain.
+        await self._until_left(old, self._settings.server.drain_s + 2 * _PARENT_GRACE_S)
 
     async def drain_and_stop(self) -> None:
         """Stop accepting, finish what is in flight within the drain time, end the processes.
@@ -196,18 +197,17 @@ class FrontSlot:
 
     async def _drain(self, envoy: _Envoy) -> None:
         if envoy.left_s is not None:
-            await self._until_left(envoy)
+            # It has been draining since; its heir ends now too, so nobody else ends it.
+            await self._until_left(envoy, self._settings.server.drain_s)
             return
         if envoy is self._current and envoy.child.alive:
             await envoy.admin.drain(self._settings.server.drain_s)
         await self._end(envoy)
 
-    async def _until_left(self, old: _Envoy) -> None:
-        """Wait for the end of a predecessor: its heir ends it after the drain, or we do."""
-        left_s = old.left_s or 0.0
-        limit_s = left_s + self._settings.server.drain_s + 2 * _PARENT_GRACE_S
+    async def _until_left(self, old: _Envoy, limit_s: float) -> None:
+        """Wait for the end of a predecessor, so long after its heir took over, and end it then."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(limit_s):
+            async with asyncio.timeout_at((old.left_s or 0.0) + limit_s):
                 await old.child.wait()
         await self._end(old)
 
