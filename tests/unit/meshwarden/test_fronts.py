@@ -1,0 +1,329 @@
+"""A front's slot: one that serves, renewed and started again, whatever comes between."""
+
+import asyncio
+import importlib.util
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import find_libpython
+import pytest
+
+from meshwarden import status
+from meshwarden.files import RuntimeDir
+from meshwarden.settings import Runtime, Server, Settings
+from meshwarden.supervisor import fronts
+from meshwarden.supervisor.fronts import (
+    FrontPrograms,
+    FrontSlot,
+    FrontStartError,
+    find_programs,
+    remove_leftovers,
+)
+from tests.fakes import envoy_program
+
+
+class World:
+    """A slot of fake Envoys."""
+
+    def __init__(self, folder: Path) -> None:
+        program = folder / "envoy"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} {envoy_program.__file__} "$@"\n')
+        program.chmod(0o755)
+        self.runtime = RuntimeDir(folder)
+        self.runtime.metrics.mkdir()
+        settings = Settings(
+            runtime=Runtime(folder, folder), server=Server(drain_s=1, restart_backoff_max_s=0.1)
+        )
+        programs = FrontPrograms(program, Path("/module.so"), Path("libc.so.6"))
+        self.slot = FrontSlot(0, settings, self.runtime, programs)
+
+    def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
+        """Keep the slot running while a scenario goes on, then stop it."""
+
+        async def both() -> None:
+            keeping = asyncio.create_task(self.slot.keep_running())
+            try:
+                async with asyncio.timeout(30):
+                    await scenario()
+            finally:
+                keeping.cancel()
+                await asyncio.gather(keeping, return_exceptions=True)
+                await self.slot.drain_and_stop()
+
+        asyncio.run(both())
+
+    def fate(self, **fates: str) -> None:
+        """Say how processes come to grief, by serial number, as in `_2="dies"`."""
+        told = {serial.removeprefix("_"): fate for serial, fate in fates.items()}
+        (self.runtime.path / "fate").write_text(json.dumps(told))
+
+    def pids(self) -> list[int]:
+        """The living processes, in the order of their starts."""
+        return [each.pid for each in status.read_all(self.runtime.path)]
+
+    def asked(self, serial: int) -> list[str]:
+        """What a process was asked on its admin socket, but for whether it is ready."""
+        lines = (self.runtime.path / f"asked.{serial}").read_text().splitlines()
+        return [line for line in lines if line != "/ready"]
+
+    def leftovers(self) -> list[str]:
+        """Files of fronts that are there."""
+        found = [path.name for path in self.runtime.path.iterdir()]
+        return [name for name in found if name.startswith(("hr_", "front-"))]
+
+    async def serving(self, other_than: int = 0) -> int:
+        """Wait until one serves; give its process id."""
+        while not self.slot.is_serving or self.pids()[-1:] in ([], [other_than]):
+            await asyncio.sleep(0.01)
+        return self.pids()[-1]
+
+    def memory(self) -> list[Path]:
+        """What the processes of the slot have left in shared memory."""
+        ids = {path.name.split(".")[1] for path in self.runtime.path.glob("pid.*")}
+        names = (Path("/dev/shm") / f"envoy_shared_memory_{base_id}0" for base_id in ids)
+        return [path for path in names if path.exists()]
+
+    async def until_started(self, processes: int) -> None:
+        """Wait until that many were started, with the base id of the first."""
+        while len(list(self.runtime.path.glob("pid.*"))) < processes:
+            await asyncio.sleep(0.001)
+
+    async def settled(self) -> list[int]:
+        """Wait until one serves and no other is left."""
+        while not self.slot.is_serving or len(self.pids()) != 1:
+            await asyncio.sleep(0.01)
+        return self.pids()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Give a slot in a folder with a short path; in the end nothing of it is left."""
+    with tempfile.TemporaryDirectory(prefix="mw-") as folder:
+        world = World(Path(folder))
+        yield world
+        assert world.leftovers() == []
+        assert world.pids() == []
+        assert world.memory() == []
+
+
+def test_a_front_that_dies_is_started_again(world: World) -> None:
+    """What the dead one left is gone."""
+
+    async def scenario() -> None:
+        first = await world.serving()
+        os.kill(first, signal.SIGKILL)
+        second = await world.serving(other_than=first)
+        assert world.pids() == [second]
+        assert not any(".1." in name for name in world.leftovers())
+
+    world.run(scenario)
+
+
+def test_a_front_that_dies_before_it_is_ready_is_started_again(world: World) -> None:
+    """Twice, even."""
+    world.fate(_1="dies", _2="dies")
+
+    async def scenario() -> None:
+        await world.serving()
+        assert not (world.runtime.path / "asked.2").exists()
+
+    world.run(scenario)
+
+
+def test_a_renewed_front_has_another_process_and_the_old_one_has_left(world: World) -> None:
+    """Both were there for a while, by one base id."""
+
+    async def scenario() -> None:
+        old = await world.serving()
+        await world.slot.renew()
+        assert world.slot.is_serving
+        (new,) = world.pids()
+        assert new != old
+        await world.slot.renew()
+        assert world.pids() != [new]
+
+    world.run(scenario)
+
+
+@pytest.mark.parametrize("fate", ["dies", "hangs"])
+def test_a_renewal_that_fails_leaves_the_old_one_serving(
+    fate: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the next one may succeed."""
+    monkeypatch.setattr(fronts, "_READY_TIMEOUT_S", 1.0)
+    world.fate(_2=fate)
+
+    async def scenario() -> None:
+        old = await world.serving()
+        with pytest.raises(FrontStartError):
+            await world.slot.renew()
+        assert world.slot.is_serving
+        assert world.pids() == [old]
+        await world.slot.renew()
+        assert world.pids() != [old]
+
+    world.run(scenario)
+
+
+def test_a_front_that_dies_while_its_heir_starts_is_replaced(world: World) -> None:
+    """By the heir, if that gets ready; nothing is started beside it."""
+
+    async def scenario() -> None:
+        old = await world.serving()
+        renewing = asyncio.create_task(world.slot.renew())
+        await world.until_started(2)
+        os.kill(old, signal.SIGKILL)
+        await renewing
+        assert len(await world.settled()) == 1
+
+    world.run(scenario)
+
+
+def test_a_front_that_dies_while_a_failing_heir_starts_is_started_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is left; a third comes."""
+    monkeypatch.setattr(fronts, "_READY_TIMEOUT_S", 1.0)
+    world.fate(_2="hangs")
+
+    async def scenario() -> None:
+        old = await world.serving()
+        renewing = asyncio.create_task(world.slot.renew())
+        await world.until_started(2)
+        os.kill(old, signal.SIGKILL)
+        with pytest.raises(FrontStartError):
+            await renewing
+        await world.serving(other_than=old)
+
+    world.run(scenario)
+
+
+def test_an_heir_that_dies_at_once_leaves_no_gap_for_long(world: World) -> None:
+    """While its predecessor still drains."""
+
+    async def scenario() -> None:
+        old = await world.serving()
+        renewing = asyncio.create_task(world.slot.renew())
+        while world.slot._current is None or world.slot._current.serial == 1:
+            await asyncio.sleep(0.01)
+        heir = world.pids()[-1]
+        os.kill(heir, signal.SIGKILL)
+        await renewing
+        while (await world.settled()) in ([heir], [old]):
+            await asyncio.sleep(0.01)
+
+    world.run(scenario)
+
+
+def test_a_stop_drains_first(world: World) -> None:
+    """Connections are told to go, listeners are closed, and then they are counted."""
+
+    async def scenario() -> None:
+        await world.serving()
+
+    world.run(scenario)
+    assert world.asked(1) == [
+        "/drain_listeners?graceful&skip_exit",
+        "/drain_listeners",
+        "/stats?filter=^http.public.downstream_cx_active$",
+    ]
+
+
+def test_a_stop_in_the_middle_of_a_renewal_waits_for_its_end(world: World) -> None:
+    """Then the heir is drained, and both are gone."""
+
+    async def scenario() -> None:
+        await world.serving()
+        renewing = asyncio.create_task(world.slot.renew())
+        await world.until_started(2)
+        await world.slot.drain_and_stop()
+        assert world.pids() == []
+        await renewing
+
+    world.run(scenario)
+    assert "/drain_listeners" in world.asked(2)
+
+
+def test_a_stop_before_the_first_is_ready_ends_it_undrained(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is nothing to drain."""
+    world.fate(_1="hangs")
+
+    async def scenario() -> None:
+        await world.until_started(1)
+
+    world.run(scenario)
+    assert "could not be asked" not in caplog.text
+
+
+def test_nothing_is_started_after_a_stop(world: World) -> None:
+    """A renewal neither."""
+
+    async def scenario() -> None:
+        await world.serving()
+        await world.slot.drain_and_stop()
+        await world.slot.renew()
+        assert world.pids() == []
+
+    world.run(scenario)
+
+
+def test_a_kill_ends_all_of_a_slot(world: World) -> None:
+    """Without a drain."""
+
+    async def scenario() -> None:
+        await world.serving()
+        await world.slot.kill()
+        assert world.pids() == []
+
+    world.run(scenario)
+    assert world.asked(1) == []
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    """Here and in shared memory, by the base ids in the names of sockets."""
+    runtime = RuntimeDir(tmp_path)
+    memory = Path("/dev/shm") / "envoy_shared_memory_1999999980"
+    memory.touch()
+    for name in ("hr_parent_1999999982", "hr_udp_child_1999999981", "hr_odd"):
+        (tmp_path / name).touch()
+    (tmp_path / "settings.json").touch()
+    remove_leftovers(runtime)
+    assert not memory.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+
+
+def test_without_libpython_it_is_said_which_package_brings_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Debian splits it off."""
+    pytest.importorskip("pyvoy", reason="no pyvoy for this platform")
+    monkeypatch.setattr(find_libpython, "candidate_paths", lambda: ["/no/libpython3.11.so"])
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert f"apt-get install libpython{version}" in str(find_programs())
+
+
+def test_without_pyvoy_it_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left out where it has no wheel."""
+    real = importlib.util.find_spec
+
+    def find_spec(name: str, *rest: Any) -> Any:
+        return None if name == "pyvoy" else real(name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    assert find_programs() == "the package pyvoy is not installed"
+
+
+def test_elsewhere_than_on_linux_with_glibc_there_are_no_fronts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in Alpine's containers."""
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    assert find_programs() == "pyvoy runs on Linux with glibc only"
