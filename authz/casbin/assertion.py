@@ -78,24 +78,24 @@ _UNREAD = Unread()
 
 
 class FastRows(FastPolicy):  # type: ignore[misc]
-    """The policy of a FastEnforcer: sorted into sets by some fields, counting its changes."""
+    """The policy of a FastEnforcer: sorted into sets by some fields, telling when it changes."""
 
-    version = 0
+    _changes = 0
 
     @override
     def append(self, item: Any) -> None:
-        self.version += 1
+        self._changes += 1
         super().append(item)
 
     @override
     def remove(self, policy: Any) -> Any:
-        self.version += 1
+        self._changes += 1
         return super().remove(policy)
 
     @property
-    def state(self) -> tuple[int, object]:
+    def version(self) -> tuple[int, object]:
         """Compares equal for as long as the same rules are to be seen."""
-        return self.version, self._current_filter
+        return self._changes, self._current_filter
 
 
 class WatchedModel(Model):  # type: ignore[misc]

@@ -10,11 +10,10 @@ import casbin
 from casbin.core_enforcer import EnforceContext
 from casbin.util import has_eval
 
-from authz.casbin.made import Made, Unknown
+from authz.casbin.made import Unknown
 from authz.casbin.mirror import Mirror
 from authz.casbin.roles import linked
 from authz.policy.decision import Decision
-from authz.policy.effects import Effect
 from authz.policy.language import Terms
 
 __all__ = ["AsyncEnforcer", "Deciding", "Enforcer", "FastEnforcer"]
@@ -69,14 +68,9 @@ class Deciding:
         model = enforcer.model
         _check_size(model, terms, given)
         try:
-            decision, made = self._mirror.decide(model, enforcer.fm.get_functions(), given, terms)
-            row = _deciding_row(decision, made, terms)
+            decision, row = self._mirror.decide(model, enforcer.fm.get_functions(), given, terms)
         except Unknown:
             return super().enforce_ex(*rvals)  # type: ignore[misc]
-        if row is None:
-            # Somebody has written into a row itself, which no list can notice.
-            self._mirror.drop()
-            return self.enforce_ex(*rvals)
         self._log(given, decision)
         return decision.allowed, row
 
@@ -100,21 +94,6 @@ def _check_size(model: Any, terms: Terms, given: tuple[Any, ...]) -> None:
         raise RuntimeError("invalid request size")
     if not sections["p"][terms.policy].policy and has_eval(sections["m"][terms.matcher].value):
         raise RuntimeError("please make sure rule exists in policy when using eval() in matcher")
-
-
-def _deciding_row(decision: Decision, made: Made, terms: Terms) -> Any:
-    """The row that pycasbin would name: that at which its scan can stop.
-
-    Returns:
-        The row; [] if there is none; None if it is not what it was.
-    """
-    rule = decision.rule
-    if rule is not None and decision.allowed and made.effect(terms) is Effect.ALLOW_AND_DENY:
-        rule = None
-    misfit = made.first_misfit(terms.policy)
-    if misfit is not None and (rule is None or misfit < rule.rank):
-        raise RuntimeError("invalid policy size")
-    return [] if rule is None else made.row_of(rule)
 
 
 class _Loading:

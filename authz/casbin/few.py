@@ -3,7 +3,7 @@
 With other rules for each request there is nothing to be gained from an index, nor from compiling.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from authz.policy.decision import Decision
@@ -17,10 +17,16 @@ __all__ = ["decide_by_few"]
 def decide_by_few(
     language: Language,
     terms: Terms,
-    rules: Iterable[Rule],
+    rules: Mapping[int, Rule],
     request: tuple[Any, ...],
 ) -> Decision:
     """Decide one request by these rules, in their order; Engine.decide() with them agrees.
+
+    Args:
+        language: What the texts of the model and the rules mean.
+        terms: The definitions to decide with.
+        rules: By place.
+        request: The values.
 
     Cost: O(rules).
 
@@ -32,7 +38,7 @@ def decide_by_few(
     first: dict[str, Rule] = {}
     faults: list[Rule] = []
     seen = False
-    for rule in rules:
+    for rule in rules.values():
         seen = True
         scene.rule = rule.values
         try:

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from casbin import util
@@ -72,26 +73,77 @@ class _Links:
     changes: int = 0
 
 
+class Way:
+    """How decisions with one set of definitions are made, looked up once for all of them.
+
+    Attributes:
+        decide: Takes the values of a request, returns the Decision.
+        taken: The rules.
+        names_allowing: Whether pycasbin names the rule that allows. Where a denying rule ends the
+            matter, and no other, it goes through all rules and names none.
+    """
+
+    __slots__ = ("decide", "names_allowing", "taken")
+
+    def __init__(self, made: "Made", terms: Terms) -> None:
+        self.taken = made.rules[terms.policy]
+        language = made.engine.language
+        self.names_allowing = language.matcher(terms).effect is not Effect.ALLOW_AND_DENY
+        self.decide: Callable[[tuple[Any, ...]], Decision]
+        if isinstance(self.taken.rows, FastRows):
+            self.decide = partial(decide_by_few, language, terms, self.taken.by_place)
+        else:
+            self.decide = made.engine.program(terms).decide
+
+    def row(self, decision: Decision) -> Any:
+        """The row that pycasbin would name: the one at which its scan can stop.
+
+        Returns:
+            The row; [] if there is none; None if it is not what it was any more.
+
+        Raises:
+            RuntimeError: A row of the wrong size stands before it.
+        """
+        taken, rule = self.taken, decision.rule
+        if rule is not None and decision.allowed and not self.names_allowing:
+            rule = None
+        if taken.misfits and (rule is None or min(taken.misfits) < rule.rank):
+            raise RuntimeError("invalid policy size")
+        if rule is None:
+            return []
+        rows = taken.rows
+        if isinstance(rows, FastRows):
+            return list(rule.values)
+        at = bisect_left(rows.places, rule.rank)
+        if at < len(rows):
+            row = rows[at]
+            if tuple(row) == rule.values:
+                return row
+        return None
+
+
 class Made:
     """An engine, and what it was made from.
 
     Attributes:
         engine: Decides.
+        rules: Where its rules came from, by the key of their definition.
         changes: Odd while the engine is being changed; a decision during which it moved is void.
     """
 
     def __init__(self, model: Any, functions: dict[str, Any]) -> None:
         watch(model)
         self.changes = 0
-        self._effects: dict[Terms, Effect] = {}
+        self._ways: dict[Terms, Way] = {}
         sections = model.model
-        self._sizes = [(section, len(sections[section])) for section in sections]
+        self._sections = [(key, section, len(section)) for key, section in sections.items()]
         self._definitions = [
             (section, key, assertion, assertion.value)
-            for section in sections
-            for key, assertion in sections[section].items()
+            for section in sections.values()
+            for key, assertion in section.items()
         ]
         self._role_names = frozenset(sections.get("g", ()))
+        self._given = dict(functions)
         self._functions = self._own(functions)
         options = EngineOptions(
             backtracking_regex=True,
@@ -101,22 +153,18 @@ class Made:
         )
         self.engine = Engine(engine_model(model), options)
         self._links = [self._take_links(key, sections["g"][key]) for key in self._role_names]
-        self._rules = {key: self._take_rules(key, sections["p"][key]) for key in sections["p"]}
+        self.rules = {key: self._take_rules(key, sections["p"][key]) for key in sections["p"]}
 
-    def decide(self, request: tuple[Any, ...], terms: Terms) -> Decision:
-        """Decide one request; see Engine.decide."""
-        taken = self._rules.get(terms.policy)
-        if taken is not None and isinstance(taken.rows, FastRows):
-            rules = taken.by_place.values()
-            return decide_by_few(self.engine.language, terms, rules, request)
-        return self.engine.decide(request, terms)
+    def way(self, terms: Terms) -> Way:
+        """How decisions with these definitions are made.
 
-    def effect(self, terms: Terms) -> Effect:
-        """How matching rules are weighed."""
-        found = self._effects.get(terms)
-        if found is None:
-            found = self._effects[terms] = self.engine.language.matcher(terms).effect
-        return found
+        Raises:
+            PolicyError: They are not there, or the matcher is outside the language.
+        """
+        way = self._ways.get(terms)
+        if way is None:
+            way = self._ways[terms] = Way(self, terms)
+        return way
 
     def _own(self, functions: dict[str, Any]) -> dict[str, Callable[..., Any]]:
         """Those of the enforcer's functions that are neither pycasbin's own nor roles."""
@@ -154,7 +202,7 @@ class Made:
         """Take over what a FastEnforcer lets be seen for one request: a few rules."""
         taken.by_place.clear()
         taken.misfits.clear()
-        taken.version = taken.rows.state
+        taken.version = taken.rows.version
         fields = self.engine.model.definitions[key].fields
         at = fields.index("eft") if "eft" in fields else -1
         for place, row in enumerate(taken.rows):
@@ -184,33 +232,41 @@ class Made:
     def fits(self, model: Any, functions: dict[str, Any]) -> bool:
         """Whether definitions, functions and role managers are those that it was made from."""
         sections = model.model
-        for section, size in self._sizes:
-            if len(sections[section]) != size:
+        for name, section, size in self._sections:
+            if sections.get(name) is not section or len(section) != size:
                 return False
         for section, key, assertion, value in self._definitions:
-            if sections[section].get(key) is not assertion or assertion.value is not value:
+            if section.get(key) is not assertion or assertion.value is not value:
                 return False
         for taken in self._links:
-            manager = _manager_of(taken.assertion)
-            if manager is not taken.manager:
+            assertion, manager = taken.assertion, taken.manager
+            if (assertion.cond_rm if assertion.params_tokens else assertion.rm) is not manager:
                 return False
-            if taken.manager is not None and taken.manager.links is not taken.links:
+            if manager is not None and manager.links is not taken.links:
                 return False
-        return self._functions == self._own(functions)
+        return functions == self._given or self._same_functions(functions)
+
+    def _same_functions(self, functions: dict[str, Any]) -> bool:
+        """Whether only such functions differ as mean nothing here."""
+        if self._own(functions) != self._functions:
+            return False
+        self._given = dict(functions)
+        return True
 
     def is_current(self) -> bool:
         """Whether every rule and link is taken over; fits() holds."""
-        for taken in self._rules.values():
+        for taken in self.rules.values():
             rows = taken.assertion.policy
-            if rows is not taken.rows or _version(rows) != taken.version:
+            if rows is not taken.rows or rows.version != taken.version:
                 return False
-        return all(
-            taken.manager is None or taken.manager.changes == taken.changes for taken in self._links
-        )
+        for links in self._links:
+            if links.manager is not None and links.manager.changes != links.changes:
+                return False
+        return True
 
     def catch_up(self) -> bool:
         """Take over what changed; False if only a new start can."""
-        if not all(self._catch_up_rules(key, taken) for key, taken in self._rules.items()):
+        if not all(self._catch_up_rules(key, taken) for key, taken in self.rules.items()):
             return False
         for links in self._links:
             if links.manager is not None and links.changes != links.manager.changes:
@@ -223,7 +279,7 @@ class Made:
         if rows is not taken.rows:
             return False
         if isinstance(rows, FastRows):
-            if rows.state != taken.version:
+            if rows.version != taken.version:
                 self._refill(key, taken)
             return True
         changes = rows.since(taken.version)
@@ -236,18 +292,6 @@ class Made:
             else:
                 self._add(key, taken, place, row)
         return True
-
-    def row_of(self, rule: Rule) -> Any:
-        """Pycasbin's row for a rule; None if it has been changed in place."""
-        rows = self._rules[rule.ptype].rows
-        if isinstance(rows, FastRows):
-            return list(rule.values)
-        row = rows[bisect_left(rows.places, rule.rank)]
-        return row if tuple(row) == rule.values else None
-
-    def first_misfit(self, policy: str) -> int | None:
-        """The place of the first row of the wrong size; None if there is none."""
-        return min(self._rules[policy].misfits, default=None)
 
 
 def engine_model(model: Any) -> Model:
@@ -276,10 +320,6 @@ def engine_model(model: Any) -> Model:
         domains = max(len(assertion.tokens) - 2, 0)
         made.roles[key] = Role(key, domains, len(assertion.params_tokens), 0)
     return made
-
-
-def _version(rows: Any) -> Any:
-    return rows.version if isinstance(rows, Rows) else rows.state
 
 
 def _manager_of(assertion: Any) -> Any:

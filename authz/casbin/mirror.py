@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from typing_extensions import override
+
 from authz.casbin.made import Made, Unknown
 from authz.policy.decision import Decision
 from authz.policy.language import Terms
@@ -31,8 +33,11 @@ class Mirror:
         functions: dict[str, Any],
         request: tuple[Any, ...],
         terms: Terms,
-    ) -> tuple[Decision, Made]:
-        """Decide by the model as it is now, and say by what it was decided.
+    ) -> tuple[Decision, Any]:
+        """Decide by the model as it is now.
+
+        Returns:
+            The decision, and the row that pycasbin would name for it; [] if there is none.
 
         Other threads may change the model meanwhile: what was decided while the engine was being
         changed is decided again.
@@ -42,21 +47,30 @@ class Mirror:
         Raises:
             Unknown: Only pycasbin can decide by this model.
             PolicyError: The model is outside the language.
+            RuntimeError: A row of the wrong size stands before the one to name.
         """
         made = self._current(model, functions)
         before = made.changes
         if not before & 1:
             try:
-                decision = made.decide(request, terms)
+                way = made.way(terms)
+                decision = way.decide(request)
+                row = way.row(decision)
             except Exception:
                 if made.changes == before:
                     raise
             else:
-                if made.changes == before:
-                    return decision, made
+                if row is not None and made.changes == before:
+                    return decision, row
         with self._lock:
-            made = self._current(model, functions)
-            return made.decide(request, terms), made
+            while True:
+                way = self._current(model, functions).way(terms)
+                decision = way.decide(request)
+                row = way.row(decision)
+                if row is not None:
+                    return decision, row
+                # Somebody has written into the row itself, which no list can notice.
+                self._made = None
 
     @contextmanager
     def holding(self) -> Iterator[None]:
@@ -67,9 +81,10 @@ class Mirror:
         finally:
             self._held = False
 
-    def drop(self) -> None:
-        """Start anew with the next decision."""
-        self._made = None
+    @override
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """A copied enforcer makes an engine of its own."""
+        return Mirror, ()
 
     def _current(self, model: Any, functions: dict[str, Any]) -> Made:
         made = self._made

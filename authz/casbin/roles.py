@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from casbin.rbac import default_role_manager as plain
 from typing_extensions import override
 
+from authz.casbin.rows import Rows
 from authz.policy.roles import Roles
 
 __all__ = [
@@ -104,6 +105,16 @@ class LinkedManager:
 class RoleManager(LinkedManager, plain.RoleManager):  # type: ignore[misc]
     """Roles without domains."""
 
+    @property
+    def all_links(self) -> Rows:
+        """Every link, found by hash."""
+        links: Rows = self.__dict__["all_links"]
+        return links
+
+    @all_links.setter
+    def all_links(self, links: list[Any]) -> None:
+        self.__dict__["all_links"] = Rows(links)
+
     @override
     def _stored(self) -> dict[str, list[Any]]:
         return {"": self.all_links}
@@ -116,7 +127,13 @@ class RoleManager(LinkedManager, plain.RoleManager):  # type: ignore[misc]
     @override
     def delete_link(self, name1: Any, name2: Any, *domain: Any) -> None:
         self._drop_doubles(name1, name2, "")
-        super().delete_link(name1, name2, *domain)
+        link = plain.role_manager.Link(name1, name2)
+        if self.matching_func is not None:
+            super().delete_link(name1, name2, *domain)
+        elif link in self.all_links:
+            # pycasbin would ask every role whether its name matches, by no function.
+            self.all_links.remove(link)
+            self._get_role(name1).remove_role(self._get_role(name2))
         self._unlinked(name1, name2, "")
 
     @override
@@ -142,6 +159,13 @@ class DomainManager(LinkedManager, plain.DomainManager):  # type: ignore[misc]
     @override
     def _stored(self) -> dict[str, list[Any]]:
         return dict(self.all_links)
+
+    @override
+    def _get_links(self, *domain: Any) -> list[Any]:
+        links = self.all_links.get(name := self._get_domain(*domain))
+        if not isinstance(links, Rows):
+            links = self.all_links[name] = Rows(links or ())
+        return links
 
     @override
     def add_link(self, name1: Any, name2: Any, *domain: Any) -> None:
@@ -264,6 +288,8 @@ def linked(manager: Any) -> LinkedManager | None:
         return None
     manager.__class__ = known
     made: LinkedManager = manager
+    if isinstance(made, RoleManager):
+        made.all_links = made.__dict__["all_links"]
     if isinstance(made, _Conditions):
         for user, role, domain, fn, parameters in _conditions_of(manager):
             made.known()[user, role, domain] = fn, parameters
