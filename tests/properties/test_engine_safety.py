@@ -1,5 +1,6 @@
 """Whatever text a model or a policy is made of: it is used, or refused by our own error."""
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -31,11 +32,12 @@ m = {matcher}
 """
 LANGUAGE = Language(parse_model(MODEL.format(matcher="true"), "m"), EngineOptions())
 SCOPE = LANGUAGE.scope(Terms())
-WORDS = (
-    "r.sub p.obj r p g eval keyMatch2 regexMatch ipMatch meshPath meshWhen in not and or if else"
-    " true false None 'x' \"y\" 1 2.5 ( ) [ ] , . ? : ! && || == != < <= > >= + - * / % ** =~ = { }"
-    " __class__ _x .__dict__ lambda import for yield await print exec open getattr \\ # ' \" ; @ $"
-).split()
+TEXT = """
+    r.sub p.obj r p g eval keyMatch2 regexMatch ipMatch meshPath meshWhen in not and or if else
+    true false None 'x' "y" 1 2.5 ( ) [ ] , . ? : ! && || == != < <= > >= + - * / % ** =~ = { }
+    __class__ _x .__dict__ lambda import for yield await print exec open getattr \\ # ' " ; @ $
+"""
+WORDS = TEXT.split()
 expressions = st.lists(st.sampled_from(WORDS), max_size=25).map(" ".join)
 tight = st.lists(st.sampled_from(WORDS), max_size=25).map("".join)
 values = st.sampled_from(["alice", "", "10.0.0.1", 3, None, {"sub": "x"}, ["a"], b"x", object()])
@@ -88,10 +90,8 @@ def test_any_csv_is_read_or_has_faults_with_a_line(text: str) -> None:
 )
 def test_any_model_is_read_or_refused(text: str) -> None:
     """PolicyError and nothing else."""
-    try:
+    with contextlib.suppress(PolicyError):
         Snapshot.build(PolicyText(text, (), "m.conf"))
-    except PolicyError as error:
-        assert error.faults
 
 
 fields = st.sampled_from(

@@ -170,7 +170,11 @@ def test_a_link_may_hold_for_a_time_only() -> None:
     clock = [NOON]
     policy = built(
         CONDITIONAL,
-        "p, night, d, read\ng, al, night, 2026-06-01 11:00:00, 2026-06-01 13:00:00\ng, bo, night, _, _",
+        """
+        p, night, d, read
+        g, al, night, 2026-06-01 11:00:00, 2026-06-01 13:00:00
+        g, bo, night, _, _
+        """,
         now=lambda: clock[0],
         link_condition={"g": "timeMatch"},
     )

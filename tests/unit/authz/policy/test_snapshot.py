@@ -121,7 +121,7 @@ def test_an_explanation_has_every_matching_rule_and_the_way_to_the_role() -> Non
 
 def test_rules_and_roles_can_come_and_go() -> None:
     """After each change the engine decides as one built from what is left."""
-    chance = Random(5)  # noqa: S311
+    chance = Random(5)
     engine = Engine(parse_model(BY_ROLE, "m"))
     rows = [*many(90), *many(3)]
     there: list[Row] = []
@@ -143,7 +143,7 @@ def test_rules_and_roles_can_come_and_go() -> None:
 def test_patterns_can_come_and_go() -> None:
     """Whatever kind of index they are in."""
     text = model("keyMatch2(r.obj, p.obj) && ipMatch(r.sub, p.sub) && regexMatch(r.act, p.act)")
-    chance = Random(6)  # noqa: S311
+    chance = Random(6)
     engine = Engine(parse_model(text, "m"), EngineOptions(backtracking_regex=True))
     paths = ["/a", "/a/:x", "/a/*", "/:x/b", "/a.b", "*", "/a/b"]
     nets = ["10.0.0.0/8", "10.1.0.0/16", "::1"]

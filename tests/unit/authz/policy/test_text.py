@@ -76,7 +76,7 @@ m = r.sub == "#1" \\   # first
 """
     read = parse_model(text, "m.conf")
     matcher = read.definitions["m"]
-    assert matcher.text.split() == 'r.sub == "#1" && g(r.obj, p.obj)'.split()
+    assert matcher.text.split() == ["r.sub", "==", '"#1"', "&&", "g(r.obj,", "p.obj)"]
     assert matcher.line == 13
     assert read.roles["g2"].parameters == 2
     assert read.field_index("p", "obj") == 1
