@@ -10,13 +10,20 @@ from authz.policy.functions.addresses import address
 from authz.policy.functions.spec import Pattern
 from authz.policy.segment_tree import SegmentTree
 
-__all__ = ["PatternIndex"]
+__all__ = ["PatternIndex", "Unsure"]
 
 Key = TypeVar("Key")
 
-# Patterns that no index can tell apart are tried one by one; with more of them than this, it is
-# cheaper to let the other fields of a rule narrow things down first.
-_MAX_TRIED = 64
+# Patterns that no index can tell apart are tried one by one, if they are few. If they are more, they
+# are left for the other fields of a rule to choose from; if many more, not even told apart.
+_MAX_TRIED = 4
+_MAX_UNSURE = 1024
+
+
+class Unsure(frozenset[str]):
+    """Patterns that may match: no others do, but each is still to be asked."""
+
+    __slots__ = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -117,8 +124,8 @@ class PatternIndex:
         }
         return "+".join([kind for kind, table in kinds.items() if table]) or "patterns"
 
-    def find(self, value: str) -> list[str] | None:
-        """The patterns that match a value, exactly; None if finding out would cost too much.
+    def find(self, value: str) -> list[str] | Unsure | None:
+        """The patterns that match a value; those that may, or None for any, if they are many.
 
         Raises:
             Exception: What a pattern raises on a value it can't judge.
@@ -142,7 +149,7 @@ class PatternIndex:
             return self._find_rare(value, found)
         return found
 
-    def _find_rare(self, value: str, found: list[str]) -> list[str] | None:
+    def _find_rare(self, value: str, found: list[str]) -> list[str] | Unsure | None:
         """Go on with what is not a literal nor made of segments."""
         if self._broken:
             return None
@@ -152,8 +159,10 @@ class PatternIndex:
         if self._prefixes:
             tried = [*tried, *self._starting(value, found)]
         if tried:
-            if len(tried) > _MAX_TRIED:
+            if len(tried) > _MAX_UNSURE:
                 return None
+            if len(tried) > _MAX_TRIED:
+                return Unsure((*found, *tried))
             found += [text for text in tried if self._matches(text, value)]
         return found
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from authz.policy.patterns import PatternIndex
+from authz.policy.patterns import PatternIndex, Unsure
 from authz.policy.roles import Roles
 from authz.policy.syntax import Node
 
@@ -157,7 +157,7 @@ class Probe:
         return found
 
     def values(self, *inputs: Any) -> Collection[Any] | None:
-        """The values of the field that make the term true, no others; None if all must be tried.
+        """The values of the field that make the term true; Unsure or None if they must be tried.
 
         Raises:
             Exception: What a way raises on these inputs.
@@ -167,16 +167,19 @@ class Probe:
                 return None
         if len(self._steps) == 1 and not self._constants:
             only = self._steps[0](inputs)
-            if only is None or len(only) <= _SMALL or type(only) is frozenset:
+            if only is None or len(only) <= _SMALL or isinstance(only, frozenset):
                 return only
             return frozenset(only)
         every = [*self._constants]
+        kind: type[frozenset[Any]] = frozenset
         for step in self._steps:
             values = step(inputs)
             if values is None:
                 return None
+            if type(values) is Unsure:
+                kind = Unsure
             every += values
-        return every if len(every) <= _SMALL else frozenset(every)
+        return every if len(every) <= _SMALL and kind is frozenset else kind(every)
 
     def careful(self, inputs: list[Any]) -> tuple[Collection[Any] | None, Collection[Any] | None]:
         """Like values(), for a request that something raised on.
@@ -188,18 +191,22 @@ class Probe:
             What could make the term true, and what could make it true or raise; None for all.
         """
         sound: set[Any] = set(self._constants)
+        kind: type[frozenset[Any]] = frozenset
         raised = False
         for step in self._steps:
             try:
                 values = step(inputs)
                 if values is None:
                     return None, None
+                if type(values) is Unsure:
+                    kind = Unsure
                 sound.update(values)
             except _UnknownKindError:
                 return None, None
             except Exception:  # noqa: BLE001 - an alternative that raises is not true
                 raised = True
-        return sound, None if raised else sound
+        found = kind(sound)
+        return found, None if raised else found
 
     def add(self, value: str) -> None:
         """Count one more rule with this value in the field."""

@@ -12,8 +12,9 @@ from authz.policy.decision import Decision, Near
 from authz.policy.evaluate import Scene, evaluate, holds
 from authz.policy.language import Language, Terms
 from authz.policy.near import find_near
+from authz.policy.patterns import Unsure
 from authz.policy.plan import Branch, Plan, make_plan
-from authz.policy.probes import Link, Probe
+from authz.policy.probes import Link, Matching, Probe
 from authz.policy.rules import Rule
 from authz.policy.source import decide_source, find_source
 from authz.policy.syntax import Call, Const, Field, Node, walk
@@ -244,9 +245,10 @@ class Program:
         for number, probe in enumerate(self.plan.probes):
             full = emitter.emit(probe.term)
             if not probe.plain:
-                emitter.known[probe.term] = (
-                    f"(v[{probe.field}] in V{number} if V{number} is not None else {full})"
-                )
+                inside = f"v[{probe.field}] in V{number}"
+                if any(isinstance(way, Matching) for way in probe.ways):
+                    inside = f"{inside} and (type(V{number}) is not Unsure or {full})"
+                emitter.known[probe.term] = f"({inside} if V{number} is not None else {full})"
         predicate = emitter.emit(self.plan.node)
         if not is_truth(self.plan.node, self._writer.boolean):
             predicate = f"{emitter.name(operations.truth)}({predicate})"
@@ -257,6 +259,7 @@ class Program:
             str=str,
             tuple=tuple,
             frozenset=frozenset,
+            Unsure=Unsure,
             allow="allow",
             Exception=Exception,
             truth=operations.truth,

@@ -127,7 +127,7 @@ def _asking(
         return [
             f"  i = {inputs[0]}",
             f"  {found} = {function}(i) if type(i) is str else None",
-            f"  if {found} is not None and len({found}) > 8:",
+            f"  if type({found}) is list and len({found}) > 8:",
             f"   {found} = frozenset({found})",
         ]
     return [f"  {found} = {function}({', '.join(inputs)})"]
