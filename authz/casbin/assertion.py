@@ -4,9 +4,11 @@ A plain Model and its Assertions become watched ones by having their class chang
 the user's code keep the objects that they have.
 """
 
+import copy
+import logging
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 from casbin.model import Assertion, FastModel, FastPolicy, Model
 from typing_extensions import override
@@ -99,7 +101,34 @@ class FastRows(FastPolicy):  # type: ignore[misc]
 
 
 class WatchedModel(Model):  # type: ignore[misc]
-    """A model that finds a rule's place by its priority without trying every place."""
+    """A model that finds a rule's place by its priority without trying every place.
+
+    Attributes:
+        hollow: While true, a deep copy has none of the rules and shares the role managers: a
+            load copies the model only to throw both away.
+    """
+
+    hollow = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy all of it, or while `hollow` is true the definitions."""
+        made = memo[id(self)] = type(self).__new__(type(self))
+        if not self.hollow:
+            made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+            return made
+        made.__dict__.update(self.__dict__)
+        made.hollow = False
+        made.model = {
+            name: {key: _without_rules(each) for key, each in section.items()}
+            for name, section in self.model.items()
+        }
+        return made
+
+    @override
+    def print_policy(self) -> None:
+        # pycasbin writes out the whole policy before it asks whether anybody reads it.
+        if not self.logger.disabled and self.logger.isEnabledFor(logging.INFO):
+            super().print_policy()
 
     @override
     def add_policy(self, sec: str, ptype: str, rule: Any) -> bool:
@@ -120,6 +149,13 @@ class WatchedModel(Model):  # type: ignore[misc]
                 return True
         added: bool = super().add_policy(sec, ptype, rule)
         return added
+
+
+def _without_rules(assertion: Assertion) -> Assertion:
+    made = copy.copy(assertion)
+    made.field_index_map = dict(assertion.field_index_map)
+    made.policy = []
+    return made
 
 
 class WatchedFastModel(WatchedModel, FastModel):  # type: ignore[misc]

@@ -4,12 +4,16 @@ Everything but the decision is pycasbin's: management calls change pycasbin's mo
 watchers hear of them from pycasbin, and the engine follows the model (see mirror).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import casbin
 from casbin.core_enforcer import EnforceContext
 from casbin.util import has_eval
+from typing_extensions import override
 
+from authz.casbin.assertion import WatchedModel, watch
 from authz.casbin.made import Unknown
 from authz.casbin.mirror import Mirror
 from authz.casbin.roles import linked
@@ -28,18 +32,45 @@ class Deciding:
     pycasbin's interface only: with one of these an enforcer decides as pycasbin does.
     """
 
+    # Of pycasbin's CoreEnforcer, whose subclass this becomes one of.
+    model: Any
+    fm: Any
+    auto_build_role_links: bool
+    logger: Any
+    eft: Any
+    rm_map: dict[str, Any]
+    cond_rm_map: dict[str, Any]
     _mirror: Mirror
     _own_effector: Any = None
 
     def _initialize(self) -> None:
         self._mirror = Mirror()
+        watch(self.model)
         super()._initialize()  # type: ignore[misc]  # of pycasbin's CoreEnforcer
-        self._own_effector = self.eft  # type: ignore[attr-defined]
+        self._own_effector = self.eft
+
+    @contextmanager
+    def _loading(self) -> Iterator[None]:
+        """Let decisions go on by the old policy while a new one is being loaded."""
+        model = self.model
+        with self._mirror.holding():
+            if isinstance(model, WatchedModel) and self.auto_build_role_links:
+                model.hollow = True
+            try:
+                yield
+            finally:
+                if isinstance(model, WatchedModel):
+                    model.hollow = False
+            self._mirror.renew(self.model, self.fm.get_functions(), *self._ready_after_load())
+
+    def _ready_after_load(self) -> tuple[Terms, ...]:
+        """Definitions that must not wait for their first decision."""
+        return ()
 
     def init_rm_map(self) -> None:
         """Make the role managers, which keep their links in the engine's form from the start."""
         super().init_rm_map()  # type: ignore[misc]
-        for manager in (*self.rm_map.values(), *self.cond_rm_map.values()):  # type: ignore[attr-defined]
+        for manager in (*self.rm_map.values(), *self.cond_rm_map.values()):
             watched = linked(manager)
             if watched is not None:
                 watched.links  # noqa: B018 - from here on it is kept up to date
@@ -76,7 +107,7 @@ class Deciding:
 
     def _log(self, request: tuple[Any, ...], decision: Decision) -> None:
         """Log as pycasbin does, and what raised."""
-        logger = self.logger  # type: ignore[attr-defined]
+        logger = self.logger
         if logger.disabled:
             return
         line = f"Request: {', '.join([str(value) for value in request])} ---> {decision.allowed}"
@@ -96,31 +127,34 @@ def _check_size(model: Any, terms: Terms, given: tuple[Any, ...]) -> None:
         raise RuntimeError("please make sure rule exists in policy when using eval() in matcher")
 
 
-class _Loading:
-    """Lets decisions go on by the old policy while a new one is being loaded."""
-
-    _mirror: Mirror
+class Loading(Deciding):
+    """Adds what is not asynchronous."""
 
     def load_policy(self) -> None:
         """Load the policy; until it is there, decisions are made by the old one."""
-        with self._mirror.holding():
+        with self._loading():
             super().load_policy()  # type: ignore[misc]
 
     def load_filtered_policy(self, filter: Any) -> None:  # noqa: A002 - pycasbin's name
         """Load a part of the policy; until it is there, decisions are made by the old one."""
-        with self._mirror.holding():
+        with self._loading():
             super().load_filtered_policy(filter)  # type: ignore[misc]
 
 
-class Enforcer(Deciding, _Loading, casbin.Enforcer):  # type: ignore[misc]  # casbin has no types
+class Enforcer(Loading, casbin.Enforcer):  # type: ignore[misc]  # casbin has no types
     """casbin.Enforcer, deciding by the engine."""
 
 
-class FastEnforcer(Deciding, _Loading, casbin.FastEnforcer):  # type: ignore[misc]
+class FastEnforcer(Loading, casbin.FastEnforcer):  # type: ignore[misc]
     """casbin.FastEnforcer, deciding by the engine.
 
     With `cache_key_order` a request sees only the rules that share its values of those fields.
     """
+
+    @override
+    def _ready_after_load(self) -> tuple[Terms, ...]:
+        # Only the few rules of a request are taken over: what can be done for all is done here.
+        return () if self._cache_key_order is None else (_DEFAULT,)
 
 
 class AsyncEnforcer(Deciding, casbin.AsyncEnforcer):  # type: ignore[misc]
@@ -128,10 +162,10 @@ class AsyncEnforcer(Deciding, casbin.AsyncEnforcer):  # type: ignore[misc]
 
     async def load_policy(self) -> None:
         """Load the policy; until it is there, decisions are made by the old one."""
-        with self._mirror.holding():
+        with self._loading():
             await super().load_policy()
 
     async def load_filtered_policy(self, filter: Any) -> None:  # noqa: A002 - pycasbin's name
         """Load a part of the policy; until it is there, decisions are made by the old one."""
-        with self._mirror.holding():
+        with self._loading():
             await super().load_filtered_policy(filter)

@@ -8,7 +8,7 @@ from typing import Any
 
 from authz.policy.decision import Decision
 from authz.policy.evaluate import Scene, holds
-from authz.policy.language import Language, Terms
+from authz.policy.language import Language, Matcher, Terms
 from authz.policy.rules import Rule
 
 __all__ = ["decide_by_few"]
@@ -17,6 +17,7 @@ __all__ = ["decide_by_few"]
 def decide_by_few(
     language: Language,
     terms: Terms,
+    matcher: Matcher,
     rules: Mapping[int, Rule],
     request: tuple[Any, ...],
 ) -> Decision:
@@ -25,15 +26,13 @@ def decide_by_few(
     Args:
         language: What the texts of the model and the rules mean.
         terms: The definitions to decide with.
+        matcher: Theirs.
         rules: By place.
         request: The values.
 
     Cost: O(rules).
-
-    Raises:
-        PolicyError: The matcher is outside the language.
     """
-    node, effect = language.matcher(terms)
+    node, effect = matcher
     scene = Scene(request, (), language.calls(terms))
     first: dict[str, Rule] = {}
     faults: list[Rule] = []

@@ -22,7 +22,7 @@ from authz.policy.options import EngineOptions
 from authz.policy.roles import Roles
 from authz.policy.rules import Row, Rule
 
-__all__ = ["Made", "Unknown"]
+__all__ = ["Made", "Unknown", "Way"]
 
 # What pycasbin puts under these names means the same as the engine's function of that name.
 _OWN = {
@@ -88,10 +88,11 @@ class Way:
     def __init__(self, made: "Made", terms: Terms) -> None:
         self.taken = made.rules[terms.policy]
         language = made.engine.language
-        self.names_allowing = language.matcher(terms).effect is not Effect.ALLOW_AND_DENY
+        matcher = language.matcher(terms)
+        self.names_allowing = matcher.effect is not Effect.ALLOW_AND_DENY
         self.decide: Callable[[tuple[Any, ...]], Decision]
         if isinstance(self.taken.rows, FastRows):
-            self.decide = partial(decide_by_few, language, terms, self.taken.by_place)
+            self.decide = partial(decide_by_few, language, terms, matcher, self.taken.by_place)
         else:
             self.decide = made.engine.program(terms).decide
 
@@ -128,13 +129,14 @@ class Made:
     Attributes:
         engine: Decides.
         rules: Where its rules came from, by the key of their definition.
+        ways: Made so far; see way().
         changes: Odd while the engine is being changed; a decision during which it moved is void.
     """
 
     def __init__(self, model: Any, functions: dict[str, Any]) -> None:
         watch(model)
         self.changes = 0
-        self._ways: dict[Terms, Way] = {}
+        self.ways: dict[Terms, Way] = {}
         sections = model.model
         self._sections = [(key, section, len(section)) for key, section in sections.items()]
         self._definitions = [
@@ -161,9 +163,9 @@ class Made:
         Raises:
             PolicyError: They are not there, or the matcher is outside the language.
         """
-        way = self._ways.get(terms)
+        way = self.ways.get(terms)
         if way is None:
-            way = self._ways[terms] = Way(self, terms)
+            way = self.ways[terms] = Way(self, terms)
         return way
 
     def _own(self, functions: dict[str, Any]) -> dict[str, Callable[..., Any]]:

@@ -12,8 +12,9 @@ from typing import Any
 
 from typing_extensions import override
 
-from authz.casbin.made import Made, Unknown
+from authz.casbin.made import Made, Unknown, Way
 from authz.policy.decision import Decision
+from authz.policy.errors import PolicyError
 from authz.policy.language import Terms
 
 __all__ = ["Mirror", "Unknown"]
@@ -53,7 +54,7 @@ class Mirror:
         before = made.changes
         if not before & 1:
             try:
-                way = made.way(terms)
+                way = made.ways.get(terms) or self._new_way(made, terms)
                 decision = way.decide(request)
                 row = way.row(decision)
             except Exception:
@@ -72,14 +73,43 @@ class Mirror:
                 # Somebody has written into the row itself, which no list can notice.
                 self._made = None
 
+    def _new_way(self, made: Made, terms: Terms) -> Way:
+        # Not while the rules it is made from change.
+        with self._lock:
+            return made.way(terms)
+
     @contextmanager
     def holding(self) -> Iterator[None]:
         """Within it, decisions are made by the policy as it was: another is being loaded."""
-        self._held = True
+        with self._lock:
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
+
+    def renew(self, model: Any, functions: dict[str, Any], *ways: Terms) -> None:
+        """Make an engine of a loaded policy aside, and put it in the place of the old one.
+
+        Before the first decision there is nothing to renew.
+
+        Args:
+            model: The policy.
+            functions: The enforcer's.
+            ways: Definitions to make one for all the same.
+        """
+        used = self._made.ways if self._made is not None else ()
+        if not (used or ways):
+            return
         try:
-            yield
-        finally:
-            self._held = False
+            made = Made(model, functions)
+            for terms in (*used, *ways):
+                made.way(terms)
+        except (Unknown, PolicyError):
+            # Told to whoever asks for a decision.
+            self._made = None
+        else:
+            self._made = made
 
     @override
     def __reduce__(self) -> tuple[type, tuple[()]]:

@@ -5,6 +5,7 @@ answered from `links`. A link is there or it isn't: pycasbin can be told a link 
 grouping rule that exists does so), and may then keep it after it was removed once.
 """
 
+import logging
 from typing import Any, TypeVar
 
 from casbin.rbac import default_role_manager as plain
@@ -118,6 +119,12 @@ class RoleManager(LinkedManager, plain.RoleManager):  # type: ignore[misc]
     @override
     def _stored(self) -> dict[str, list[Any]]:
         return {"": self.all_links}
+
+    @override
+    def print_roles(self) -> None:
+        # pycasbin writes out every role before it asks whether anybody reads it.
+        if not self.logger.disabled and self.logger.isEnabledFor(logging.INFO):
+            super().print_roles()
 
     @override
     def add_link(self, name1: Any, name2: Any, *domain: Any) -> None:

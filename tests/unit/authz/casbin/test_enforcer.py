@@ -369,7 +369,8 @@ def test_no_reader_sees_a_policy_half_loaded() -> None:
 
     def read() -> None:
         number = 0
-        while not done.is_set():
+        # A moment's wait each time leaves the loading thread its share.
+        while not done.wait(0.0005):
             number = (number + 1) % 50
             if not made.enforce(f"user{number}", f"data{number}", "read"):
                 wrong.append(number)
