@@ -40,6 +40,7 @@ _CHECK = "/envoy.service.auth.v3.Authorization/Check"
 _FRAME_BYTES = 64  # Room for a frame's prefix; the message's own limit is the service's.
 # Far beyond any sidecar's patience: who stalls longer must not hold one of `inflight` places.
 _BODY_TIMEOUT_S = 5.0
+_MAX_HEALTH_BYTES = 4096  # A service's name; whoever sends more isn't asking about health.
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -112,7 +113,7 @@ class Front:
                     message = await _in_time(receive())
                 body = message.get("body", b"")
                 if message.get("more_body"):
-                    body = await _in_time(self._gather(body, receive))
+                    body = await _in_time(self._gather(body, receive, self._limits.body_bytes))
 
                 headers = dict(scope["headers"])
                 now_ns = self._now_ns()
@@ -138,7 +139,7 @@ class Front:
         finally:
             self._inflight -= 1
 
-    async def _gather(self, first: bytes, receive: Receive) -> bytes:
+    async def _gather(self, first: bytes, receive: Receive, most_bytes: int) -> bytes:
         """Collect a body that came in pieces.
 
         Raises:
@@ -151,7 +152,7 @@ class Front:
                 return b""
             piece = message.get("body", b"")
             size += len(piece)
-            if size > self._limits.body_bytes + _FRAME_BYTES:
+            if size > most_bytes + _FRAME_BYTES:
                 raise FrameError("RESOURCE_EXHAUSTED", "the message is too large")
             pieces.append(piece)
             if not message.get("more_body"):
@@ -199,7 +200,8 @@ class Front:
     async def _asked_service(self, receive: Receive, send: Send) -> str | None:
         """Read a HealthCheckRequest; None when it was refused already."""
         try:
-            message = message_of(await self._gather(b"", receive), self._limits.body_bytes)
+            body = await _in_time(self._gather(b"", receive, _MAX_HEALTH_BYTES))
+            message = message_of(body, _MAX_HEALTH_BYTES)
             return str(health_pb2.HealthCheckRequest.FromString(message).service)
         except FrameError as error:
             await send_error(send, error.code, str(error))

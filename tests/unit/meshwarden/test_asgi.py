@@ -178,6 +178,13 @@ def test_health_follows_the_drain_marker_at_once(world: World) -> None:
     assert world.ask("/healthz").status == 200
 
 
+@pytest.mark.parametrize("path", [HEALTH, WATCH])
+def test_a_question_about_health_is_short(world: World, path: str) -> None:
+    """Or many such questions would fill the front's memory."""
+    answer = world.ask(path, [bytes(3000)] * 2)
+    assert answer.grpc_status == STATUS["RESOURCE_EXHAUSTED"]
+
+
 def test_health_of_an_unknown_service_is_not_found(world: World) -> None:
     """As the protocol has it."""
     asked = health_pb2.HealthCheckRequest(service="no.such").SerializeToString()
