@@ -1,14 +1,13 @@
 """One model's language: its functions, its matchers as trees, the texts that rules bring along."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from authz.policy.effects import Effect, parse_effect
 from authz.policy.errors import ExpressionError, Fault, PolicyError
 from authz.policy.evaluate import Calls
 from authz.policy.functions import Function, Tools, built_in
-from authz.policy.functions.regex import backtracking, linear
+from authz.policy.functions.regex import Backtracking, Linear
 from authz.policy.functions.spec import Pattern
 from authz.policy.model import Model
 from authz.policy.options import EngineOptions
@@ -48,12 +47,8 @@ class Language:
     def __init__(self, model: Model, options: EngineOptions) -> None:
         self.model = model
         self.options = options
-        # A value that is a pattern on one side only of a request is compiled while deciding:
-        # bounded.
-        compile_ = backtracking if options.backtracking_regex else linear
-        self.functions: dict[str, Function] = built_in(
-            Tools(lru_cache(maxsize=_MAX_REMEMBERED)(compile_), options.now),
-        )
+        regex = Backtracking() if options.backtracking_regex else Linear()
+        self.functions: dict[str, Function] = built_in(Tools(regex, options.now))
         for name, call in options.functions.items():
             self.functions[name] = Function(name, call, (0, 99), boolean=False)
         self.roles: dict[str, Roles] = {key: self._new_roles(key) for key in model.roles}

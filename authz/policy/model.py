@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from authz.policy.errors import Fault, PolicyError
 
-__all__ = ["Definition", "Model", "Role", "parse_model"]
+__all__ = ["Definition", "Model", "Role", "parse_model", "without_comment"]
 
 _SECTIONS = {
     "request_definition": "r",
@@ -159,7 +159,7 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
     lines: list[tuple[int, str]] = []
     begun: tuple[int, str] | None = None
     for number, raw in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
-        line = _without_comment(raw).strip()
+        line = without_comment(raw).strip()
         if begun is not None:
             number, line = begun[0], f"{begun[1]} {line}"  # noqa: PLW2901 - the line goes on
         if line.endswith("\\"):
@@ -173,7 +173,7 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
     return lines
 
 
-def _without_comment(line: str) -> str:
+def without_comment(line: str) -> str:
     """Cut at the first # that stands outside quotes; a line that starts with ; is all comment."""
     if line.lstrip().startswith(";"):
         return ""

@@ -14,8 +14,8 @@ __all__ = ["PatternIndex", "Unsure"]
 
 Key = TypeVar("Key")
 
-# Patterns that no index can tell apart are tried one by one, if they are few. If they are more, they
-# are left for the other fields of a rule to choose from; if many more, not even told apart.
+# Patterns that no index can tell apart are tried one by one, if they are few. If they are more,
+# they are left for the other fields of a rule to choose from; if many more, not even told apart.
 _MAX_TRIED = 4
 _MAX_UNSURE = 1024
 

@@ -13,17 +13,19 @@ from functools import partial
 from typing import Any
 
 from authz.policy import segments
+from authz.policy.errors import ExpressionError
 from authz.policy.functions.spec import Function, Pattern, Tools
 from authz.policy.segments import Segments
 
 __all__ = ["functions"]
 
-_COLON = re.compile(r"(.*?):[^\/]+(.*?)")
 _COLON_NAME = re.compile(r":[^/]+")
-_BRACE = re.compile(r"(.*?){[^\/]+?}(.*?)")
 _BRACE_NAME = re.compile(r"{[^/]+?}")
 _BRACE_GREEDY = re.compile(r"{([^/]+)}")
 _BRACE_ANY = re.compile(r"{[^/]+}")
+_ONE = r"[^\\/]+"
+# A key that a request brings may be a header of 60 KiB; to translate one takes quadratic time.
+_MAX_KEY_CHARACTERS = 2048
 _SPECIAL = frozenset(".^$*+?{}[]\\|():")
 
 
@@ -32,6 +34,8 @@ def functions(tools: Tools) -> Iterable[Function]:
 
     def matcher(name: str, prepare: Callable[[str], Pattern]) -> Function:
         def call(value: Any, key: Any) -> bool:
+            if len(key) > _MAX_KEY_CHARACTERS:
+                raise ExpressionError(f"{key[:60]!r}... is too long to be a pattern")
             return prepare(key).matches(value)
 
         return Function(name, call, prepare=prepare, varied=True)
@@ -57,7 +61,7 @@ def _key_match(key: str) -> Pattern:
 
 
 def _key_match2(tools: Tools, key: str) -> Pattern:
-    source = _COLON.sub(r"\g<1>[^\/]+\g<2>", key.replace("/*", "/.*"))
+    source = _COLON_NAME.sub(_ONE, key.replace("/*", "/.*"))
     if source == "*":
         source = "(.*)"
     simple = _simple(key, lambda part: len(part) > 1 and part[0] == ":")
@@ -65,7 +69,7 @@ def _key_match2(tools: Tools, key: str) -> Pattern:
 
 
 def _key_match3(tools: Tools, key: str) -> Pattern:
-    source = _BRACE.sub(r"\g<1>[^\/]+\g<2>", key.replace("/*", "/.*"))
+    source = _BRACE_NAME.sub(_ONE, key.replace("/*", "/.*"))
     return _of(tools, source, _simple(key, _is_braced), key)
 
 
@@ -87,17 +91,18 @@ def _key_match4(tools: Tools, key: str) -> Pattern:
     source = _BRACE_GREEDY.sub(name, key.replace("/*", "/.*"))
     if len(set(names)) == len(names):
         return _of(tools, source, _simple(key, _is_braced), key)
-    match = tools.regex(f"^{source}$")
+    regex, whole = tools.regex, f"^{source}$"
+    regex.check(whole)
 
     def matches(value: Any) -> bool:
-        found = match(value)
+        found = regex.match(whole, value)
         if found is None:
             return False
         bound: dict[str, str] = {}
         # setdefault binds a name at its first place and compares at every later one.
         return all(
             bound.setdefault(each, group) == group
-            for each, group in zip(names, found.groups(), strict=False)
+            for each, group in zip(names, found, strict=False)
         )
 
     return Pattern(matches, prefix=_plain_prefix(key))
@@ -105,13 +110,17 @@ def _key_match4(tools: Tools, key: str) -> Pattern:
 
 def _of(tools: Tools, source: str, simple: Segments | None, key: str) -> Pattern:
     """A pattern that runs the regular expression only where the segments can't say it."""
+    regex, whole = tools.regex, f"^{source}$"
     if simple is None:
-        match = tools.regex(f"^{source}$")
-        return Pattern(lambda value: match(value) is not None, prefix=_plain_prefix(key))
+        regex.check(whole)
+        return Pattern(
+            lambda value: regex.match(whole, value) is not None,
+            prefix=_plain_prefix(key),
+        )
 
     def matches(value: Any) -> bool:
         if "\n" in value:
-            return tools.regex(f"^{source}$")(value) is not None
+            return regex.match(whole, value) is not None
         return segments.matches(simple, value)
 
     return Pattern(matches, segments=simple)
@@ -162,19 +171,19 @@ def _key_get(value: str, key: str) -> str:
 def _key_get2(tools: Tools, value: str, key: str, variable: str) -> str:
     key = key.replace("/*", "/.*")
     names = [name[1:] for name in _COLON_NAME.findall(key)]
-    source = _COLON.sub(r"\g<1>([^\/]+)\g<2>", key)
+    source = _COLON_NAME.sub(r"([^\\/]+)", key)
     return _captured(tools, "(.*)" if source == "*" else source, names, value, variable)
 
 
 def _key_get3(tools: Tools, value: str, key: str, variable: str) -> str:
     key = key.replace("/*", "/.*")
     names = [name[1:-1] for name in _BRACE_NAME.findall(key)]
-    source = _BRACE.sub(r"\g<1>([^/]+?)\g<2>", key)
+    source = _BRACE_NAME.sub("([^/]+?)", key)
     return _captured(tools, "(.*)" if source == "*" else source, names, value, variable)
 
 
 def _captured(tools: Tools, source: str, names: list[str], value: str, variable: str) -> str:
-    match = tools.regex(f"^{source}$")(value)
-    if match is None or variable not in names:
+    groups = tools.regex.match(f"^{source}$", value)
+    if groups is None or variable not in names:
         return ""
-    return str(match.groups()[names.index(variable)])
+    return groups[names.index(variable)]

@@ -7,6 +7,7 @@ the value, and refuses at load what it can't express; the drop-in Enforcer and
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import re2
@@ -14,47 +15,91 @@ import re2
 from authz.policy.errors import ExpressionError
 from authz.policy.functions.spec import Function, Pattern, Tools
 
-__all__ = ["backtracking", "functions", "linear", "literal_prefix"]
+__all__ = ["Backtracking", "Linear", "functions", "literal_prefix"]
 
 _SPECIAL = frozenset(".^$*+?{}[]\\|()")
 _QUANTIFIERS = frozenset("*?{")
 _MEMORY_BYTES = 1 << 20
+# A compiled expression holds kilobytes: of a hundred thousand only those in use are kept.
+_MAX_COMPILED = 4096
 
 
 def functions(tools: Tools) -> Iterable[Function]:
     """Make the family."""
+    regex = tools.regex
 
     def prepare(text: str) -> Pattern:
-        match = tools.regex(text)
-        return Pattern(lambda value: match(value) is not None, prefix=literal_prefix(text))
+        regex.check(text)
+        return Pattern(
+            lambda value: regex.match(text, value) is not None, prefix=literal_prefix(text)
+        )
 
     def call(value: Any, pattern: Any) -> bool:
-        return tools.regex(pattern)(value) is not None
+        return regex.match(pattern, value) is not None
 
     return (Function("regexMatch", call, prepare=prepare),)
 
 
-def linear(pattern: str) -> Callable[[str], Any]:
-    """Compile with re2: linear time, no look-around, no back-references."""
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = _MEMORY_BYTES
-    try:
-        match: Callable[[str], Any] = re2.compile(pattern, options).match
-    except re2.error as error:
-        raise ExpressionError(
-            f"{pattern[:60]!r} is no regular expression for re2: {error}"
-        ) from error
-    return match
+class Linear:
+    """re2: linear time, no look-around, no back-references."""
+
+    def __init__(self) -> None:
+        self._options = re2.Options()
+        self._options.log_errors = False
+        self._options.max_mem = _MEMORY_BYTES
+        self._compiled = lru_cache(maxsize=_MAX_COMPILED)(self._compile)
+
+    def check(self, pattern: str) -> None:
+        """Check one expression; parsing it into a set costs an eighth of compiling it."""
+        try:
+            re2.Set.MatchSet(self._options).Add(pattern)
+        except re2.error:
+            self._compile(pattern)
+
+    def match(self, pattern: str, text: str) -> tuple[str, ...] | None:
+        """Match from the start; re2 works on UTF-8, and a text in bytes saves it the counting."""
+        found = self._compiled(pattern)(text.encode("utf-8", "surrogateescape"))
+        if found is None:
+            return None
+        return tuple([_text(group) for group in found.groups()])
+
+    def _compile(self, pattern: str) -> Callable[[bytes], Any]:
+        try:
+            match: Callable[[bytes], Any] = re2.compile(pattern, self._options).match
+        except re2.error as error:
+            raise ExpressionError(
+                f"{pattern[:60]!r} is no regular expression for re2: {error}",
+            ) from error
+        return match
 
 
-def backtracking(pattern: str) -> Callable[[str], Any]:
-    """Compile with Python's re, as pycasbin does."""
-    try:
-        match: Callable[[str], Any] = re.compile(pattern).match
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ExpressionError(f"{pattern[:60]!r} is no regular expression: {error}") from error
-    return match
+class Backtracking:
+    """Python's re, as pycasbin has it."""
+
+    def __init__(self) -> None:
+        self._compiled = lru_cache(maxsize=_MAX_COMPILED)(self._compile)
+
+    def check(self, pattern: str) -> None:
+        """Check one expression."""
+        self._compiled(pattern)
+
+    def match(self, pattern: str, text: str) -> tuple[str, ...] | None:
+        """Match from the start."""
+        found = self._compiled(pattern)(text)
+        return None if found is None else found.groups("")
+
+    def _compile(self, pattern: str) -> Callable[[str], Any]:
+        try:
+            match: Callable[[str], Any] = re.compile(pattern).match
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ExpressionError(
+                f"{pattern[:60]!r} is no regular expression: {error}",
+            ) from error
+        return match
+
+
+def _text(group: bytes | None) -> str:
+    return "" if group is None else group.decode("utf-8", "surrogateescape")
 
 
 def literal_prefix(pattern: str) -> str:

@@ -12,13 +12,23 @@ __all__ = ["Function", "Pattern", "RegexEngine", "Tools"]
 
 
 class RegexEngine(Protocol):
-    """Compiles regular expressions; the builder says which engine does it."""
+    """Runs regular expressions; the builder says which engine does it."""
 
-    def __call__(self, pattern: str) -> Callable[[str], Any]:
-        """Compile one expression.
+    def check(self, pattern: str) -> None:
+        """Check one expression.
+
+        Raises:
+            ExpressionError: The engine can't express it.
+        """
+        ...
+
+    def match(self, pattern: str, text: str) -> tuple[str, ...] | None:
+        """Match from the start of the text.
+
+        Cost: compiles what was not matched lately.
 
         Returns:
-            A function from text to a match that begins at the text's start, or None.
+            What the groups caught, "" for one that took no part; None if there is no match.
 
         Raises:
             ExpressionError: The engine can't express it.
@@ -31,7 +41,7 @@ class Tools:
     """What functions are made from.
 
     Attributes:
-        regex: Compiles a regular expression.
+        regex: Runs regular expressions.
         now: Reads local time; None where the builder was given no clock.
     """
 
