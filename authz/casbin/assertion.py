@@ -14,6 +14,7 @@ from casbin.model import Assertion, FastModel, FastPolicy, Model
 from typing_extensions import override
 
 from authz.casbin.rows import Rows
+from authz.policy.model import without_comment
 
 __all__ = ["FastRows", "WatchedAssertion", "WatchedModel", "watch"]
 
@@ -23,6 +24,15 @@ class WatchedAssertion(Assertion):  # type: ignore[misc]
 
     # The version of the list that is known to be in order of priority.
     _ordered_version = -1
+    # The text as it was written, and what pycasbin has made of it.
+    source: tuple[str, str] = ("", "")
+
+    @property
+    def text(self) -> str:
+        """The definition as it was written, as far as that is known; else as pycasbin has it."""
+        written, made = self.source
+        text: str = written if made and self.value is made else self.value
+        return text
 
     @property
     def policy(self) -> Any:
@@ -125,6 +135,20 @@ class WatchedModel(Model):  # type: ignore[misc]
         return made
 
     @override
+    def add_def(self, sec: str, key: str, value: str) -> Any:
+        """Add a definition; its comment is taken off, and its text kept as it was written.
+
+        pycasbin writes underscores for the dots of its matchers, also within quotes.
+        """
+        text = without_comment(value).strip()
+        added = super().add_def(sec, key, text)
+        assertion = (self[sec] or {}).get(key)
+        if added and assertion is not None:
+            watch_assertion(assertion)
+            assertion.source = text, assertion.value
+        return added
+
+    @override
     def print_policy(self) -> None:
         # pycasbin writes out the whole policy before it asks whether anybody reads it.
         if not self.logger.disabled and self.logger.isEnabledFor(logging.INFO):
@@ -169,10 +193,15 @@ def watch(model: Any) -> None:
     """Watch every policy list of a model; those that are watched already stay as they are."""
     if type(model) in _WATCHED:
         model.__class__ = _WATCHED[type(model)]
-    for section in ("p", "g"):
-        for assertion in (model[section] or {}).values():
-            if type(assertion) is Assertion:
-                rows = assertion.__dict__.pop("policy", [])
-                assertion.__dict__.pop("policy_map", None)
-                assertion.__class__ = WatchedAssertion
-                assertion.policy = rows
+    for section in model.model.values():
+        for assertion in section.values():
+            watch_assertion(assertion)
+
+
+def watch_assertion(assertion: Any) -> None:
+    """Watch one definition."""
+    if type(assertion) is Assertion:
+        rows = assertion.__dict__.pop("policy", [])
+        assertion.__dict__.pop("policy_map", None)
+        assertion.__class__ = WatchedAssertion
+        assertion.policy = rows

@@ -13,7 +13,7 @@ from casbin.core_enforcer import EnforceContext
 from casbin.util import has_eval
 from typing_extensions import override
 
-from authz.casbin.assertion import WatchedModel, watch
+from authz.casbin.assertion import WatchedFastModel, WatchedModel, watch
 from authz.casbin.made import Unknown
 from authz.casbin.mirror import Mirror
 from authz.casbin.roles import linked
@@ -141,8 +141,22 @@ class Loading(Deciding):
             super().load_filtered_policy(filter)  # type: ignore[misc]
 
 
+def filled(model: WatchedModel, path: str, text: str) -> WatchedModel:
+    """Load a model that keeps its text as it was written."""
+    if path:
+        model.load_model(path)
+    else:
+        model.load_model_from_text(text)
+    return model
+
+
 class Enforcer(Loading, casbin.Enforcer):  # type: ignore[misc]  # casbin has no types
     """casbin.Enforcer, deciding by the engine."""
+
+    @staticmethod
+    def new_model(path: str = "", text: str = "") -> WatchedModel:
+        """Make a model of a file or of a text."""
+        return filled(WatchedModel(), path, text)
 
 
 class FastEnforcer(Loading, casbin.FastEnforcer):  # type: ignore[misc]
@@ -150,6 +164,11 @@ class FastEnforcer(Loading, casbin.FastEnforcer):  # type: ignore[misc]
 
     With `cache_key_order` a request sees only the rules that share its values of those fields.
     """
+
+    def new_model(self, path: str = "", text: str = "") -> WatchedModel:
+        """Make a model of a file or of a text."""
+        order = self._cache_key_order
+        return filled(WatchedModel() if order is None else WatchedFastModel(order), path, text)
 
     @override
     def _ready_after_load(self) -> tuple[Terms, ...]:
@@ -159,6 +178,11 @@ class FastEnforcer(Loading, casbin.FastEnforcer):  # type: ignore[misc]
 
 class AsyncEnforcer(Deciding, casbin.AsyncEnforcer):  # type: ignore[misc]
     """casbin.AsyncEnforcer, deciding by the engine."""
+
+    @staticmethod
+    def new_model(path: str = "", text: str = "") -> WatchedModel:
+        """Make a model of a file or of a text."""
+        return filled(WatchedModel(), path, text)
 
     async def load_policy(self) -> None:
         """Load the policy; until it is there, decisions are made by the old one."""

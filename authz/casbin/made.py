@@ -310,7 +310,7 @@ def engine_model(model: Any) -> Model:
     for section in ("r", "p", "e", "m"):
         for key, assertion in sections.get(section, {}).items():
             fields = tuple([token.removeprefix(key + "_") for token in assertion.tokens])
-            value = assertion.value
+            value = assertion.text
             if section == "p" and "priority" in fields:
                 if any(f"{key}_priority" in each.value for each in sections["m"].values()):
                     raise Unknown(key)

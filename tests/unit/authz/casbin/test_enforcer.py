@@ -433,3 +433,22 @@ def test_an_async_enforcer_decides_by_what_it_has_loaded(tmp_path: Path) -> None
         return made.enforce_ex("carol", "data2", "write")
 
     assert asyncio.run(run()) == (True, ["admin", "data2", "write"])
+
+
+def test_text_in_quotes_is_compared_as_it_was_written() -> None:
+    """Pycasbin rewrites dots, operators and what follows a # there."""
+    made = Enforcer(
+        Enforcer.new_model(
+            text=_MODEL.format(
+                matcher='r.sub == "p.a && #1!" # but this is a comment',
+                effect=_ALLOW,
+                more=" # and this",
+                roles="_, _",
+            )
+        )
+    )
+    made.add_policy("x", "y", "z")
+    assert made.enforce("p.a && #1!", "", "")
+    assert not made.enforce("p_a and #1not ", "", "")
+    made.get_model()["m"]["m"].value = 'r_sub == "other"'
+    assert made.enforce("other", "", "")
