@@ -1,0 +1,318 @@
+"""The engine against pycasbin, decision by decision, on the same rules and requests.
+
+    python -m benchmarks.engine [--quick] [--json] [--only rbac/]
+
+`SCENARIO/RULES` is one decision in microseconds, against pycasbin's in the same run (up to 10,000
+rules; above that against our own cost at 100 rules). `build/`, `alternate/`, `lookups/` and `swap/`
+are what else is promised; docs/benchmarks.md has figures.
+"""
+
+import asyncio
+import gc
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import casbin
+
+from authz.attributes import reader
+from authz.casbin import Enforcer
+from authz.policy.functions import built_in
+from authz.policy.functions.spec import Tools
+from authz.policy.options import EngineOptions
+from authz.policy.rules import PolicyText, Row
+from authz.policy.snapshot import Snapshot
+from benchmarks.engine_cases import CASES, Case, requests
+from benchmarks.harness import Options, Result, Scenario, pss_bytes, run
+
+__all__ = ["main", "measure"]
+
+_SIZES = (10, 100, 1_000, 10_000, 100_000)
+_QUICK_SIZE = 10_000
+_PYCASBIN_SIZE = 10_000
+_REQUESTS = 1_000
+_ROUNDS = 5
+_PYCASBIN_S = 0.6  # At most this long for each of its two turns.
+# At these sizes at least so many times pycasbin; what can't be indexed has a bar of its own.
+_BARS = {100: 50.0, 10_000: 2_000.0}
+_SCANNED_BAR = 20.0
+_FLAT_BAR = 0.5  # 100,000 rules cost at most twice what 100 do.
+_MIB = 1024 * 1024
+
+
+def measure(options: Options) -> Iterator[Result]:
+    """Measure every scenario that is wanted."""
+    for case in CASES:
+        yield from _sizes(case, options)
+    for name in ("rbac", "mesh"):
+        if options.wants(f"lookups/{name}"):
+            yield _lookups(name)
+    if options.wants("alternate/10000"):
+        yield _alternate(10_000)
+    if not options.quick:
+        if options.wants("build/100000", "build-memory/100000"):
+            yield from _build(100_000)
+        if options.wants("swap/100000"):
+            yield _swap(100_000)
+
+
+def _sizes(case: Case, options: Options) -> Iterator[Result]:
+    costs: dict[int, float] = {}
+    for size in _SIZES:
+        if options.quick and size > _QUICK_SIZE:
+            return
+        is_wanted = options.wants(f"{case.name}/{size}")
+        # 100,000 rules are compared with 100.
+        if is_wanted or (size == 100 and options.wants(f"{case.name}/100000")):
+            result = _decisions(case, size, costs)
+            if is_wanted:
+                yield result
+
+
+def _decisions(case: Case, size: int, costs: dict[int, float]) -> Result:
+    snapshot = _snapshot(case, size)
+    asked = requests(case, size, min(_REQUESTS, 2 * size))
+    us = costs[size] = _median_us(snapshot.decide, asked)
+    if size > _PYCASBIN_SIZE:
+        flat = Scenario(
+            f"{case.name}/{size}", "us", "lower", _FLAT_BAR if case.is_indexed else None
+        )
+        return flat.compare([us], [costs[100]])
+    theirs = _pycasbin(case, size)
+    _agree(case, snapshot, theirs, asked)
+    slow = _bounded_us(theirs.enforce, asked)
+    bar = _BARS.get(size)
+    if bar is not None and not case.is_indexed:
+        bar = _SCANNED_BAR
+    return Scenario(f"{case.name}/{size}", "us", "lower", bar).compare([us], [slow])
+
+
+def _median_us(
+    decide: Callable[[Sequence[object]], object], asked: Sequence[Sequence[object]]
+) -> float:
+    """Cost of one decision: the median of several rounds over all requests, warmed up."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        costs = []
+        for _ in range(_ROUNDS + 1):
+            begun = time.perf_counter()
+            for request in asked:
+                decide(request)
+            costs.append((time.perf_counter() - begun) / len(asked) * 1e6)
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    return statistics.median(costs[1:])
+
+
+def _bounded_us(enforce: Callable[..., object], asked: Sequence[Sequence[object]]) -> float:
+    """The same for what may take a tenth of a second each: as many as fit."""
+    count = 0
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < _PYCASBIN_S or count < 4:
+        enforce(*asked[count % len(asked)])
+        count += 1
+    return (time.perf_counter() - begun) / count * 1e6
+
+
+def _agree(
+    case: Case, snapshot: Snapshot, theirs: casbin.Enforcer, asked: Sequence[Sequence[object]]
+) -> None:
+    """A benchmark of wrong answers is worth nothing."""
+    for request in asked[:6]:
+        mine, his = snapshot.decide(request).allowed, theirs.enforce(*request)
+        assert mine == his, (case.name, request, mine, his)
+    verdicts = [snapshot.decide(request).allowed for request in asked]
+    assert sum(verdicts) == len(verdicts) // 2, (case.name, sum(verdicts), len(verdicts))
+
+
+def _snapshot(case: Case, size: int) -> Snapshot:
+    return Snapshot.build(_text(case, size), None, _options(case))
+
+
+def _options(case: Case) -> EngineOptions:
+    return EngineOptions(attribute=reader if case.name == "mesh" else None)
+
+
+def _text(case: Case, size: int) -> PolicyText:
+    rows = tuple(
+        Row(row[0], tuple(row[1:]), "b.csv", line) for line, row in enumerate(case.rules(size), 1)
+    )
+    return PolicyText(case.model, rows, "mesh" if case.name == "mesh" else "model.conf")
+
+
+def _pycasbin(
+    case: Case, size: int, kind: type[casbin.Enforcer] = casbin.Enforcer
+) -> casbin.Enforcer:
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model.conf"
+        model.write_text(case.model)
+        policy = Path(folder) / "policy.csv"
+        policy.write_text("\n".join(", ".join(row) for row in case.rules(size)))
+        enforcer = kind(str(model), str(policy))
+    if case.name == "mesh":
+        for name, function in built_in(Tools(regex=_no_regex)).items():
+            if name.startswith("mesh"):
+                enforcer.add_function(name, function.call)
+        # Nothing in these rules has a condition.
+        enforcer.add_function("meshWhen", lambda _attributes, when: when == "")
+    return enforcer
+
+
+def _no_regex(pattern: str) -> Callable[[str], object]:
+    raise AssertionError(f"no pattern of the mesh model needs a regex: {pattern}")
+
+
+def _lookups(name: str) -> Result:
+    """A decision at 10,000 rules, in dict lookups of this very machine."""
+    case = next(each for each in CASES if each.name == name)
+    limit = {"rbac": 150.0, "mesh": 300.0}[name]
+    snapshot = _snapshot(case, 10_000)
+    asked = requests(case, 10_000, _REQUESTS)
+    ratios = [_median_us(snapshot.decide, asked) * 1000 / _lookup_ns() for _ in range(_ROUNDS)]
+    return Scenario(f"lookups/{name}", "lookups", "lower", bar=1).compare(ratios, [limit])
+
+
+def _lookup_ns() -> float:
+    """The median of `d[k]` over 1,000 text keys, in nanoseconds."""
+    table = {f"key{number}": number for number in range(1000)}
+    keys = list(table)
+    costs = []
+    for _ in range(200):
+        begun = time.perf_counter_ns()
+        for key in keys:
+            table[key]
+        costs.append((time.perf_counter_ns() - begun) / len(keys))
+    return statistics.median(costs)
+
+
+def _alternate(size: int) -> Result:
+    """One add_policy and one enforce, again and again: an edit must not rebuild all."""
+    case = next(each for each in CASES if each.name == "rbac")
+    asked = requests(case, size, _REQUESTS)
+
+    def pairs_us(enforcer: casbin.Enforcer, seconds: float) -> float:
+        count = 0
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < seconds or count < 4:
+            enforcer.add_policy(f"role-new{count}", f"data-new{count}", "read")
+            enforcer.enforce(*asked[count % len(asked)])
+            count += 1
+        return (time.perf_counter() - begun) / count * 1e6
+
+    mine, his = _pycasbin(case, size, Enforcer), _pycasbin(case, size)
+    pairs_us(mine, 0.1)  # The first decision builds; it is not what alternates.
+    scenario = Scenario(f"alternate/{size}", "us", "lower", bar=300)
+    return scenario.compare([pairs_us(mine, 1.0)], [pairs_us(his, 2.0)])
+
+
+def _build(size: int) -> Iterator[Result]:
+    """Time and memory of a whole Snapshot, in a process of its own."""
+    case = next(each for each in CASES if each.name == "mesh")
+    context = multiprocessing.get_context("spawn")
+    figures: list[tuple[float, float]] = []
+    for _ in range(3):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_build_here, args=(case.name, size, theirs))
+        process.start()
+        figures.append(ours.recv())
+        process.join()
+    seconds, mib = zip(*figures, strict=True)
+    yield Scenario(f"build/{size}", "s", "lower", bar=1).compare(seconds, [3.0])
+    yield Scenario(f"build-memory/{size}", "MiB", "lower", bar=1).compare(mib, [200.0])
+
+
+def _build_here(name: str, size: int, pipe: "multiprocessing.connection.Connection") -> None:  # type: ignore[name-defined]
+    case = next(each for each in CASES if each.name == name)
+    text = _text(case, size)
+    gc.collect()
+    before = pss_bytes(os.getpid())
+    begun = time.perf_counter()
+    snapshot = Snapshot.build(text, None, _options(case))
+    seconds = time.perf_counter() - begun
+    del text
+    gc.collect()
+    mib = (pss_bytes(os.getpid()) - before) / _MIB
+    assert snapshot.rule_count == size
+    pipe.send((seconds, mib))
+
+
+def _swap(size: int) -> Result:
+    """The longest gap of a loop that answers while a Snapshot is built, swapped and released.
+
+    Against the same load without a swap; at most 10 ms more is promised.
+    """
+    case = next(each for each in CASES if each.name == "mesh")
+    text = _text(case, size)
+    first = Snapshot.build(text, None, _options(case))
+    asked = requests(case, size, _REQUESTS)
+    gc.collect()
+    gc.freeze()
+    quiet = asyncio.run(_gap_ms(first, None, text, case, asked))
+    swapped = asyncio.run(_gap_ms(first, Snapshot, text, case, asked))
+    gc.unfreeze()
+    return Scenario(f"swap/{size}", "ms", "lower", bar=1).compare([swapped], [quiet + 10])
+
+
+async def _gap_ms(
+    first: Snapshot,
+    kind: type[Snapshot] | None,
+    text: PolicyText,
+    case: Case,
+    asked: Sequence[Sequence[object]],
+) -> float:
+    """Decide in a loop, a few at a time, and give the longest time between two turns."""
+    current = first
+    done = asyncio.Event()
+
+    async def swap() -> None:
+        nonlocal current
+        if kind is None:
+            await asyncio.sleep(5)
+        else:
+            building = kind.build_in_slices(text, None, _options(case))
+            while True:
+                try:
+                    next(building)
+                except StopIteration as built:
+                    old, current = current, built.value
+                    break
+                await asyncio.sleep(0)
+            if old is not first:
+                raise AssertionError
+            for _ in old.release():
+                await asyncio.sleep(0)
+        done.set()
+
+    swapping = asyncio.create_task(swap())
+    longest = 0.0
+    last = time.perf_counter()
+    index = 0
+    while not done.is_set():
+        for _ in range(20):
+            current.decide(asked[index % len(asked)])
+            index += 1
+        await asyncio.sleep(0)
+        now = time.perf_counter()
+        longest = max(longest, now - last)
+        last = now
+    await swapping
+    return longest * 1000
+
+
+def main() -> int:
+    """Run as a program."""
+    assert threading.active_count() == 1
+    return run(__doc__ or "", measure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
