@@ -15,7 +15,7 @@ from deploy.demo.processes import Child, wait_until
 
 __all__ = ["Service", "config_text", "service_port"]
 
-READY_S = 30.0
+READY_S = 60.0
 RECORDED_S = 10.0
 # Below the range from which the kernel takes ports for outgoing connections: nobody gets one
 # between our look and the service's bind.

@@ -107,6 +107,27 @@ def test_ten_thousand_headers_are_judged_through_an_envoy_that_takes_them(mesh: 
     assert mesh.send("many-headers", "GET", "/by-header", headers=many).status == 403
 
 
+@pytest.mark.parametrize(
+    ("segment", "status"),
+    [("a", 200), ("%61", 200), ("%2e%2e/", 403), ("%00", 403), ("%ff", 403), ("%2f", 403)],
+)
+def test_a_path_of_64_kib_is_judged_through_an_envoy_that_takes_it(
+    mesh: Mesh, segment: str, status: int
+) -> None:
+    """Envoy's own limit for all headers together is 60 KiB."""
+    path = "/public/" + segment * (64 * 1024 // len(segment))
+    assert mesh.send("many-headers", "GET", path).status == status
+
+
+@pytest.mark.parametrize(
+    "header", ["x-forwarded-for", "x-real-ip", "x-envoy-external-address", "forwarded"]
+)
+def test_a_caller_does_not_choose_its_address(mesh: Mesh, header: str) -> None:
+    """It is the connection's, whatever a header says, unless a setting names trusted proxies."""
+    for value in ("203.0.113.9", "203.0.113.9, 203.0.113.9", "for=203.0.113.9"):
+        assert mesh.send("plain", "GET", "/by-ip", headers={header: value}).status == 403
+
+
 def test_a_denied_answer_names_its_decision_even_for_odd_requests(mesh: Mesh) -> None:
     """Body and metadata stay well formed."""
     answer = mesh.send("plain", "GET", "/by-header", headers={"x-env": b"\xff"})

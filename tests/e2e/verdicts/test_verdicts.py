@@ -127,6 +127,22 @@ def test_the_sidecars_certificate_names_the_service_where_its_envoy_does_not(mes
 
 
 @pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-forwarded-client-cert": f"URI={WEB}"},
+        {"x-meshwarden-source": "127.0.0.1", "x-caller": "mesh.example/ns/shop/sa/web"},
+        {"source.principal": "mesh.example/ns/shop/sa/web"},
+    ],
+    ids=lambda headers: next(iter(headers)),
+)
+def test_no_header_makes_a_caller_somebody_else(mesh: Mesh, headers: dict[str, str]) -> None:
+    """Who calls is what its certificate says to the sidecar."""
+    batch = mesh.identities.batch
+    answer = mesh.send("plain", "GET", "/items/1", headers=headers, credential=batch)
+    assert answer.status == 403
+
+
+@pytest.mark.parametrize(
     ("uris", "hosts"),
     [([WEB, BATCH], []), ([BATCH, WEB], []), ([], [WEB]), ([], ["mesh.example"]), ([], [])],
     ids=["web-and-batch", "batch-and-web", "as-a-host", "host", "no-name"],
