@@ -1,5 +1,6 @@
 """What an engine was made from: pycasbin's definitions, rules, roles and functions, taken over."""
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,15 +8,15 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from casbin import util
-
 from authz.casbin.assertion import FastRows, watch
 from authz.casbin.few import decide_by_few
+from authz.casbin.matching import OWN_FUNCTIONS, read_patterns_once
 from authz.casbin.roles import LinkedManager, linked
 from authz.casbin.rows import Rows
 from authz.policy.decision import Decision
 from authz.policy.effects import Effect
 from authz.policy.engine import Engine
+from authz.policy.errors import PolicyError
 from authz.policy.language import Terms
 from authz.policy.model import Definition, Model, Role
 from authz.policy.options import EngineOptions
@@ -24,18 +25,8 @@ from authz.policy.rules import Row, Rule
 
 __all__ = ["Made", "Unknown", "Way"]
 
-# What pycasbin puts under these names means the same as the engine's function of that name.
-_OWN = {
-    "keyMatch": util.key_match_func,
-    "keyMatch2": util.key_match2_func,
-    "keyMatch3": util.key_match3_func,
-    "keyMatch4": util.key_match4_func,
-    "keyMatch5": util.key_match5_func,
-    "regexMatch": util.regex_match_func,
-    "ipMatch": util.ip_match_func,
-    "globMatch": util.glob_match_func,
-    "timeMatch": util.time_match_func,
-}
+# pycasbin takes no notice of a domain too many, and takes one that is missing for "".
+_ROLE_ARITY = re.compile(r"g\d*\(\) takes \d arguments, not \d+")
 # The depth at which pycasbin's own role managers stop, and Roles too.
 _DEPTH = 10
 
@@ -162,10 +153,16 @@ class Made:
 
         Raises:
             PolicyError: They are not there, or the matcher is outside the language.
+            Unknown: The matcher asks for a role with more or fewer names than it is defined with.
         """
         way = self.ways.get(terms)
         if way is None:
-            way = self.ways[terms] = Way(self, terms)
+            try:
+                way = self.ways[terms] = Way(self, terms)
+            except PolicyError as error:
+                if any(_ROLE_ARITY.fullmatch(fault.message) for fault in error.faults):
+                    raise Unknown(str(error)) from error
+                raise
         return way
 
     def _own(self, functions: dict[str, Any]) -> dict[str, Callable[..., Any]]:
@@ -173,7 +170,7 @@ class Made:
         return {
             name: function
             for name, function in functions.items()
-            if _OWN.get(name) is not function and name not in self._role_names
+            if OWN_FUNCTIONS.get(name) is not function and name not in self._role_names
         }
 
     def _take_links(self, key: str, assertion: Any) -> _Links:
@@ -185,6 +182,7 @@ class Made:
         if watched is None or watched.max_hierarchy_level != _DEPTH:
             raise Unknown(key)
         links = self.engine.language.roles[key] = watched.links
+        read_patterns_once(links, self.engine.language)
         return _Links(assertion, watched, links, watched.changes)
 
     def _take_rules(self, key: str, assertion: Any) -> _Rules:

@@ -6,7 +6,7 @@ grouping rule that exists does so), and may then keep it after it was removed on
 """
 
 import logging
-from typing import Any, TypeVar
+from typing import Any
 
 from casbin.rbac import default_role_manager as plain
 from typing_extensions import override
@@ -22,8 +22,6 @@ __all__ = [
     "RoleManager",
     "linked",
 ]
-
-Manager = TypeVar("Manager")
 
 
 class LinkedManager:

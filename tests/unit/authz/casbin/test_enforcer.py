@@ -452,3 +452,24 @@ def test_text_in_quotes_is_compared_as_it_was_written() -> None:
     assert not made.enforce("p_a and #1not ", "", "")
     made.get_model()["m"]["m"].value = 'r_sub == "other"'
     assert made.enforce("other", "", "")
+
+
+@pytest.mark.parametrize(
+    ("roles", "call"), [("_, _", 'g(r.sub, p.sub, "x")'), ("_, _, _", "g(r.sub, p.sub)")]
+)
+def test_a_domain_too_many_or_too_few_is_taken_as_pycasbin_takes_it(roles: str, call: str) -> None:
+    """No notice is taken of one too many; one that is missing is the empty one."""
+    policy = "p, admin, data1, read\ng, alice, admin" + (", d1" if roles == "_, _, _" else "")
+    both = [
+        cls(model(call, roles=roles), StringAdapter(policy)) for cls in (casbin.Enforcer, Enforcer)
+    ]
+    said = [made.enforce("alice", "data1", "read") for made in both]
+    assert said[0] == said[1] == (roles == "_, _")
+
+
+def test_a_role_that_is_no_pattern_for_the_function_fits_nothing() -> None:
+    """As in pycasbin, where whatever the function raises means no."""
+    made = enforcer("p, admin, data1, read\ng, (, admin\ng, al.*, admin")
+    made.add_named_matching_func("g", util.regex_match_func)
+    assert made.enforce("alice", "data1", "read")
+    assert not made.enforce("bob", "data1", "read")
