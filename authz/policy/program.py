@@ -25,6 +25,8 @@ __all__ = ["Program"]
 # How many rules are looked at to name those that raised, or that nearly matched.
 _MAX_LOOKED_AT = 48
 _MAX_NAMED = 8
+# Rules that it takes to tell what suits the others.
+_ENOUGH = 32
 _SUBJECTS = frozenset({"sub", "subject", "user", "who"})
 
 
@@ -54,7 +56,7 @@ class Program:
         self._end: Any = (inf,) if ranked_pairs else inf
         self._order = _first_order(self.plan.probes)
         self._trees: dict[tuple[str, tuple[int, ...]], Tree] = {}
-        self._plant()
+        self._plant(arranged=False)
         self._calls = language.calls(terms)
         self._find: Callable[..., Rule | None]
         self.decide: Callable[[Any], Decision]
@@ -62,7 +64,7 @@ class Program:
         self._ready = self._writer.readied(self.matcher.node)
         self._generate()
 
-    def _plant(self) -> None:
+    def _plant(self, *, arranged: bool) -> None:
         """Make the trees anew, empty."""
         for effect in self.matcher.effect.counts:
             for branch in self.plan.branches:
@@ -73,7 +75,7 @@ class Program:
                     if number in branch.probes
                 ]
                 if key in self._trees:
-                    self._trees[key].clear(order)
+                    self._trees[key].clear(order, arranged=arranged)
                 else:
                     self._trees[key] = Tree(order)
 
@@ -115,7 +117,7 @@ class Program:
             callers = {self.caller_probe(branch) for branch in self.plan.branches}
             order.sort(key=lambda number: number in callers)
         self._order = order
-        self._plant()
+        self._plant(arranged=len(sample) > _ENOUGH)
 
     # What follows is the slow side: a request that something raised on.
 

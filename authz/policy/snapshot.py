@@ -142,7 +142,7 @@ class Snapshot:
         if faults:
             raise PolicyError(faults)
         try:
-            engine.rank_by_subject()
+            engine.settle()
         except ExpressionError as error:
             raise PolicyError([Fault("", 0, str(error))]) from error
         digest = yield from _digest(text.model, rows, binding, ordered=engine.is_ordered(terms))

@@ -43,20 +43,23 @@ class Tree:
     Attributes:
         root: Where a search starts.
         order: (probe, field) pairs, the most telling first.
+        arranged: Whether the order is known to suit the rules.
         size: How many rules there are.
     """
 
-    __slots__ = ("order", "root", "size")
+    __slots__ = ("arranged", "order", "root", "size")
 
     def __init__(self, order: Sequence[tuple[int, int]]) -> None:
         self.root: Node | Leaf = []
         self.order = tuple(order)
+        self.arranged = False
         self.size = 0
 
-    def clear(self, order: Sequence[tuple[int, int]]) -> None:
+    def clear(self, order: Sequence[tuple[int, int]], *, arranged: bool) -> None:
         """Drop every rule, to file by another order from now on."""
         self.root = []
         self.order = tuple(order)
+        self.arranged = arranged
         self.size = 0
 
     def add(self, rule: Rule) -> None:
@@ -118,7 +121,8 @@ class Tree:
             if asked >> probe & 1:
                 continue
             first = leaf[0].values[field]
-            if all(rule.values[field] == first for rule in leaf):
+            # What tells the most apart comes first of all, though the first few rules be alike in it.
+            if all(rule.values[field] == first for rule in leaf) and (asked or not self.arranged):
                 continue
             node = Node(probe, field)
             for rule in leaf:
