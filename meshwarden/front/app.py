@@ -6,10 +6,8 @@ health and counts, the other carries decision records to control.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
-import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from meshwarden.files import (
 )
 from meshwarden.front.grpc_http import Receive, Scope, Send
 from meshwarden.front.reporter import Reporter
+from meshwarden.front.scheduling import let_envoy_interrupt, let_python_wait
 from meshwarden.logs import configure_logging
 
 __all__ = ["app"]
@@ -53,7 +52,7 @@ class _Process:
 
     async def start(self) -> None:
         await self._decider.start()
-        for work in (self._reporter.run(), self._decider.run()):
+        for work in (self._reporter.run(), self._decider.run(), let_envoy_interrupt()):
             task = asyncio.create_task(work)
             task.add_done_callback(_end_process_on_fault)
             self._tasks.append(task)
@@ -93,7 +92,7 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] != "lifespan":
         return
     await receive()
-    _schedule_as_batch()
+    let_python_wait()
     try:
         process = _Process()
         await process.start()
@@ -106,20 +105,3 @@ async def _lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     await process.stop()
     await send({"type": "lifespan.shutdown.complete"})
-
-
-def _schedule_as_batch() -> None:
-    """Let Envoy's and Python's threads finish what they have before they take turns.
-
-    A request goes to and fro between them. Where they share a core, the kernel's usual policy lets
-    each wake-up interrupt the thread that caused it, for one event at a time: with SCHED_BATCH a
-    check costs a quarter less CPU. Where they don't share one it changes nothing.
-
-    Threads inherit it: Envoy's workers and pyvoy's scheduler are started later by the main thread.
-
-    Source: sched(7), "SCHED_BATCH: Scheduling batch processes".
-    """
-    # A sandbox may forbid it; that is no reason not to serve.
-    with contextlib.suppress(OSError):
-        for thread in (os.getpid(), threading.get_native_id()):
-            os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
