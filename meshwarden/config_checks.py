@@ -136,6 +136,11 @@ def _names(settings: Settings) -> Iterator[CrossFault]:
     if source not in known:
         hint = did_you_mean(source, known) or f"; there are: {', '.join(known)}"
         yield CrossFault(("policy.source",), f"no adapter {source!r}{hint}")
+    sinks = plugins.names("decisions")
+    for sink in settings.decisions.sinks:
+        if sink not in sinks:
+            hint = did_you_mean(sink, sinks) or f"; there are: {', '.join(sinks)}"
+            yield CrossFault(("decisions.sinks",), f"no adapter {sink!r}{hint}")
     for module in settings.engine.functions:
         if not _MODULE.fullmatch(module):
             yield CrossFault(

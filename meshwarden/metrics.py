@@ -35,6 +35,11 @@ CHECK_SECONDS = Histogram(
 RECORDS = Counter(
     "meshwarden_decision_records", "Decision records, by what became of them.", ["outcome"]
 )
+SINK_RECORDS = Counter(
+    "meshwarden_decision_sink_records",
+    "Decision records that reached control, by sink and what became of them there.",
+    ["sink", "outcome"],
+)
 POLICY_LOADS = Counter("meshwarden_policy_loads", "Loads of the policy's source.", ["result"])
 POLICY_RULES = Gauge(
     "meshwarden_policy_rules", "Rules of the policy in force.", multiprocess_mode="livemax"

@@ -7,14 +7,24 @@ that folder is refused before anything is imported.
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 
 from adapters.spec import AnyAdapter
 from authz.policy_source import PolicySource
 from authz.revisions import RevisionStore
 from meshwarden.errors import UnknownAdapterError
 from meshwarden.settings import Settings
+from telemetry.sink import DecisionArchive, DecisionSink
 
-__all__ = ["load", "names", "policy_source", "revision_store"]
+__all__ = [
+    "decision_archive",
+    "decision_sinks",
+    "load",
+    "names",
+    "policy_source",
+    "revision_store",
+]
 
 
 def names(kind: str) -> list[str]:
@@ -57,3 +67,25 @@ def policy_source(settings: Settings) -> PolicySource:
     adapter = load("policies", settings.policy.source)
     source: PolicySource = adapter.build(adapter.config(path=settings.policy.path))
     return source
+
+
+def decision_sinks(settings: Settings) -> Mapping[str, DecisionSink]:
+    """Build the sinks of decision records that the settings name; none is opened.
+
+    Raises:
+        UnknownAdapterError: There is none of that name.
+    """
+    # A sink's own settings are those keys of [decisions] that it has a field for.
+    known = {"state_dir": settings.runtime.state_dir, **asdict(settings.decisions)}
+    sinks: dict[str, DecisionSink] = {}
+    for name in settings.decisions.sinks:
+        adapter = load("decisions", name)
+        own = {field.name: known[field.name] for field in fields(adapter.config)}
+        sinks[name] = adapter.build(adapter.config(**own))
+    return sinks
+
+
+def decision_archive(settings: Settings) -> DecisionArchive | None:
+    """Build what reads decision records again; None where no sink of the settings can."""
+    archives = (sink.archive() for sink in decision_sinks(settings).values())
+    return next((archive for archive in archives if archive is not None), None)

@@ -399,7 +399,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """The decision log: JSON lines under the state folder."""
+    """The decision log, under the state folder: JSON lines, and a database to be searched."""
 
     sample_allows: Annotated[
         float,
@@ -410,14 +410,39 @@ class Decisions:
         Meta(
             ge=1,
             le=1_000_000,
-            description="Records a front holds for control; more are dropped and counted.",
+            description="Records a front holds for control, and control for each sink; more are "
+            "dropped and counted.",
         ),
     ] = 10_000
+    sinks: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Where records are kept: `jsonl` and `sqlite`, the one that `meshwarden "
+            "decisions` reads; any other name is a file in adapters/decisions."
+        ),
+    ] = ("jsonl", "sqlite")
+    days: Annotated[
+        int, Meta(ge=1, le=36_500, description="Age at which a record is removed, in days.")
+    ] = 30
+    database_bytes: Annotated[
+        int,
+        Meta(
+            ge=1_048_576,
+            le=1 << 40,
+            description="Size at which `decisions.db` gives up its oldest records, in bytes; its "
+            "write-ahead log, some MB, comes on top.",
+        ),
+    ] = 536_870_912
     file_bytes: Annotated[
-        int, Meta(ge=65_536, le=1 << 40, description="Size at which a new file is begun, in bytes.")
+        int,
+        Meta(
+            ge=65_536,
+            le=1 << 40,
+            description="Size at which a new file of JSON lines is begun, in bytes.",
+        ),
     ] = 67_108_864
     files: Annotated[
-        int, Meta(ge=1, le=10_000, description="Files kept; the oldest is removed.")
+        int, Meta(ge=1, le=10_000, description="Files of JSON lines kept; the oldest is removed.")
     ] = 8
 
 

@@ -1,109 +1,148 @@
-"""The decision log: one JSON line a record, in files bounded in size and number."""
+"""The decision log: hands records to every sink, and waits for none of them.
 
-import errno
+Each sink has a thread and a bounded queue of its own: a disk that stalls under one neither holds up
+the event loop nor keeps records from another.
+"""
+
 import logging
-import os
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from io import FileIO
-from itertools import accumulate
-from pathlib import Path
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
+from typing_extensions import override
 
-from protos.meshwarden.v1 import internal_pb2
+from meshwarden import metrics
+from telemetry.sink import DecisionSink, RecordMessage, Written
 
 __all__ = ["DecisionLog"]
 
 _LOG = logging.getLogger(__name__)
-_NAME = "decisions.jsonl"
-_encode = msgspec.json.Encoder().encode
+# What is written at once: large enough that a transaction's own cost is shared by many.
+_BATCH = 2_000
+_TRIM_S = 10.0
+_CLOSE_S = 5.0
 
 
 class DecisionLog:
-    """Appends records to `decisions.jsonl`; full files become `decisions.jsonl.1` and so on."""
+    """All sinks of one process."""
 
-    def __init__(self, state_dir: Path, max_bytes: int, max_files: int) -> None:
-        self._path = state_dir / _NAME
-        self._max_bytes = max_bytes
-        self._max_files = max_files
-        self._file: FileIO | None = None
-        self._failing = False
+    def __init__(
+        self,
+        sinks: Mapping[str, DecisionSink],
+        max_records: int,
+        now_ns: Callable[[], int],
+        trim_s: float = _TRIM_S,
+    ) -> None:
+        """Start a writer for each sink.
 
-    def append(self, records: Iterable[internal_pb2.DecisionRecord]) -> int:
-        """Write a batch; give how many of it, counted from the first, the disk took."""
-        lines = [_encode(_line(record)) + b"\n" for record in records]
-        written = 0
-        try:
-            while written < len(lines):
-                written += self._write(lines[written:])
-        except OSError as error:
-            # Decisions go on: a full disk must not become a denial of service. The caller counts
-            # these records as dropped; the log says it once until writing works again.
-            if not self._failing:
-                _LOG.error("the decision log can't be written: %s", error.strerror)
-            self._failing = True
-            self.close()
-            return written
-        if self._failing:
-            _LOG.warning("the decision log is written again")
-        self._failing = False
-        return written
+        Args:
+            sinks: Name to sink.
+            max_records: How many wait for each of them; more are dropped and counted.
+            now_ns: The time.
+            trim_s: How often what is past its days is looked for.
+        """
+        self._writers = [
+            _Writer(name, sink, max_records, now_ns, trim_s) for name, sink in sinks.items()
+        ]
+        for writer in self._writers:
+            writer.start()
+
+    def append(self, records: Sequence[RecordMessage]) -> int:
+        """Queue a batch for every sink; never waits.
+
+        Returns:
+            How many, counted from the first, at least one sink has room for.
+        """
+        return max((writer.offer(records) for writer in self._writers), default=len(records))
 
     def close(self) -> None:
-        """Close the file; the next append opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Write what is queued, within a few seconds, and close the sinks."""
+        for writer in self._writers:
+            writer.finish()
+        for writer in self._writers:
+            writer.join(_CLOSE_S)
 
-    def _write(self, lines: Sequence[bytes]) -> int:
-        """Write as many lines as the file has room for, but one at least; give their number."""
-        file = self._open()
-        size = file.seek(0, os.SEEK_END)
-        if size and size + len(lines[0]) > self._max_bytes:
-            self._rotate()
-            file, size = self._open(), 0
-        ends = list(accumulate(map(len, lines), initial=size))[1:]
-        count = max(1, bisect_right(ends, self._max_bytes))
-        text = b"".join(lines[:count])
-        if file.write(text) != len(text):
-            # Half a line would spoil the next one too.
-            file.truncate(size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+class _Writer(threading.Thread):
+    """One sink, its queue, and the only thread that touches it."""
+
+    def __init__(
+        self,
+        sink_name: str,
+        sink: DecisionSink,
+        max_records: int,
+        now_ns: Callable[[], int],
+        trim_s: float,
+    ) -> None:
+        # A daemon: a disk that never answers must not keep the process from ending.
+        super().__init__(name=f"decisions-{sink_name}", daemon=True)
+        self._sink_name = sink_name
+        self._sink = sink
+        self._max_records = max_records
+        self._now_ns = now_ns
+        self._trim_s = trim_s
+        self._queue: deque[RecordMessage] = deque()
+        self._changed = threading.Condition()
+        self._is_finishing = False
+        self._is_failing = False
+        self._is_trim_failing = False
+        self._written = metrics.SINK_RECORDS.labels(sink_name, "written")
+        self._dropped = metrics.SINK_RECORDS.labels(sink_name, "dropped")
+
+    def offer(self, records: Sequence[RecordMessage]) -> int:
+        """Queue as many as there is room for, from the first on; give their number."""
+        with self._changed:
+            count = min(len(records), self._max_records - len(self._queue))
+            self._queue.extend(records[:count])
+            self._changed.notify()
+        self._dropped.inc(len(records) - count)
         return count
 
-    def _open(self) -> FileIO:
-        if self._file is not None and not self._is_current(self._file):
-            self.close()  # Somebody moved or removed it: what follows belongs into a new one.
-        if self._file is None:
-            # Not buffered: what could not be written would be tried again by close.
-            self._file = FileIO(self._path, "a", opener=_private)
-        return self._file
+    def finish(self) -> None:
+        """End once the queue is empty."""
+        with self._changed:
+            self._is_finishing = True
+            self._changed.notify()
 
-    def _is_current(self, file: FileIO) -> bool:
+    @override
+    def run(self) -> None:
+        """Write and trim until `finish`."""
+        trim_ns = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._is_finishing, self._trim_s)
+                batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+                if not batch and self._is_finishing:
+                    break
+            if batch:
+                self._write(batch)
+            now_ns = self._now_ns()
+            # Also when the clock was put back.
+            if not 0 <= now_ns - trim_ns < self._trim_s * 1e9:
+                trim_ns = now_ns
+                self._trim(now_ns)
+        self._sink.close()
+
+    def _write(self, batch: Sequence[RecordMessage]) -> None:
         try:
-            return os.path.samestat(os.fstat(file.fileno()), self._path.stat())
-        except FileNotFoundError:
-            return False
+            written = self._sink.write(batch)
+        except Exception as error:  # noqa: BLE001 - a sink's fault must not end the log
+            written = Written(0, f"{type(error).__name__}: {error}")
+        self._written.inc(written.count)
+        self._dropped.inc(len(batch) - written.count)
+        # Decisions go on: a full disk must not become a denial of service. It is said once, and
+        # once more when it is over; the count goes on.
+        if written.fault and not self._is_failing:
+            _LOG.error("decision log: %s", written.fault)
+        if self._is_failing and not written.fault:
+            _LOG.warning("decision log: %s is written again", self._sink_name)
+        self._is_failing = bool(written.fault)
 
-    def _rotate(self) -> None:
-        self.close()
-        for number in range(self._max_files - 1, 0, -1):
-            older = self._path.with_name(f"{_NAME}.{number}")
-            newer = self._path if number == 1 else self._path.with_name(f"{_NAME}.{number - 1}")
-            if newer.exists():
-                newer.replace(older)
-        if self._max_files == 1:
-            self._path.unlink()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _line(record: internal_pb2.DecisionRecord) -> dict[str, object]:
-    """Every field that holds something, in the order of the message's definition."""
-    return {
-        field.name: list(value) if field.is_repeated else value
-        for field, value in record.ListFields()
-    }
+    def _trim(self, now_ns: int) -> None:
+        try:
+            fault = self._sink.trim(now_ns)
+        except Exception as error:  # noqa: BLE001 - likewise
+            fault = f"{type(error).__name__}: {error}"
+        if fault and not (self._is_failing or self._is_trim_failing):
+            _LOG.error("decision log: %s", fault)
+        self._is_trim_failing = bool(fault)

@@ -157,7 +157,7 @@ class GrpcioEdge:
     def _flush_records(self) -> None:
         pending, self._pending = self._pending, []
         dropped, self._dropped = self._dropped, 0
-        logged = self._log.append(record_message(each, _NAME) for each in pending)
+        logged = self._log.append([record_message(each, _NAME) for each in pending])
         metrics.RECORDS.labels("logged").inc(logged)
         metrics.RECORDS.labels("dropped").inc(dropped + len(pending) - logged)
 

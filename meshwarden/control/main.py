@@ -85,7 +85,7 @@ async def _serve(  # noqa: C901 - the whole program, in order
     loop.add_signal_handler(signal.SIGHUP, reload_soon)
 
     log = DecisionLog(
-        settings.runtime.state_dir, settings.decisions.file_bytes, settings.decisions.files
+        plugins.decision_sinks(settings), settings.decisions.queue_records, clock.now_ns
     )
     servers = _servers(
         runtime,

@@ -115,7 +115,12 @@ def test_the_decision_log_is_bounded_and_its_lines_are_whole(
         for _ in range(300):
             call(channel, CHECK, message)
     instance.wait_for(
-        lambda: instance.metric("meshwarden_decision_records_total", outcome="logged") == 300
+        lambda: (
+            instance.metric(
+                "meshwarden_decision_sink_records_total", sink="jsonl", outcome="written"
+            )
+            == 300
+        )
     )
     sizes = [path.stat().st_size for path in instance.place.state_dir.glob("decisions.jsonl*")]
     assert len(sizes) == 2

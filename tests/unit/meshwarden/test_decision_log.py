@@ -1,157 +1,214 @@
-"""The decision log: whole lines, bounded files, and a full disk that costs records only."""
+"""The decision log: no sink holds up another, or who hands records in; drops are counted."""
 
-import json
 import logging
-import resource
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
+from typing_extensions import override
 
+from meshwarden import plugins
 from meshwarden.control.decision_log import DecisionLog
-from protos.meshwarden.v1.internal_pb2 import DecisionRecord
+from meshwarden.front.reporter import record_message
+from meshwarden.service import check_service
+from meshwarden.settings import Decisions, Runtime, Settings
+from telemetry.record import DecisionRecord
+from telemetry.sink import DecisionSink, RecordMessage, Search, Written
+from tests.fakes.decisions import decision
+from tests.fakes.envoy import check_request
+from tests.fakes.policy import mesh_policy
 
-NAME = "decisions.jsonl"
-NewLog = Callable[[Path, int, int], DecisionLog]
+_names = (f"sink-{number}" for number in count())
+
+
+class Sink(DecisionSink):
+    """Keeps records in memory; can be made to wait, to fail and to raise."""
+
+    def __init__(self) -> None:
+        self.name = next(_names)  # Counters live as long as the process: each has its own.
+        self.kept: list[str] = []
+        self.trims = 0
+        self.threads: set[int] = set()
+        self.is_closed = False
+        self.may_write = threading.Event()
+        self.may_write.set()
+        self.fault = ""
+        self.error: Exception | None = None
+
+    @override
+    def write(self, records: Sequence[RecordMessage]) -> Written:
+        self.threads.add(threading.get_ident())
+        self.may_write.wait(10)
+        if self.error is not None:
+            raise self.error
+        if self.fault:
+            return Written(0, self.fault)
+        self.kept += [record.id for record in records]
+        return Written(len(records))
+
+    @override
+    def trim(self, now_ns: int) -> str:
+        self.trims += 1
+        return ""
+
+    @override
+    def close(self) -> None:
+        self.threads.add(threading.get_ident())
+        self.is_closed = True
+
+    def counted(self, outcome: str) -> float:
+        """How many records had this outcome."""
+        labels = {"sink": self.name, "outcome": outcome}
+        name = "meshwarden_decision_sink_records_total"
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def log_of(*sinks: Sink, max_records: int = 10, trim_s: float = 10.0) -> closing[DecisionLog]:
+    """Run a log with small queues."""
+    named = {sink.name: sink for sink in sinks}
+    return closing(DecisionLog(named, max_records, time.monotonic_ns, trim_s))
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition, 10 s at most."""
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise TimeoutError
+
+
+def batch(*numbers: int) -> list[RecordMessage]:
+    """Records with these numbers."""
+    return [decision(number) for number in numbers]
+
+
+def test_a_sink_that_stalls_keeps_nothing_from_another() -> None:
+    """Its own queue fills, and what it can't hold is counted as its."""
+    slow, quick = Sink(), Sink()
+    slow.may_write.clear()
+    with log_of(slow, quick) as log:
+        for start in range(0, 30, 5):
+            assert log.append(batch(*range(start, start + 5))) == 5
+            until(lambda end=start + 5: len(quick.kept) == end)
+        assert slow.counted("dropped") >= 10
+        slow.may_write.set()
+    assert quick.kept == [decision(number).id for number in range(30)]
+    assert slow.kept == quick.kept[: len(slow.kept)]
+    assert slow.counted("written") + slow.counted("dropped") == 30
+    assert quick.counted("dropped") == 0
+
+
+def test_who_hands_in_is_told_what_no_sink_can_hold() -> None:
+    """The oldest stay."""
+    sink = Sink()
+    sink.may_write.clear()
+    with log_of(sink, max_records=3) as log:
+        log.append(batch(0))
+        until(lambda: sink.threads)  # It is being written: the queue is empty.
+        assert log.append(batch(1, 2)) == 2
+        assert log.append(batch(3, 4)) == 1
+        sink.may_write.set()
+    assert sink.kept == [decision(number).id for number in range(4)]
+    assert sink.counted("dropped") == 1
+
+
+def test_without_sinks_records_are_taken_and_forgotten() -> None:
+    """Asked for by an empty list."""
+    with log_of() as log:
+        assert log.append(batch(1, 2)) == 2
+
+
+def test_a_close_writes_what_is_queued() -> None:
+    """And closes each sink on the thread that used it: SQLite insists."""
+    sink = Sink()
+    with log_of(sink) as log:
+        log.append(batch(*range(10)))
+    assert len(sink.kept) == 10
+    assert sink.is_closed
+    assert sink.threads != {threading.get_ident()}
+    assert len(sink.threads) == 1
+
+
+def test_a_fault_is_said_once_and_its_end_too(caplog: pytest.LogCaptureFixture) -> None:
+    """Whether the sink says so or raises; each record is counted."""
+    sink = Sink()
+    with caplog.at_level(logging.WARNING), log_of(sink) as log:
+        sink.fault = "the disk is full"
+        for number in range(2):
+            log.append(batch(number))
+            until(lambda lost=number + 1: sink.counted("dropped") == lost)
+        sink.fault, sink.error = "", RuntimeError("odd")
+        log.append(batch(2))
+        until(lambda: sink.counted("dropped") == 3)
+        sink.error = None
+        log.append(batch(3))
+        until(lambda: sink.kept)
+    assert caplog.text.count("the disk is full") == 1
+    assert caplog.text.count("written again") == 1
+    assert sink.kept == [decision(3).id]
+
+
+def test_what_is_past_its_days_is_looked_for_without_records() -> None:
+    """A log that nobody writes to gets old too."""
+    sink = Sink()
+    with log_of(sink, trim_s=0.02):
+        until(lambda: sink.trims > 2)
+
+
+SECRETS = {
+    "authorization": "Bearer very-secret-token",
+    "cookie": "session=very-secret-cookie",
+    "x-api-key": "very-secret-key",
+    "x-network": "very-secret-no-network",
+}
+POLICY = """\
+p, *, shop, GET, /open/**, allow
+p, *, shop, GET, /keyed/**, allow, request.headers['x-api-key'] == 'other'
+p, *, shop, GET, /claims/**, allow, request.auth.claims['email'] == 'other'
+p, *, shop, GET, /asked/**, allow, request.query_params['code'] == 'other'
+p, *, shop, GET, /net/**, allow, request.headers['x-network'] in ['10.0.0.0/8']
+p, *, shop, GET, /raises/**, allow, ipMatch(request.headers['x-network'], '10.0.0.0/8')
+"""
 
 
 @pytest.fixture
-def new_log() -> Iterator[NewLog]:
-    """Give a maker of logs, which are closed in the end."""
-    with ExitStack() as opened:
-
-        def make(folder: Path, max_bytes: int, max_files: int) -> DecisionLog:
-            return opened.enter_context(closing(DecisionLog(folder, max_bytes, max_files)))
-
-        yield make
-
-
-def record(number: int, path: str = "/") -> DecisionRecord:
-    """Make a record that can be told from others."""
-    return DecisionRecord(id=str(number), verdict="allow", status=200, path=path)
-
-
-def ids(folder: Path) -> list[str]:
-    """Read the ids of all records kept, the oldest file first."""
-    files = sorted(folder.glob(f"{NAME}*"), reverse=True)
-    return [json.loads(line)["id"] for file in files for line in file.read_text().splitlines()]
+def records() -> list[DecisionRecord]:
+    """The records of requests full of secrets: allowed, denied, missed by a condition, raising."""
+    made: list[DecisionRecord] = []
+    service = check_service(Settings(decisions=Decisions(sample_allows=1)), made.append)
+    service.policy = mesh_policy(*POLICY.splitlines())
+    claims = {"jwt": {"iss": "https://id", "sub": "ann", "email": "very-secret-address"}}
+    for kind in ("open", "keyed", "claims", "asked", "net", "raises", "none", "%zz", "a%2fb"):
+        request = check_request(
+            f"/{kind}/1?code=very-secret-code&x=very-secret-x#very-secret-fragment",
+            headers=SECRETS,
+            tokens=claims,
+            extensions={"service": "shop"},
+        )
+        request.attributes.request.http.body = "very-secret-body"
+        service.answer(request.SerializeToString(), 1)
+    return made
 
 
-def test_a_record_is_a_line_of_what_it_holds(new_log: NewLog, tmp_path: Path) -> None:
-    """Empty fields are left out; lists stay lists."""
-    log = new_log(tmp_path, 65_536, 2)
-    full = record(1)
-    full.misses.extend(["policy.csv:1: path", "policy.csv:2: method"])
-    assert log.append([full]) == 1
-    assert json.loads((tmp_path / NAME).read_text()) == {
-        "id": "1",
-        "verdict": "allow",
-        "status": 200,
-        "path": "/",
-        "misses": ["policy.csv:1: path", "policy.csv:2: method"],
-    }
-    assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
-
-
-def test_a_restart_goes_on_in_the_same_file(new_log: NewLog, tmp_path: Path) -> None:
-    """Nothing is written over."""
-    for number in range(3):
-        log = new_log(tmp_path, 65_536, 2)
-        log.append([record(number)])
-        log.close()
-    assert ids(tmp_path) == ["0", "1", "2"]
-
-
-def test_no_file_is_larger_than_its_bound_and_the_oldest_go(
-    new_log: NewLog, tmp_path: Path
+def test_no_secret_of_a_request_reaches_a_sink(
+    records: list[DecisionRecord], tmp_path: Path
 ) -> None:
-    """Within one batch too."""
-    log = new_log(tmp_path, 1000, 3)
-    assert log.append([record(number) for number in range(200)]) == 200
-    for number in range(200, 300):
-        log.append([record(number)])
-    sizes = [path.stat().st_size for path in tmp_path.iterdir()]
-    assert len(sizes) == 3
-    assert max(sizes) <= 1000
-    kept = ids(tmp_path)
-    assert kept == [str(number) for number in range(300 - len(kept), 300)]
-
-
-def test_one_file_is_enough(new_log: NewLog, tmp_path: Path) -> None:
-    """It is begun anew."""
-    log = new_log(tmp_path, 200, 1)
-    for number in range(20):
-        log.append([record(number)])
-    assert [path.name for path in tmp_path.iterdir()] == [NAME]
-    assert ids(tmp_path)[-1] == "19"
-
-
-def test_a_record_larger_than_a_file_has_one_of_its_own(new_log: NewLog, tmp_path: Path) -> None:
-    """It is neither cut nor lost."""
-    log = new_log(tmp_path, 200, 4)
-    assert log.append([record(1), record(2, "/" + "a" * 1000), record(3)]) == 3
-    assert ids(tmp_path) == ["1", "2", "3"]
-
-
-@pytest.mark.parametrize("take_away", [Path.unlink, lambda file: file.rename(file.with_name("x"))])
-def test_a_file_that_somebody_took_away_is_begun_again(
-    take_away: Callable[[Path], object], new_log: NewLog, tmp_path: Path
-) -> None:
-    """Records that went after it would be lost."""
-    log = new_log(tmp_path, 65_536, 2)
-    log.append([record(1)])
-    take_away(tmp_path / NAME)
-    log.append([record(2)])
-    assert ids(tmp_path) == ["2"]
-
-
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """Let no file grow past 1,000 bytes, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    deaf = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, deaf)
-
-
-@pytest.mark.usefixtures("small_disk")
-def test_a_full_disk_takes_what_fits_and_leaves_no_half_line(
-    new_log: NewLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is said once, and once more when it is over."""
-    log = new_log(tmp_path, 65_536, 2)
-    with caplog.at_level(logging.WARNING):
-        taken = log.append([record(number) for number in range(15)])
-        assert taken == 15
-        assert log.append([record(number, "/" + "a" * 2000) for number in (90, 91)]) == 0
-        assert log.append([record(92, "/" + "a" * 2000)]) == 0
-        assert caplog.text.count("can't be written") == 1
-        (tmp_path / NAME).unlink()
-        assert log.append([record(16)]) == 1
-        assert "is written again" in caplog.text
-    assert ids(tmp_path) == ["16"]
-
-
-@pytest.mark.usefixtures("small_disk")
-def test_half_a_line_is_taken_back(new_log: NewLog, tmp_path: Path) -> None:
-    """The next record begins a line."""
-    log = new_log(tmp_path, 65_536, 2)
-    log.append([record(1)])
-    whole = (tmp_path / NAME).read_bytes()
-    log.append([record(2, "/" + "a" * 2000)])
-    assert (tmp_path / NAME).read_bytes() == whole
-    assert log.append([record(3)]) == 1
-    assert ids(tmp_path) == ["1", "3"]
-
-
-def test_a_folder_that_is_gone_costs_records_only(new_log: NewLog, tmp_path: Path) -> None:
-    """The caller counts them."""
-    folder = tmp_path / "state"
-    log = new_log(folder, 65_536, 2)
-    assert log.append([record(1)]) == 0
-    folder.mkdir()
-    assert log.append([record(2)]) == 1
+    """Headers, cookies, tokens' claims, query and body stay out, whatever conditions read."""
+    settings = Settings(runtime=Runtime(state_dir=tmp_path))
+    with closing(DecisionLog(plugins.decision_sinks(settings), 100, lambda: 2)) as log:
+        log.append([record_message(record, "front-0") for record in records])
+    archive = plugins.decision_archive(settings)
+    assert archive is not None
+    assert len(archive.search(Search())) == len(records) == 9
+    verdicts = [record.verdict for record in records]
+    assert verdicts == ["allow", *["deny"] * 8]
+    for name in ("decisions.jsonl", "decisions.db"):
+        assert b"/open/1" in (tmp_path / name).read_bytes()
+    for file in tmp_path.iterdir():
+        assert b"very-secret" not in file.read_bytes()

@@ -1,0 +1,1 @@
+"""Where decision records are kept: one file for each kind of sink."""
