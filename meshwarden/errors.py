@@ -10,6 +10,7 @@ __all__ = [
     "CaseFileError",
     "ConfigError",
     "ConfigFault",
+    "DecisionLogError",
     "FunctionModuleError",
     "NoVerdictError",
     "SupervisorError",
@@ -50,6 +51,10 @@ class CaseFileError(Exception):
     def __init__(self, faults: tuple[str, ...]) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+
+
+class DecisionLogError(Exception):
+    """The decision log can't be asked; the message says why, and what to do."""
 
 
 class FunctionModuleError(Exception):

@@ -9,11 +9,12 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from authz.errors import AuthzError
-from meshwarden.cli import check, config, policy, serve, service, version
+from meshwarden.cli import check, config, decisions, policy, serve, service, version
 from meshwarden.cli.output import FAULT, complain
 from meshwarden.errors import (
     CaseFileError,
     ConfigError,
+    DecisionLogError,
     FunctionModuleError,
     NoVerdictError,
     SupervisorError,
@@ -27,6 +28,7 @@ _TOLD = (
     AuthzError,
     CaseFileError,
     ConfigError,
+    DecisionLogError,
     FunctionModuleError,
     NoVerdictError,
     SupervisorError,
@@ -69,6 +71,7 @@ app.command(rich_help_panel="Service")(service.reload)
 app.add_typer(service.restart, rich_help_panel="Service")
 app.command(rich_help_panel="Policy")(check.check)
 app.add_typer(policy.app, rich_help_panel="Policy")
+app.add_typer(decisions.app, rich_help_panel="Service")
 app.add_typer(config.app, rich_help_panel="Settings")
 app.command(rich_help_panel="Settings")(version.version)
 
