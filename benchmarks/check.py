@@ -71,7 +71,6 @@ _CASES = (
     _Case("check/10000", partial(policies.shop, 10_000), is_quick=False),
     _Case("check/100000", partial(policies.shop, 100_000)),
     _Case("check/10+tls", partial(policies.shop, 10), tls=True),
-    _Case("check/10+decisions", partial(policies.shop, 10), sample_allows=1.0),
 )
 
 

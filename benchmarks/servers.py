@@ -37,6 +37,7 @@ watch = false
 
 [decisions]
 sample_allows = {sample_allows}
+{sinks}
 """
 _TLS = """
 [listen.tls]
@@ -64,6 +65,14 @@ class Service:
     ready_s: float
     has_tls: bool
 
+    def metric(self, series: str) -> int:
+        """Ask for one sample, named as in /metrics: `name_total{label="value"}`; 0 without it."""
+        for line in _get(self.port, "/metrics", tls=self.has_tls)[1].splitlines():
+            name, _, value = line.rpartition(" ")
+            if name == series:
+                return int(float(value))
+        return 0
+
     def verdicts(self) -> dict[str, int]:
         """Ask how many checks it has answered so far, by verdict."""
         return parse_verdicts(_get(self.port, "/metrics", tls=self.has_tls)[1])
@@ -75,6 +84,7 @@ def service(
     policy: str,
     *,
     sample_allows: float = 0.01,
+    has_sinks: bool = True,
     tls: Credential | None = None,
 ) -> Iterator[Service]:
     """Run Meshwarden as its users do, all its processes on the server's core.
@@ -83,6 +93,7 @@ def service(
         folder: For its policy, state and sockets; made here. Sockets want a short path.
         policy: Lines of a mesh policy.
         sample_allows: Share of allowed requests that is recorded; the default is the settings'.
+        has_sinks: Whether records are kept; the settings' default.
         tls: The port's certificate; None is plain text.
 
     Raises:
@@ -93,7 +104,9 @@ def service(
     (port,) = free_ports(1)
     section = "" if tls is None else _TLS.format(certificate=tls.certificate, key=tls.key)
     config = folder / "meshwarden.toml"
-    config.write_text(_CONFIG.format(port=port, tls=section, sample_allows=sample_allows))
+    sinks = "" if has_sinks else "sinks = []"
+    text = _CONFIG.format(port=port, tls=section, sample_allows=sample_allows, sinks=sinks)
+    config.write_text(text)
     # Settings of the user's own are meant for another service.
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith("MESHWARDEN_")

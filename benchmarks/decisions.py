@@ -1,0 +1,127 @@
+"""What the decision log costs a Check, and whether it keeps up with them.
+
+README.md beside this file says how it is measured.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import policies
+from benchmarks.h2load import H2load, LoadError
+from benchmarks.harness import Options, Result, Scenario, interleaved, run
+from benchmarks.requests import check_request, framed
+from benchmarks.servers import Service, service
+
+__all__ = ["main", "measure"]
+
+_DEFAULT = Scenario("check/10+decisions", "checks/s", "higher", bar=0.8)
+_ALL = Scenario("check/10+all-decisions", "checks/s", "higher")
+_STEADY = Scenario("decisions/kept-5000", "share", "higher", bar=1)
+_FULL_SPEED = Scenario("decisions/kept-full", "share", "higher")
+_STEADY_RATE = 5_000
+_SINKS = ("jsonl", "sqlite")
+_WRITTEN = 'meshwarden_decision_sink_records_total{{outcome="written",sink="{}"}}'
+_SETTLE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Effort:
+    """How long is measured."""
+
+    rounds: int
+    seconds: float
+    steady_seconds: float
+
+
+_FULL = _Effort(rounds=7, seconds=2.0, steady_seconds=30.0)
+_QUICK = _Effort(rounds=3, seconds=0.3, steady_seconds=2.0)
+
+
+def measure(options: Options) -> Iterator[Result]:
+    """Measure a service that records, beside one that doesn't.
+
+    Raises:
+        LoadError: There is no h2load, or a server answers wrong.
+        DemoError: A server does not start.
+    """
+    if not options.wants(*(each.name for each in (_DEFAULT, _ALL, _STEADY, _FULL_SPEED))):
+        return
+    effort = _QUICK if options.quick else _FULL
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mwb-")))
+        body = folder / "body"
+        body.write_bytes(framed(check_request()))
+        policy = policies.shop(10)
+        without = stack.enter_context(
+            service(folder / "0", policy, sample_allows=0, has_sinks=False)
+        )
+        if options.wants(_DEFAULT.name):
+            with service(folder / "1", policy) as ours:
+                yield _compared(
+                    _DEFAULT, effort, H2load(ours.port, body), H2load(without.port, body)
+                )
+        if options.wants(_ALL.name, _STEADY.name, _FULL_SPEED.name):
+            ours = stack.enter_context(service(folder / "2", policy, sample_allows=1))
+            load = H2load(ours.port, body)
+            if options.wants(_STEADY.name):
+                yield _kept(
+                    _STEADY, ours, lambda: load.latencies_us(_STEADY_RATE, effort.steady_seconds)
+                )
+            if options.wants(_ALL.name, _FULL_SPEED.name):
+                yield from _at_full_speed(effort, ours, load, H2load(without.port, body))
+
+
+def _at_full_speed(
+    effort: _Effort, ours: Service, load: H2load, other_load: H2load
+) -> Iterator[Result]:
+    rates: list[Result] = []
+    kept = _kept(_FULL_SPEED, ours, lambda: rates.append(_compared(_ALL, effort, load, other_load)))
+    yield from rates
+    yield kept
+
+
+def _compared(scenario: Scenario, effort: _Effort, load: H2load, other_load: H2load) -> Result:
+    # The first calls of a process fill caches; they are not what a day looks like.
+    load.at_full_speed(effort.seconds / 2)
+    other_load.at_full_speed(effort.seconds / 2)
+    mine, theirs = interleaved(
+        effort.rounds,
+        lambda: load.at_full_speed(effort.seconds).per_second,
+        lambda: other_load.at_full_speed(effort.seconds).per_second,
+    )
+    return scenario.compare(mine, theirs)
+
+
+def _kept(scenario: Scenario, ours: Service, work: Callable[[], object]) -> Result:
+    """Give the share of decisions that the sink which kept fewer of them has kept."""
+    checks = sum(ours.verdicts().values())
+    before = {sink: ours.metric(_WRITTEN.format(sink)) for sink in _SINKS}
+    work()
+    checks = sum(ours.verdicts().values()) - checks
+    until_s = time.monotonic() + _SETTLE_S
+    kept, last = _fewest(ours, before), -1
+    # Records are on their way for a second; what no more comes was dropped.
+    while kept < checks and kept != last and time.monotonic() < until_s:
+        time.sleep(1.0)
+        kept, last = _fewest(ours, before), kept
+    if not kept:
+        raise LoadError("no decision was recorded")
+    return scenario.compare([kept / checks], [1.0])
+
+
+def _fewest(ours: Service, before: dict[str, int]) -> int:
+    return min(ours.metric(_WRITTEN.format(sink)) - count for sink, count in before.items())
+
+
+def main() -> int:
+    """Run as a program; give the exit code."""
+    return run(__doc__.splitlines()[0], measure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
