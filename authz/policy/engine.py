@@ -9,7 +9,8 @@ from math import inf
 from typing import Any
 
 from authz.policy.decision import Decision
-from authz.policy.effects import Effect
+from authz.policy.effects import Effect, parse_effect
+from authz.policy.errors import ExpressionError
 from authz.policy.evaluate import Scene, holds
 from authz.policy.language import Language, Matcher, Terms
 from authz.policy.levels import subject_levels
@@ -24,6 +25,8 @@ _DEFAULT = Terms()
 # How many rules it takes to tell what to file by, and how many to look at for that.
 _FIRST_ARRANGEMENT = 64
 _SAMPLE = 512
+# Where a deny beats every allow, that is what ranks say: any deny rule comes before this.
+_ALLOWING = 1 << 29
 
 
 class Engine:
@@ -43,6 +46,9 @@ class Engine:
         self._effect_index = {key: model.field_index(key, "eft") for key in self.rules}
         self._priority_index = {key: model.field_index(key, "priority") for key in self.rules}
         self._next_id = 0
+        self._deny_first = all(
+            _denies_first(model.definitions[key].text) for key in model.keys("e")
+        )
         self._programs: dict[Terms, Program] = {}
         # While many rules come in, equal words become one object: less to hold, and quicker to tell
         # equal when a decision meets them.
@@ -64,7 +70,13 @@ class Engine:
         if found is None:
             rules = self.rules.get(terms.policy, {})
             pairs = self._ranked_pairs(terms.policy)
-            found = Program(self.language, terms, rules, ranked_pairs=pairs)
+            found = Program(
+                self.language,
+                terms,
+                rules,
+                ranked_pairs=pairs,
+                deny_first=self._deny_first and not pairs,
+            )
             found.arrange([rule.values for rule in _sampled(list(rules.values()))])
             for rule in rules.values():
                 found.add(rule)
@@ -152,6 +164,8 @@ class Engine:
             # Casbin places a rule by its subject when the policy is loaded, and last when it comes
             # later.
             rank = (inf, number)
+        elif self._deny_first and effect != "deny":
+            rank = number + _ALLOWING
         values = row.values
         if self._words is not None:
             same = self._words.setdefault
@@ -284,6 +298,13 @@ def _verdict(effect: Effect, first: dict[str, Rule], faults: tuple[Rule, ...]) -
         return Decision(effect.otherwise, None, faults)
     rule = min(found, key=lambda each: each.rank) if effect.ordered else found[0]
     return Decision(rule.effect == "allow", rule, faults)
+
+
+def _denies_first(effect: str) -> bool:
+    try:
+        return parse_effect(effect) is Effect.ALLOW_AND_DENY
+    except ExpressionError:
+        return False  # It is refused as soon as something is to be decided by it.
 
 
 def _sampled(every: Sequence[Any]) -> Sequence[Any]:

@@ -47,7 +47,7 @@ def find_near(program: "Program", request: Any) -> tuple[tuple[Miss, ...], bool]
             wants = _would_do(program, branch, tree, values, caller, scene)
         for opened in (*branch.probes, None):
             for rule in _behind(tree, _relaxed(values, opened), _MAX_PLACES, _MAX_RULES):
-                failing = _failing(program, branch, rule, scene)
+                failing = _failing(program, branch, rule, scene) if rule.effect == "allow" else []
                 if failing and (rule.id not in found or len(failing) < found[rule.id][0]):
                     found[rule.id] = (len(failing), rule, failing[0])
     nearest = sorted(found.values(), key=lambda each: (each[0], each[1].rank))[:_MAX_MISSES]
@@ -80,8 +80,7 @@ def _would_do(  # noqa: PLR0913, PLR0917 - one step of find_near, with all that 
     limit = _MAX_PLACES_FOR_CREDENTIAL
     who = program.plan.probes[caller].term
     for rule in _behind(tree, _relaxed(values, caller), limit, limit):
-        failing = _failing(program, branch, rule, scene)
-        if failing == [who]:
+        if rule.effect == "allow" and _failing(program, branch, rule, scene) == [who]:
             return True
     return False
 

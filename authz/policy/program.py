@@ -25,6 +25,7 @@ __all__ = ["Program"]
 # How many rules are looked at to name those that raised, or that nearly matched.
 _MAX_LOOKED_AT = 48
 _MAX_NAMED = 8
+_BOTH = "both"
 # Rules that it takes to tell what suits the others.
 _ENOUGH = 32
 _SUBJECTS = frozenset({"sub", "subject", "user", "who"})
@@ -47,6 +48,7 @@ class Program:
         rules: Mapping[int, Rule],
         *,
         ranked_pairs: bool,
+        deny_first: bool = False,
     ) -> None:
         self.terms = terms
         self._language = language
@@ -55,6 +57,13 @@ class Program:
         self._rules = rules
         self._end: Any = (inf,) if ranked_pairs else inf
         self._order = _first_order(self.plan.probes)
+        # One search does for both effects where ranks tell which rule decides, and where no value
+        # of a request can raise: else deny rules must be looked for in places where allow rules
+        # aren't.
+        one = (self.matcher.effect.ordered or deny_first) and all(
+            self._is_sure(probe) for probe in self.plan.probes
+        )
+        self._groups = (_BOTH,) if one else self.matcher.effect.counts
         self._trees: dict[tuple[str, tuple[int, ...]], Tree] = {}
         self._plant(arranged=False)
         self._calls = language.calls(terms)
@@ -66,9 +75,9 @@ class Program:
 
     def _plant(self, *, arranged: bool) -> None:
         """Make the trees anew, empty."""
-        for effect in self.matcher.effect.counts:
+        for group in self._groups:
             for branch in self.plan.branches:
-                key = (effect, branch.probes)
+                key = (group, branch.probes)
                 order = [
                     (number, self.plan.probes[number].field)
                     for number in self._order
@@ -90,18 +99,20 @@ class Program:
 
     def file(self, rule: Rule) -> None:
         """File a rule that the probes know already."""
-        for (effect, _), tree in self._trees.items():
-            if effect == rule.effect:
-                tree.add(rule)
+        if rule.effect in self.matcher.effect.counts:
+            for (group, _), tree in self._trees.items():
+                if group in {rule.effect, _BOTH}:
+                    tree.add(rule)
 
     def remove(self, rule: Rule) -> None:
         """Take one rule out."""
         values = rule.values
         for probe in self.plan.probes:
             probe.discard(values[probe.field])
-        for (effect, _), tree in self._trees.items():
-            if effect == rule.effect:
-                tree.remove(rule)
+        if rule.effect in self.matcher.effect.counts:
+            for (group, _), tree in self._trees.items():
+                if group in {rule.effect, _BOTH}:
+                    tree.remove(rule)
 
     def forget(self) -> None:
         """Drop what was remembered about roles, after they have changed."""
@@ -149,18 +160,18 @@ class Program:
         sound, open_ = self.careful(request)
         raised = any(one is not other for one, other in zip(sound, open_, strict=True))
         guards = [self._guards(branch, request) for branch in self.plan.branches]
-        for each in effect.counts:
-            values = open_ if each == "deny" else sound
+        for group in self._groups:
+            values = sound if group == "allow" else open_
             for branch, held in zip(self.plan.branches, guards, strict=True):
                 # A guard that raised may hold for a deny rule, and does not for an allow rule.
-                if held or (held is None and each == "deny"):
-                    root = self._trees[each, branch.probes].root
+                if held or (held is None and group != "allow"):
+                    root = self._trees[group, branch.probes].root
                     found = self._run(root, bound, faults, request, values)
                     if found is not None:
                         best, bound = found, found.rank
             if best is not None and not effect.ordered:
                 break
-            if each == "allow" and (raised or None in guards):
+            if group == "allow" and (raised or None in guards):
                 self._name_faults(request, faults)
         named = tuple(dict.fromkeys(faults))
         if best is not None:
@@ -221,8 +232,8 @@ class Program:
         return Scene(request, (), self._calls)
 
     def tree(self, effect: str, branch: Branch) -> Tree | None:
-        """The rules of one effect as a branch files them; None if the effect does not count."""
-        return self._trees.get((effect, branch.probes))
+        """Where a branch files the rules of one effect; None if the effect does not count."""
+        return self._trees.get((_BOTH, branch.probes)) or self._trees.get((effect, branch.probes))
 
     def caller_probe(self, branch: Branch) -> int | None:
         """The term of a branch that says who may ask: it speaks of roles or of a subject."""
@@ -287,6 +298,7 @@ class Program:
         source = decide_source(
             self.plan,
             self.matcher.effect,
+            self._groups,
             emitter.emit,
             self._fields,
             trees,
@@ -305,6 +317,15 @@ class Program:
         words = [f"r{index}" for index in fields]
         key = words[0] if len(words) == 1 else f"({', '.join(words)})"
         return emitter.name(probe.recall, "P"), emitter.name(probe.remembered, "M"), key
+
+    def _is_sure(self, probe: Probe) -> bool:
+        """Whether nothing that a request holds can make a probe raise."""
+        for way in probe.ways:
+            if isinstance(way, Link) and way.roles.conditional:
+                return False
+            if isinstance(way, Matching) and not self._language.functions[way.function].total:
+                return False
+        return True
 
     def _is_total(self, node: Node) -> bool:
         """Whether a call always comes to the same, and never raises."""

@@ -65,6 +65,7 @@ def find(root, bound, faults, q, values, fields):
 def decide_source(  # noqa: PLR0913, PLR0917 - each is one thing that the source names
     plan: Plan,
     effect: Effect,
+    groups: Sequence[str],
     emit: Callable[[Node], str],
     fields: Sequence[int],
     trees: Mapping[tuple[str, tuple[int, ...]], str],
@@ -75,6 +76,7 @@ def decide_source(  # noqa: PLR0913, PLR0917 - each is one thing that the source
     Args:
         plan: The plan.
         effect: The policy effect.
+        groups: What is searched one after the other: the rules of an effect, or of both at once.
         emit: Makes an expression of a part of the plan that speaks of the request alone.
         fields: Which fields of the request are read.
         trees: The name of each tree.
@@ -93,15 +95,13 @@ def decide_source(  # noqa: PLR0913, PLR0917 - each is one thing that the source
     lines += [f"  values = {_packed('V', range(len(plan.probes)))}"]
     lines += [f"  fields = {_packed('r', fields)}"]
     lines += ["  faults = []", "  best = None", "  bound = end"]
-    for counted in effect.counts:
+    for group in groups:
         for number, branch in enumerate(plan.branches):
-            lines += _search(plan, number, trees[counted, branch.probes])
+            lines += _search(plan, number, trees[group, branch.probes])
         if not effect.ordered:
-            lines += ["  if best is not None:"]
-            lines += [f"   return {_decision(str(counted == 'allow'), 'best')}"]
+            lines += _decided()
     if effect.ordered:
-        lines += ["  if best is not None:"]
-        lines += [f"   return {_decision('best.effect == allow', 'best')}"]
+        lines += _decided()
     look = "" if effect.otherwise else ", partial(near, q)"
     lines += [f"  return {_decision(str(effect.otherwise), 'None', look)}"]
     lines += [" except Exception:", "  return odd(q)", ""]
@@ -146,6 +146,10 @@ def _search(plan: Plan, number: int, tree: str) -> list[str]:
         "    best = found",
         "    bound = found.rank",
     ]
+
+
+def _decided() -> list[str]:
+    return ["  if best is not None:", f"   return {_decision('best.effect == allow', 'best')}"]
 
 
 def _decision(allowed: str, rule: str, look: str = "") -> str:

@@ -121,7 +121,8 @@ class Tree:
             if asked >> probe & 1:
                 continue
             first = leaf[0].values[field]
-            # What tells the most apart comes first of all, though the first few rules be alike in it.
+            # What tells the most apart comes first of all, though the first few rules be alike in
+            # it.
             if all(rule.values[field] == first for rule in leaf) and (asked or not self.arranged):
                 continue
             node = Node(probe, field)
