@@ -48,6 +48,10 @@ TLS_HEADER = "x-meshwarden-tls"
 """The connection's TLS version; "" or "-" for plain text."""
 
 _MAX_STREAMS = 10_000  # Envoy's own 1,024 refused the 1,025th stream of a busy client.
+# A sidecar that gives up on a check resets its stream, and its time-out is shorter than the second
+# under which Envoy calls that premature: at its default of 500, one stall of 250 checks cost all
+# others of the connection theirs. A flood of resets is still stopped, by the codec's own limit.
+_PREMATURE_RESETS = 2 * _MAX_STREAMS
 _MAX_REQUESTS = 100_000  # A circuit breaker for control that a flood of streams doesn't trip.
 _MESSAGE_WINDOW_BYTES = 1024 * 1024
 
@@ -104,6 +108,16 @@ def bootstrap(front: FrontBootstrap) -> dict[str, Any]:
         "static_resources": {
             "listeners": [_listener(front)],
             "clusters": [_control_cluster(front.public_socket)],
+        },
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": "static",
+                    "static_layer": {
+                        "overload.premature_reset_total_stream_count": _PREMATURE_RESETS
+                    },
+                }
+            ]
         },
         "overload_manager": {
             "resource_monitors": [

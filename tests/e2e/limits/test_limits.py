@@ -3,6 +3,7 @@
 The calls are gRPC in HTTP/1.1, whose bytes a test can hold back as a slow client does.
 """
 
+import asyncio
 import http.client
 import socket
 import time
@@ -10,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import grpc
+import grpc.aio
 import pytest
 
 from protos.envoy.service.auth.v3.external_auth_pb2 import CheckResponse
@@ -81,6 +84,28 @@ def test_a_call_that_waited_too_long_behind_others_is_refused(slow_front: BareFr
         answer = held.getresponse().read()
     assert CheckResponse.FromString(answer[5:]).HasField("ok_response")
     assert refused.headers["grpc-status"] == RESOURCE_EXHAUSTED
+
+
+def test_callers_who_give_up_cost_a_patient_one_nothing(slow_front: BareFront) -> None:
+    """A sidecar's checks share a connection, and a check that timed out is reset by it: hundreds at
+    once look like an attack to Envoy, and used to end the connection for all.
+    """
+    slow = check_request("/public/a", extensions={"fault": "slow"}).SerializeToString()
+    quick = check_request("/public/a").SerializeToString()
+
+    async def ask_all() -> bytes:
+        address = f"127.0.0.1:{slow_front.port}"
+        async with grpc.aio.insecure_channel(address) as channel:
+            check = channel.unary_unary(CHECK, None, None)
+            await check(quick, timeout=20)
+            patient = check(slow, timeout=20)
+            others = [check(quick, timeout=SLOW_S / 4) for _ in range(400)]
+            outcomes = await asyncio.gather(*(other.code() for other in others))
+            assert grpc.StatusCode.UNAVAILABLE not in outcomes
+            answer: bytes = await patient
+            return answer
+
+    assert CheckResponse.FromString(asyncio.run(ask_all())).HasField("ok_response")
 
 
 def test_a_caller_cannot_date_its_call_itself(service: Service) -> None:
