@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-# A thread that is called as Envoy calls its workers stands in for one; only it gets its policy back.
+# A thread with the name that Envoy gives its workers stands in for one.
 FRONT = """
 import asyncio, os, threading
 from pathlib import Path
@@ -41,7 +41,7 @@ stop.set()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a policy of Linux")
 def test_pythons_threads_wait_and_envoys_workers_do_not() -> None:
-    """What starts after pyvoy's own thread inherits the wrong policy, and is given the right one."""
+    """Workers inherit the wrong policy, and are given the right one."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(FRONT)],
         capture_output=True,
