@@ -156,14 +156,15 @@ class FrontSlot:
         """Replace the process by an heir without losing a connection's next request.
 
         Raises:
-            FrontStartError: The heir did not become ready; the old process goes on serving. Its
-                admin interface is gone then, since Envoy hands that over first: if it is stopped
-                before the next renewal it can't be drained.
+            FrontStartError: The heir did not become ready; the old process goes on serving.
         """
         async with self._starting:
             old = self._current
             if old is None or not old.child.alive:
                 return  # A new one is started anyway.
+            # An heir that fails spoils its predecessor: it has taken its admin interface first, by
+            # which alone that can be drained, and Envoy then refuses every further heir.
+            await self._rehearse()
             heir = await self._start(heir_of=old)
             try:
                 await self._until_ready(heir)
@@ -225,30 +226,62 @@ class FrontSlot:
                     break
         return code
 
+    async def _rehearse(self) -> None:
+        """Go through a start up to where the port would open: Envoy's validation runs our Python.
+
+        Raises:
+            FrontStartError: It came to grief, and so would an heir.
+        """
+        config, _ = self._write_config()
+        command = [*self._command(config), "--mode", "validate"]
+        name = f"{self.name}-rehearsal"
+        child = await Child.start(name, command, self._environment(name))
+        try:
+            async with asyncio.timeout(_READY_TIMEOUT_S):
+                code = await child.wait()
+        except TimeoutError as error:
+            raise FrontStartError("its rehearsal takes too long") from error
+        finally:
+            await child.kill()
+            self._runtime.forget(child.pid)
+            config.unlink(missing_ok=True)
+        if code:
+            raise FrontStartError(f"its rehearsal ended ({code})")
+
     async def _start(self, heir_of: _Envoy | None, *, is_restart: bool = False) -> _Envoy:
         if self._stopping:
             raise FrontStartError("the service is stopping")
-        self._serial += 1
-        config = self._runtime.front_bootstrap(self.name, self._serial)
-        admin_socket = self._runtime.front_admin_socket(self.name, self._serial)
-        config.write_text(json.dumps(bootstrap(self._bootstrap(admin_socket))))
+        config, admin_socket = self._write_config()
         epoch = heir_of.epoch + 1 if heir_of else 0
         base_id = heir_of.base_id if heir_of else _new_base_id()
         drain_s = math.ceil(self._settings.server.drain_s)
         command = [
-            str(self._programs.envoy),
-            *("--config-path", str(config)),
+            *self._command(config),
             *("--base-id", str(base_id), "--restart-epoch", str(epoch)),
             *("--socket-path", str(self._runtime.hot_restart_socket()), "--socket-mode", "600"),
             *("--drain-time-s", str(drain_s), "--drain-strategy", "immediate"),
             *("--parent-shutdown-time-s", str(drain_s + _PARENT_GRACE_S)),
-            *("--concurrency", "1", "--log-level", "warn", "--skip-deprecated-logs"),
         ]
-        environment = self._environment(self._serial, is_restart=is_restart)
+        environment = self._environment(self.name, is_restart=is_restart)
         child = await Child.start(self.name, command, environment)
         envoy = _Envoy(child, self._serial, base_id, epoch, EnvoyAdmin(admin_socket))
         self._running.add(envoy)
         return envoy
+
+    def _write_config(self) -> tuple[Path, Path]:
+        """Write the next process's configuration; give its path and that of its admin socket."""
+        self._serial += 1
+        config = self._runtime.front_bootstrap(self.name, self._serial)
+        admin_socket = self._runtime.front_admin_socket(self.name, self._serial)
+        config.write_text(json.dumps(bootstrap(self._bootstrap(admin_socket))))
+        return config, admin_socket
+
+    def _command(self, config: Path) -> list[str]:
+        return [
+            str(self._programs.envoy),
+            *("--config-path", str(config)),
+            *("--concurrency", "1", "--log-level", "warn", "--skip-deprecated-logs"),
+        ]
 
     async def _until_ready(self, envoy: _Envoy) -> None:
         """Wait until it decides and Envoy serves.
@@ -284,14 +317,14 @@ class FrontSlot:
             else None,
         )
 
-    def _environment(self, serial: int, *, is_restart: bool) -> dict[str, str]:
+    def _environment(self, name: str, *, is_restart: bool = False) -> dict[str, str]:
         return {
             "LD_PRELOAD": str(self._programs.libpython),
             "PYTHONHOME": f"{sys.prefix}:{sys.exec_prefix}",
             METRICS_VARIABLE: str(self._runtime.metrics),
             RUNTIME_VARIABLE: str(self._runtime.path),
-            NAME_VARIABLE: self.name,
-            EPOCH_VARIABLE: str(serial),
+            NAME_VARIABLE: name,
+            EPOCH_VARIABLE: str(self._serial),
             RESTARTED_VARIABLE: "1" if is_restart else "0",
         }
 

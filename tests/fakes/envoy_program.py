@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from meshwarden import status
 from meshwarden.files import EPOCH_VARIABLE, NAME_VARIABLE, RUNTIME_VARIABLE
@@ -26,14 +27,16 @@ class Envoy:
 
     def __init__(self) -> None:
         parser = argparse.ArgumentParser()
-        for option in ("config-path", "base-id", "restart-epoch", "socket-path"):
-            parser.add_argument(f"--{option}", required=True)
+        for option in ("config-path", "base-id", "restart-epoch", "socket-path", "mode"):
+            parser.add_argument(f"--{option}")
         options, _ = parser.parse_known_args()
         told = json.loads(Path(options.config_path).read_text())
         self.admin = told["admin"]["address"]["pipe"]["path"]
         self.runtime = Path(os.environ[RUNTIME_VARIABLE])
         self.name = os.environ[NAME_VARIABLE]
         self.serial = int(os.environ[EPOCH_VARIABLE])
+        if options.mode == "validate":
+            self.rehearse()
         self.epoch = int(options.restart_epoch)
         self.parent = self.runtime / f"pid.{options.base_id}.{self.epoch - 1}"
         (self.runtime / f"pid.{options.base_id}.{self.epoch}").write_text(str(os.getpid()))
@@ -41,6 +44,15 @@ class Envoy:
         Path(f"{options.socket_path}_parent_{stem + self.epoch % 3}").touch()
         Path(f"/dev/shm/envoy_shared_memory_{stem}").touch()
         self.connections = 0
+
+    def rehearse(self) -> NoReturn:
+        """Come to the same grief as a start would, or to a good end."""
+        match self.fate():
+            case "dies":
+                sys.exit(3)
+            case "hangs":
+                time.sleep(3600)
+        sys.exit(0)
 
     def fate(self) -> str:
         """How this one comes to grief; "" when it doesn't."""

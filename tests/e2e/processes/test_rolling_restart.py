@@ -86,6 +86,25 @@ def test_replicas_stopped_and_started_one_after_the_other_fail_no_request(
     assert (relayed.failures, direct.failures) == ([], [])
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
+def test_many_rolling_restarts_of_both_kinds_fail_no_request(
+    new_place: NewPlace, run: Callable[..., Instance], loaded: Callable[..., object]
+) -> None:
+    """The two tests above for some minutes, at the same time."""
+    places = [new_place({"server.fronts": 2}), new_place({"server.fronts": 2})]
+    replicas = [run(place).wait_ready() for place in places]
+    with loaded(*(place.port for place in places)) as (relayed, direct):
+        for _ in range(6):
+            for index, place in enumerate(places):
+                assert place.command("restart", "fronts").returncode == 0
+                replicas[index].stop()
+                assert replicas[index].ended() == 0
+                wait_for_calls(relayed, direct)
+                replicas[index] = run(place).wait_ready()
+    assert (relayed.failures, direct.failures) == ([], [])
+
+
 def checks(instance: Instance) -> float:
     """How many checks the instance has answered, by all fronts that it ever had."""
     return sum(

@@ -138,6 +138,27 @@ def test_a_front_that_keeps_dying_is_started_ever_more_slowly(
     assert [line.rpartition(" in ")[2] for line in lines] == ["0.1 s", "0.2 s", "0.4 s"]
 
 
+def test_a_front_that_can_not_be_renewed_goes_on_and_the_reason_is_told(
+    new_place: NewPlace, run: Callable[..., Instance]
+) -> None:
+    """Here its heir finds no settings; once it does, the renewal succeeds."""
+    instance = run(new_place()).wait_ready()
+    front = instance.front()
+    settings = instance.place.run_dir / "settings.json"
+    settings.rename(settings.with_name("hidden"))
+    refused = instance.place.command("restart", "fronts")
+    assert refused.returncode == 2
+    assert "a front could not be renewed: its rehearsal ended (1)" in refused.stderr
+    assert instance.front() == front
+    with channel_to(instance.place.port) as channel:
+        assert status_of(channel, "/public/a") == 0
+        settings.with_name("hidden").rename(settings)
+        done = instance.place.command("restart", "fronts")
+        assert done.returncode == 0, done.stderr
+        assert status_of(channel, "/public/a") == 0
+    assert instance.front() != front
+
+
 def test_no_child_outlives_a_killed_supervisor(instance: Instance) -> None:
     """The kernel sees to it."""
     children = [*instance.pids("front").values(), instance.control]

@@ -38,7 +38,7 @@ class World:
         self.runtime = RuntimeDir(folder)
         self.runtime.metrics.mkdir()
         settings = Settings(
-            runtime=Runtime(folder, folder), server=Server(drain_s=1, restart_backoff_max_s=0.1)
+            runtime=Runtime(folder, folder), server=Server(drain_s=0.5, restart_backoff_max_s=0.1)
         )
         programs = FrontPrograms(program, Path("/module.so"), Path("libc.so.6"))
         self.slot = FrontSlot(0, settings, self.runtime, programs)
@@ -102,8 +102,9 @@ class World:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Give a slot in a folder with a short path; in the end nothing of it is left."""
+    monkeypatch.setattr(fronts, "_PARENT_GRACE_S", 0.2)
     with tempfile.TemporaryDirectory(prefix="mw-") as folder:
         world = World(Path(folder))
         yield world
@@ -152,12 +153,32 @@ def test_a_renewed_front_has_another_process_and_the_old_one_has_left(world: Wor
 
 
 @pytest.mark.parametrize("fate", ["dies", "hangs"])
-def test_a_renewal_that_fails_leaves_the_old_one_serving(
+def test_a_renewal_that_would_fail_is_found_out_before_it_begins(
     fate: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the next one may succeed."""
+    """The old one is as it was, and the next renewal may succeed."""
     monkeypatch.setattr(fronts, "_READY_TIMEOUT_S", 1.0)
     world.fate(_2=fate)
+
+    async def scenario() -> None:
+        old = await world.serving()
+        with pytest.raises(FrontStartError, match="rehearsal"):
+            await world.slot.renew()
+        assert len(list(world.runtime.path.glob("pid.*"))) == 1, "an heir was begun"
+        assert world.pids() == [old]
+        await world.slot.renew()
+        assert world.pids() != [old]
+
+    world.run(scenario)
+
+
+@pytest.mark.parametrize("fate", ["dies", "hangs"])
+def test_an_heir_that_fails_in_spite_of_its_rehearsal_leaves_the_old_one_serving(
+    fate: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is left."""
+    monkeypatch.setattr(fronts, "_READY_TIMEOUT_S", 1.0)
+    world.fate(_3=fate)
 
     async def scenario() -> None:
         old = await world.serving()
@@ -165,8 +186,6 @@ def test_a_renewal_that_fails_leaves_the_old_one_serving(
             await world.slot.renew()
         assert world.slot.is_serving
         assert world.pids() == [old]
-        await world.slot.renew()
-        assert world.pids() != [old]
 
     world.run(scenario)
 
@@ -188,9 +207,9 @@ def test_a_front_that_dies_while_its_heir_starts_is_replaced(world: World) -> No
 def test_a_front_that_dies_while_a_failing_heir_starts_is_started_anew(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither is left; a third comes."""
+    """Neither is left; another comes."""
     monkeypatch.setattr(fronts, "_READY_TIMEOUT_S", 1.0)
-    world.fate(_2="hangs")
+    world.fate(_3="hangs")
 
     async def scenario() -> None:
         old = await world.serving()
@@ -247,7 +266,7 @@ def test_a_stop_in_the_middle_of_a_renewal_waits_for_its_end(world: World) -> No
         await renewing
 
     world.run(scenario)
-    assert "/drain_listeners" in world.asked(2)
+    assert "/drain_listeners" in world.asked(3)
 
 
 def test_a_stop_before_the_first_is_ready_ends_it_undrained(
