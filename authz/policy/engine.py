@@ -27,6 +27,8 @@ _FIRST_ARRANGEMENT = 64
 _SAMPLE = 512
 # Where a deny beats every allow, that is what ranks say: any deny rule comes before this.
 _ALLOWING = 1 << 29
+# The same for ranks that the drop-in gives; it leaves wide gaps between them.
+_BEHIND = 1 << 80
 
 
 class Engine:
@@ -139,7 +141,8 @@ class Engine:
             return None
         rule = self._new_rule(row)
         if rank is not None:
-            rule.rank = rank
+            behind = self._deny_first and rule.effect != "deny"
+            rule.rank = rank + _BEHIND if behind else rank
         rules = self.rules[row.ptype]
         rules[rule.id] = rule
         if row.ptype in self._by_values:
