@@ -5,16 +5,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from authz.authoring.callers import Callers, generic, is_wild
+from authz.authoring.near import Near
 from authz.authoring.shapes import covers as path_covers
-from authz.authoring.shapes import part_covers
+from authz.authoring.shapes import part_covers, parts_meet
 from authz.policy.functions.mesh import methods
-from authz.policy.functions.spec import Pattern
-from authz.policy.patterns import PatternIndex
 from authz.policy.rules import Row
-from authz.policy.segments import Part, parse_segments
+from authz.policy.segments import Part, Segments, parse_segments
 from authz.policy.syntax import Node
 
-__all__ = ["Coverage", "MeshRule", "covers", "methods_cover", "service_covers", "text_covers"]
+__all__ = [
+    "Coverage",
+    "MeshRule",
+    "covers",
+    "methods_cover",
+    "service_covers",
+    "services_share",
+    "text_covers",
+]
 
 WHO, SERVICE, METHOD, PATH, EFFECT, WHEN = range(6)
 
@@ -85,6 +92,15 @@ def service_covers(wide: str, narrow: str) -> bool:
     return part_covers(shape, Part(tuple(narrow.split("*"))))
 
 
+def services_share(one: str, other: str) -> bool:
+    """Whether two SERVICE columns match some service both."""
+    if "*" in one and "*" in other:
+        return "*" in {one, other} or (
+            parts_meet(Part(tuple(one.split("*"))), Part(tuple(other.split("*")))) is not None
+        )
+    return service_covers(one, other) or service_covers(other, one)
+
+
 def methods_cover(wide: frozenset[str], narrow: frozenset[str]) -> bool:
     """Whether one set of methods covers another."""
     return "*" in wide or narrow <= wide
@@ -122,23 +138,13 @@ class Coverage:
     Args:
         rules: All of them.
         callers: Who their WHO columns are.
-        prepare: Makes ready a pattern of meshName and of meshPath.
     """
 
-    def __init__(
-        self,
-        rules: Sequence[MeshRule],
-        callers: Callers,
-        prepare: Callable[[str], Callable[[str], Pattern]],
-    ) -> None:
+    def __init__(self, rules: Sequence[MeshRule], callers: Callers) -> None:
         self._callers = callers
-        self._services = _Wider(
-            {rule.service for rule in rules}, prepare("meshName"), _some_service, service_covers
-        )
-        self._paths = _Wider(
-            {rule.path for rule in rules}, prepare("meshPath"), _some_path, text_covers
-        )
-        self._who = _WiderWho({rule.who for rule in rules}, callers, prepare("meshWho"))
+        self._services = _Wider({rule.service for rule in rules}, service_covers, is_path=False)
+        self._paths = _Wider({rule.path for rule in rules}, text_covers, is_path=True)
+        self._who = _WiderWho({rule.who for rule in rules}, callers)
         self._tree: dict[str, dict[str, dict[str, dict[Node | None, Leaf]]]] = {}
         self.twins: list[tuple[MeshRule, MeshRule]] = []
         for rule in rules:
@@ -189,20 +195,14 @@ def _both(wanted: Sequence[str], known: Iterable[str]) -> list[str]:
 
 
 class _Wider:
-    """For each text of one column, those that cover it."""
+    """For each text of the SERVICE or PATH column, those that cover it."""
 
     def __init__(
-        self,
-        texts: set[str],
-        prepare: Callable[[str], Pattern],
-        some: Callable[[str], str],
-        proves: Callable[[str, str], bool],
+        self, texts: set[str], proves: Callable[[str, str], bool], *, is_path: bool
     ) -> None:
-        self._index = PatternIndex(prepare)
-        for text in sorted(texts):
-            self._index.add(text)
-        self._texts = texts
-        self._some = some
+        form = _path_form if is_path else _service_form
+        self._near = Near(((text, form(text)) for text in sorted(texts)), whole=not is_path)
+        self._some = _some_path if is_path else _some_service
         self._proves = proves
         self._known: dict[str, list[str]] = {}
 
@@ -210,43 +210,50 @@ class _Wider:
         """The texts that cover one of them, itself included."""
         found = self._known.get(text)
         if found is None:
-            near = self._index.find(self._some(text))
-            tried = self._texts if near is None else near
-            found = [each for each in tried if self._proves(each, text)]
-            self._known[text] = found
+            near = self._near.find(self._some(text))
+            found = self._known[text] = [each for each in near if self._proves(each, text)]
         return found
 
 
 class _WiderWho:
     """For each WHO column, those that cover it; a name leads to the roles that it has."""
 
-    def __init__(
-        self, texts: set[str], callers: Callers, prepare: Callable[[str], Pattern]
-    ) -> None:
+    def __init__(self, texts: set[str], callers: Callers) -> None:
         self._callers = callers
-        self._index = PatternIndex(prepare)
         self._columns: dict[str, list[str]] = {}
+        forms: dict[str, Segments] = {}
         for who in sorted(texts - {"*"}):
             held = callers.of(who)
+            forms.update((name, parse_segments(name)) for name in held.names)
+            forms.update(held.patterns)
             for text in (*held.names, *(text for text, _ in held.patterns)):
-                if text not in self._columns:
-                    self._columns[text] = []
-                    self._index.add(text)
-                self._columns[text].append(who)
+                self._columns.setdefault(text, []).append(who)
+        self._near = Near(forms.items())
         self._always = ["*"] if "*" in texts else []
         self._known: dict[str, list[str]] = {}
 
     def than(self, who: str) -> list[str]:
+        """The columns that cover one of them, itself included."""
         found = self._known.get(who)
         if found is None:
             name = self._callers.of(who).some()
-            near = [] if name is None else self._index.find(name) or []
+            near = [] if name is None else self._near.find(name)
             tried = dict.fromkeys(
                 [*self._always, who, *(each for text in near for each in self._columns[text])]
             )
             found = [each for each in tried if self._callers.covers(each, who)]
             self._known[who] = found
         return found
+
+
+def _service_form(text: str) -> Segments | None:
+    if text == "*":
+        return None
+    return (Part(tuple(text.split("*"))),) if "*" in text else (text,)
+
+
+def _path_form(text: str) -> Segments | None:
+    return None if text == "**" else parse_segments(text)
 
 
 def _some_service(text: str) -> str:

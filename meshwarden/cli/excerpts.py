@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,19 +96,36 @@ class Paper:
         """Add a line of parts that a space or two set apart."""
         self._lines.append("  ".join(parts))
 
-    def wrapped(self, text: str, indent: str = "") -> None:
-        """Add a text, over several lines where the terminal is narrow."""
-        if not self.width:
-            self._lines.append(indent + text)
-            return
-        self._lines += textwrap.wrap(
-            text,
-            self.width,
-            initial_indent=indent,
-            subsequent_indent=indent + "  ",
-            break_long_words=True,
-            break_on_hyphens=False,
-        )
+    def wrapped(
+        self,
+        text: str,
+        indent: str = "",
+        *,
+        first: tuple[str, str] | None = None,
+        styled: Callable[[str], str] = str,
+    ) -> None:
+        """Add a text, over several lines where the terminal is narrow.
+
+        Args:
+            text: The text.
+            indent: What each line begins with; the lines after the first two spaces deeper.
+            first: How the text begins, and in what colour to show that.
+            styled: What each line is passed through.
+        """
+        lines = [indent + text]
+        if self.width:
+            lines = textwrap.wrap(
+                text,
+                self.width,
+                initial_indent=indent,
+                subsequent_indent=indent + "  ",
+                break_on_hyphens=False,
+            )
+        if first is not None:
+            sign, colour = first
+            at = len(indent) + len(sign)
+            lines[0] = indent + self.styled(sign, colour) + lines[0][at:]
+        self._lines += map(styled, lines)
 
     def excerpt(self, line: str, column: int, end_column: int) -> None:
         """Add a line of policy with a caret under what is meant; cut where it is too long."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshwarden.cli import policy_cases, policy_lint, policy_questions, policy_revisions
+from meshwarden.cli import policy_cases, policy_diff, policy_lint, policy_questions, policy_revisions
 from meshwarden.cli.options import ConfigFile, Output, load_settings
 from meshwarden.cli.output import FAULT, Form, complain, show, show_json
 
@@ -25,6 +25,7 @@ app = typer.Typer(name="policy", help="Check a policy and look into it.", no_arg
 app.command("test")(policy_cases.run_tests)
 app.command("bench")(policy_cases.bench)
 app.command("lint")(policy_lint.lint)
+app.command("diff")(policy_diff.diff)
 app.command("plan")(policy_questions.plan)
 app.command("who-can")(policy_questions.who_can)
 app.command("what-can")(policy_questions.what_can)

@@ -10,7 +10,6 @@ from authz.authoring.mesh_rules import Coverage, MeshRule
 from authz.policy.checks import RowChecks, natural_terms
 from authz.policy.effects import Effect
 from authz.policy.errors import Fault, PolicyError
-from authz.policy.functions.spec import Pattern
 from authz.policy.language import Language
 from authz.policy.mesh import mesh_model
 from authz.policy.model import parse_model
@@ -160,16 +159,7 @@ class Subject:
     @cached_property
     def coverage(self) -> Coverage:
         """Which rules cover which; of the built-in model."""
-        return Coverage(self.mesh_rules, self.callers, self.prepare)
-
-    def prepare(self, function: str) -> Callable[[str], Pattern]:
-        """What makes a pattern of some function ready."""
-        if self.language is None:
-            raise LookupError(function)
-        found = self.language.functions[function].prepare
-        if found is None:
-            raise LookupError(function)
-        return found
+        return Coverage(self.mesh_rules, self.callers)
 
     def field_index(self, row: Row, name: str) -> int:
         """The place of a field in a row's definition; -1 if there is none."""

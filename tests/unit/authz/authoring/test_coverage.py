@@ -121,7 +121,7 @@ def test_the_index_finds_what_trying_every_pair_finds(rows: list[Row], links: li
     """But for twins, which are told apart by nothing."""
     rules = [rule_of(row) for row in rows]
     callers = Callers(given_everywhere(links))
-    coverage = Coverage(rules, callers, lambda name: LANGUAGE.functions[name].prepare)  # type: ignore[arg-type, return-value]
+    coverage = Coverage(rules, callers)
     later = {id(twin) for _, twin in coverage.twins}
     firsts = {id(rule): id(rule) for rule in rules} | {
         id(twin): id(first) for first, twin in coverage.twins
