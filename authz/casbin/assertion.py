@@ -43,7 +43,8 @@ class WatchedAssertion(Assertion):  # type: ignore[misc]
     def policy(self, rows: Any) -> None:
         self._ordered_version = -1
         if type(rows) is list:
-            rows = Rows(rows)
+            old = self.__dict__.get("policy")
+            rows = old.successor(rows) if isinstance(old, Rows) else Rows(rows)
         elif type(rows) is FastPolicy:
             rows.__class__ = FastRows
         self.__dict__["policy"] = rows

@@ -43,6 +43,7 @@ class _Rules:
         assertion: pycasbin's definition.
         rows: The list they came from.
         version: How far its changes are taken over.
+        lineage: Of the list.
         by_place: The engine's rule for each place in the list.
         misfits: Places of rows that have not as many values as the definition has fields.
     """
@@ -52,6 +53,7 @@ class _Rules:
     version: Any
     by_place: dict[int, Rule] = field(default_factory=dict)
     misfits: set[int] = field(default_factory=set)
+    lineage: object = None
 
 
 @dataclass(slots=True, eq=False)
@@ -193,7 +195,7 @@ class Made:
             return taken
         if not isinstance(rows, Rows):
             raise Unknown(key)
-        taken = _Rules(assertion, rows, rows.follow())
+        taken = _Rules(assertion, rows, rows.follow(), lineage=rows.lineage)
         for place, row in zip(rows.places, rows, strict=True):
             self._add(key, taken, place, row)
         return taken
@@ -276,12 +278,13 @@ class Made:
 
     def _catch_up_rules(self, key: str, taken: _Rules) -> bool:
         rows = taken.assertion.policy
-        if rows is not taken.rows:
-            return False
         if isinstance(rows, FastRows):
-            if rows.version != taken.version:
+            if rows is taken.rows and rows.version != taken.version:
                 self._refill(key, taken)
-            return True
+            return rows is taken.rows
+        if not isinstance(rows, Rows) or rows.lineage is not taken.lineage:
+            return False
+        taken.rows = rows
         changes = rows.since(taken.version)
         if changes is None:
             return False

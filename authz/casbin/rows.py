@@ -17,6 +17,7 @@ __all__ = ["Change", "Rows"]
 _GAP = 1 << 32
 # A log longer than this, and than the list, says less than the list itself does.
 _LOG_MIN = 256
+_END = object()
 
 
 class Change(NamedTuple):
@@ -36,12 +37,17 @@ class Rows(list[Any]):
 
     Mutating calls that nobody makes on a large policy (sort, slices) forget the index, which is
     then made again when it is needed; append, insert, remove and replacing one row keep it.
+
+    Attributes:
+        version: Counts up with every change.
+        lineage: The same for a list and the one that was put in its place; see successor().
     """
 
-    __slots__ = ("_log", "_log_start", "_places", "_where", "version")
+    __slots__ = ("_log", "_log_start", "_places", "_where", "lineage", "version")
 
     def __init__(self, rows: Iterable[Any] = ()) -> None:
         super().__init__(rows)
+        self.lineage = object()
         self._forget()
         self.version = 0
         self._log_start = 0
@@ -86,6 +92,40 @@ class Rows(list[Any]):
             if len(log) > _LOG_MIN and len(log) > len(self):
                 log.clear()
                 self._log_start = self.version
+
+    def successor(self, rows: list[Any]) -> "Rows":
+        """The watched list for what is put in the place of this one.
+
+        pycasbin removes rules by a filter in making a list of the others. Such a list goes on with
+        the places, the index and the log of this one, which loses them.
+
+        Cost: O(rows).
+        """
+        new = Rows(rows)
+        if self._log is None or not len(self) // 2 < len(rows) <= len(self):
+            return new
+        left = iter(rows)
+        expected = next(left)
+        kept: list[int] = []
+        gone: list[tuple[int, Any]] = []
+        for place, row in zip(self.places, self, strict=True):
+            if row is expected:
+                kept.append(place)
+                expected = next(left, _END)
+            else:
+                gone.append((place, row))
+        if expected is not _END:
+            return new
+        for place, row in gone:
+            self._unlearn(row, place)
+        new._places, new._where = kept, self._where
+        new.lineage, new.version, new._log_start = self.lineage, self.version, self._log_start
+        new._log = self._log
+        self.lineage = object()
+        self._forget()
+        for place, _ in gone:
+            new._note(place, None)
+        return new
 
     # Finding: the rows by their words.
 

@@ -1,6 +1,7 @@
 """Puts our enforcers where a program looks for pycasbin's.
 
     python -m authz.casbin.shim -- COMMAND...        any command, and every Python it starts
+    python -m authz.casbin.shim -- -m pytest ...     this Python, with these options
     pytest -p authz.casbin.shim ...                  one run of pytest
     from authz.casbin import shim; shim.install()    this process
 
@@ -66,9 +67,11 @@ def pytest_configure() -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run a command with our classes in place; returns its exit code."""
     command = list(arguments[1:] if arguments[:1] == ["--"] else arguments)
-    if not command or command[0].startswith("-"):
+    if not command or command[0] in {"-h", "--help"}:
         sys.stderr.write("usage: python -m authz.casbin.shim -- COMMAND...\n")
         return 2
+    if command[0].startswith("-"):
+        command.insert(0, sys.executable)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "sitecustomize.py").write_text(_SITE.format(folder=folder), encoding="utf-8")
         paths = [folder, os.environ.get("PYTHONPATH", "")]

@@ -84,6 +84,9 @@ def test_a_change_is_taken_over_without_a_new_start() -> None:
     assert not made.enforce("carol", "data3", "read")
     made.update_policy(["staff", "data3", "read"], ["carol", "data3", "read"])
     assert made.enforce("carol", "data3", "read")
+    made.add_policy("carol", "data4", "read")
+    made.remove_filtered_policy(1, "data4")
+    assert not made.enforce("carol", "data4", "read")
     made.remove_policy("carol", "data3", "read")
     assert not made.enforce("carol", "data3", "read")
     assert made._mirror._made is engine

@@ -138,3 +138,29 @@ def test_inserting_in_one_place_again_and_again_runs_out_of_no_places() -> None:
     for number in range(100):
         rows.insert(1, [str(number)])
         assert rows.places == sorted(set(rows.places))
+
+
+def test_a_list_without_some_rows_takes_the_old_ones_place() -> None:
+    """What was followed goes on: only what is gone is told."""
+    old = Rows([["a"], ["b"], ["c"], ["d"]])
+    version = old.follow()
+    places = dict(zip(["a", "b", "c", "d"], old.places, strict=True))
+    old.append(["e"])
+    lineage = old.lineage
+    new = old.successor([old[0], old[2], old[3], old[4]])
+    assert new.lineage is lineage
+    assert old.lineage is not lineage
+    assert new.since(version) == [(new.places[-1], ["e"]), (places["b"], None)]
+    assert (["b"] in new, ["c"] in new, ["b"] in old) == (False, True, True)
+    old.clear()
+    assert ["c"] in new
+
+
+@pytest.mark.parametrize("rows", [[], [["a"], ["b"], ["c"]], [["c"], ["b"], ["a"]]])
+def test_another_list_is_a_new_beginning(rows: list[list[str]]) -> None:
+    """Also if its rows have the same words."""
+    old = Rows([["a"], ["b"], ["c"]])
+    old.follow()
+    new = old.successor(rows)
+    assert new.lineage is not old.lineage
+    assert new.since(0) is None

@@ -48,6 +48,7 @@ def test_the_commands_exit_code_is_ours() -> None:
     missing = run("--", "no-such-command-here")
     assert (missing.returncode, "no-such-command-here" in missing.stderr) == (127, True)
     assert run().returncode == 2
+    assert run("--", "-c", "raise SystemExit(8)").returncode == 8
     assert shim.main([]) == 2
 
 
