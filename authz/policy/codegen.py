@@ -39,6 +39,8 @@ class Emitter:
 
     Attributes:
         names: What the code will run with: every name in it that is not a local one.
+        request: How a field of the request is written.
+        known: How a node is written that has been worked out already.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Emitter:
     ) -> None:
         self.names: dict[str, Any] = {"__builtins__": {}}
         self._call = call
-        self._request = request
+        self.request = request
         self._boolean = boolean
         self._attributes = attributes
         self.known: dict[Node, str] = {}
@@ -74,7 +76,7 @@ class Emitter:
             case Const():
                 return self.name(node.value)
             case Field():
-                return f"v[{node.index}]" if node.of_rule else self._request(node.index)
+                return f"v[{node.index}]" if node.of_rule else self.request(node.index)
             case And():
                 return "(" + " and ".join([self._operand(term) for term in node.terms]) + ")"
             case Or():

@@ -4,7 +4,7 @@ A Snapshot holds an Engine that nobody changes any more; the drop-in Enforcer ho
 its management calls rule by rule.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from typing import Any
 
@@ -263,6 +263,15 @@ class Engine:
     def decide(self, request: Any, terms: Terms = _DEFAULT) -> Decision:
         """Decide one request."""
         return self.program(terms).decide(request)
+
+    def decider(self) -> Callable[[Any], Decision]:
+        """What decides with the model's first definitions; stays the same whatever rules come.
+
+        A model may lack one of these, and then raises once it is asked.
+        """
+        if set(_DEFAULT) <= set(self.model.definitions):
+            return self.program().decide
+        return self.decide
 
     def as_pycasbin(self, decision: Decision, terms: Terms = _DEFAULT) -> tuple[bool, list[str]]:
         """What pycasbin's enforce_ex returns for a decision.

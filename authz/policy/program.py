@@ -1,6 +1,6 @@
 """One matcher made ready to run: its plan, its trees of rules, and the code that searches them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import inf
 from typing import Any
@@ -166,7 +166,7 @@ class Program:
                 # A guard that raised may hold for a deny rule, and does not for an allow rule.
                 if held or (held is None and group != "allow"):
                     root = self._trees[group, branch.probes].root
-                    found = self._run(root, bound, faults, request, values)
+                    found = self._find(root, bound, faults, request, values)
                     if found is not None:
                         best, bound = found, found.rank
             if best is not None and not effect.ordered:
@@ -199,18 +199,6 @@ class Program:
             except Exception:  # noqa: BLE001 - a false one outweighs it
                 held = None
         return held
-
-    def _run(
-        self,
-        root: Any,
-        bound: Any,
-        faults: list[Rule],
-        request: Any,
-        values: tuple[Any, ...],
-    ) -> Rule | None:
-        """Run the compiled search with values of our own."""
-        fields = tuple([request[index] for index in self._fields])
-        return self._find(root, bound, faults, request, values, fields)
 
     def _name_faults(self, request: Any, faults: list[Rule]) -> None:
         """Find some of the allow rules that raised; the probes have kept them from being tried."""
@@ -248,20 +236,9 @@ class Program:
 
     def _generate(self) -> None:
         """Write and compile the search and the decision."""
-        read: set[int] = set()
-
-        def request(index: int) -> str:
-            read.add(index)
-            return f"r{index}"
-
-        emitter = Emitter(self._writer, request, self._writer.boolean)
+        emitter = Emitter(self._writer, lambda index: f"q[{index}]", self._writer.boolean)
         for number, probe in enumerate(self.plan.probes):
-            full = emitter.emit(probe.term)
-            if not probe.plain:
-                inside = f"v[{probe.field}] in V{number}"
-                if any(isinstance(way, Matching) for way in probe.ways):
-                    inside = f"{inside} and (type(V{number}) is not Unsure or {full})"
-                emitter.known[probe.term] = f"({inside} if V{number} is not None else {full})"
+            emitter.known[probe.term] = _asked_of(number, probe, emitter.emit(probe.term))
         predicate = emitter.emit(self.plan.node)
         if not is_truth(self.plan.node, self._writer.boolean):
             predicate = f"{emitter.name(operations.truth)}({predicate})"
@@ -285,31 +262,37 @@ class Program:
             rules=self._rules,
             end=self._end,
         )
-        for probe in self.plan.probes:
-            for each in probe.inputs:
-                emitter.emit(each)
-        self._fields = sorted(read)
-        source = find_source(predicate, self._fields, len(self.plan.probes))
+        source = find_source(predicate, len(self.plan.probes))
         self._find = emitter.function(source, "find")
         trees = {key: emitter.name(tree, "T") for key, tree in self._trees.items()}
         probes = [self._probe_names(emitter, probe) for probe in self.plan.probes]
-        # From here on a term is what the request makes it, not what the search asks of a rule.
+        # From here on a term is what the request makes it, not what the search asks of a rule, and
+        # each field of the request is read once.
         emitter.known.clear()
+        read = sorted({index for node in self._asked() for index in _fields(node)})
+        emitter.request = lambda index: f"r{index}"
         source = decide_source(
             self.plan,
             self.matcher.effect,
             self._groups,
             emitter.emit,
-            self._fields,
+            read,
             trees,
             probes,
         )
         self.decide = emitter.function(source, "decide")
 
+    def _asked(self) -> Iterator[Node]:
+        """Every part of the matcher that a decision asks about the request alone."""
+        for probe in self.plan.probes:
+            yield from probe.inputs
+        for branch in self.plan.branches:
+            yield from branch.guards
+
     def _probe_names(self, emitter: Emitter, probe: Probe) -> tuple[str, str, str]:
         """How the decision calls a probe, and what it looks into first, by which key."""
         nodes = [node for each in probe.inputs for node in walk(each)]
-        fields = sorted({node.index for node in nodes if isinstance(node, Field)})
+        fields = sorted({index for each in probe.inputs for index in _fields(each)})
         steady = all(isinstance(node, (Field, Const)) or self._is_total(node) for node in nodes)
         if not fields or not steady or not probe.remembers:
             index = probe.only_index
@@ -331,6 +314,20 @@ class Program:
         """Whether a call always comes to the same, and never raises."""
         function = self._language.functions.get(node.name) if isinstance(node, Call) else None
         return function is not None and function.total
+
+
+def _asked_of(number: int, probe: Probe, full: str) -> str:
+    """What the search asks of a rule for one term: whether its value is among those found."""
+    if probe.plain:
+        return full
+    inside = f"v[{probe.field}] in V{number}"
+    if any(isinstance(way, Matching) for way in probe.ways):
+        inside = f"{inside} and (type(V{number}) is not Unsure or {full})"
+    return f"({inside} if V{number} is not None else {full})"
+
+
+def _fields(node: Node) -> Iterator[int]:
+    return (each.index for each in walk(node) if isinstance(each, Field))
 
 
 def _names_subject(node: Node) -> bool:

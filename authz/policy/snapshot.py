@@ -58,10 +58,11 @@ class Snapshot:
         request_fields: Names in `r = ...`, in order.
     """
 
-    __slots__ = ("_engine", "digest", "request_fields", "rule_count")
+    __slots__ = ("_decide", "_engine", "digest", "request_fields", "rule_count")
 
     def __init__(self, engine: Engine, digest: str) -> None:
         self._engine = engine
+        self._decide = engine.decider()
         self.digest = digest
         self.request_fields = engine.model.definitions["r"].fields
         self.rule_count = sum(len(rules) for rules in engine.rules.values())
@@ -182,6 +183,8 @@ class Snapshot:
             request: Its values, by index of the request definition's fields.
             terms: Which definitions to run with; the model's first ones unless told otherwise.
         """
+        if terms is _DEFAULT:
+            return self._decide(request)
         return self._engine.decide(request, terms)
 
     def decide_by_scan(self, request: RequestValues, terms: Terms = _DEFAULT) -> Decision:

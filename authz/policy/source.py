@@ -9,18 +9,16 @@ from authz.policy.syntax import Node
 __all__ = ["decide_source", "find_source"]
 
 
-def find_source(predicate: str, fields: Sequence[int], probes: int) -> str:
+def find_source(predicate: str, probes: int) -> str:
     """A search: the first rule by rank, in front of a bound, that the predicate holds for.
 
     Args:
-        predicate: An expression over the rule `v`, the request's fields and the probes' values.
-        fields: Which fields of the request it is handed, in order.
+        predicate: An expression over the rule `v`, the request `q` and the probes' values.
         probes: How many probes there are.
     """
     return f"""
-def find(root, bound, faults, q, values, fields):
+def find(root, bound, faults, q, values):
  {_unpacked("V", range(probes), "values")}
- {_unpacked("r", fields, "fields")}
  best = None
  places = [root]
  for place in places:
@@ -84,8 +82,12 @@ def decide_source(  # noqa: PLR0913, PLR0917 - each is one thing that the source
     """
     lines = ["def decide(q):", " if not rules: return blank(q)", " try:"]
     lines += [f"  r{index} = q[{index}]" for index in fields]
-    for number, names in enumerate(probes):
-        lines += _asking(plan, number, [emit(each) for each in plan.probes[number].inputs], names)
+    # What is remembered is asked first: it often spares the rest.
+    order = sorted(range(len(probes)), key=lambda number: not probes[number][1])
+    for place, number in enumerate(order):
+        inputs = [emit(each) for each in plan.probes[number].inputs]
+        before = order[:place] if len(plan.branches) == 1 else ()
+        lines += _asking(plan, number, inputs, probes[number], _hopeless(plan, before))
     for number, branch in enumerate(plan.branches):
         if branch.guards:
             guards = " and ".join([emit(guard) for guard in branch.guards])
@@ -93,7 +95,6 @@ def decide_source(  # noqa: PLR0913, PLR0917 - each is one thing that the source
             whole = branch.guards == (plan.node,)
             lines += [f"  G{number} = truth({guards})" if whole else f"  G{number} = {guards}"]
     lines += [f"  values = {_packed('V', range(len(plan.probes)))}"]
-    lines += [f"  fields = {_packed('r', fields)}"]
     lines += ["  faults = []", "  best = None", "  bound = end"]
     for group in groups:
         for number, branch in enumerate(plan.branches):
@@ -109,7 +110,11 @@ def decide_source(  # noqa: PLR0913, PLR0917 - each is one thing that the source
 
 
 def _asking(
-    plan: Plan, number: int, inputs: Sequence[str], names: tuple[str, str, str]
+    plan: Plan,
+    number: int,
+    inputs: Sequence[str],
+    names: tuple[str, str, str],
+    hopeless: str,
 ) -> list[str]:
     """Ask one probe; what it finds goes by its number."""
     probe = plan.probes[number]
@@ -123,25 +128,31 @@ def _asking(
             f"  if {found} is None:",
             f"   {found} = {function}({key}, {', '.join(inputs)})",
         ]
-    if probe.only_index is not None:
-        return [
-            f"  i = {inputs[0]}",
-            f"  {found} = {function}(i) if type(i) is str else None",
-            f"  if type({found}) is list and len({found}) > 8:",
-            f"   {found} = frozenset({found})",
-        ]
-    return [f"  {found} = {function}({', '.join(inputs)})"]
+    if probe.only_index is None:
+        return [f"  {found} = {function}({', '.join(inputs)})"]
+    return [
+        f"  i = {inputs[0]}",
+        f"  {found} = () if {hopeless or 'False'} else {function}(i) if type(i) is str else None",
+        f"  if type({found}) is list and len({found}) > 8:",
+        f"   {found} = frozenset({found})",
+    ]
+
+
+def _hopeless(plan: Plan, asked: Sequence[int]) -> str:
+    """Whether one of some probes has found nothing, which ends the matter."""
+    # A probe that gave up (None) has not found nothing.
+    told = [number for number in asked if not plan.probes[number].plain]
+    return " or ".join([f"(not V{number} and V{number} is not None)" for number in told])
 
 
 def _search(plan: Plan, number: int, tree: str) -> list[str]:
     branch = plan.branches[number]
     guard = f" and G{number}" if branch.guards else ""
-    # A probe that found nothing has ended the matter; one that gave up (None) has not.
-    asked = [number for number in branch.probes if not plan.probes[number].plain]
-    hopes = "".join([f" and (V{number} or V{number} is None)" for number in asked])
+    hopeless = _hopeless(plan, branch.probes)
+    hopes = f" and not ({hopeless})" if hopeless else ""
     return [
         f"  if {tree}.size{guard}{hopes}:",
-        f"   found = find({tree}.root, bound, faults, q, values, fields)",
+        f"   found = find({tree}.root, bound, faults, q, values)",
         "   if found is not None:",
         "    best = found",
         "    bound = found.rank",
