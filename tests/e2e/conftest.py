@@ -3,6 +3,7 @@
 A scenario that needs other settings has a conftest.py of its own.
 """
 
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,11 @@ SETTINGS: Mapping[str, object] = {
     "check.allowed.response_headers": {"x-verdict": "{verdict}"},
     "check.denied.response_headers": {"x-verdict": "{verdict}"},
 }
+
+
+def pytest_configure() -> None:
+    """End as on Ctrl-C when somebody ends the run: what was started is stopped then, too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
