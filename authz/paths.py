@@ -12,9 +12,10 @@ as it was sent, so a path that another server would read differently is handled 
 - A `suspect` path has no form that everybody agrees on (an encoded slash, a backslash, a NUL, a
   broken encoding, ...). No honest client sends one, and no allow rule is satisfied by it unless
   the setting `ambiguous_paths` says so. Two slashes at the start are among them: to a URL parser
-  `//public/admin` is the path `/admin` on a host named public (RFC 3986, section 4.2). So are dot
-  segments beside empty ones or parameters: the `..` of `/admin//../public` takes back `admin` or
-  the empty segment, as a server merges slashes before or after.
+  `//public/admin` is the path `/admin` on a host named public (RFC 3986, section 4.2). So is `..`:
+  a server that routes by prefix and resolves no dots takes `/admin/../public` for something below
+  `/admin`, and beside `//` or `;` even those that do resolve it disagree on what it takes back.
+  Clients resolve it before they send.
 
 Source: RFC 3986, sections 3.3, 6.2.2 and 5.2.4; RFC 9112, section 3.2 (forms of a request target).
 """
@@ -98,10 +99,8 @@ def _normalise_odd(target: str) -> RequestPath:
     once = decoded.decode("utf-8", "replace").replace("\\", "/")
     twice = unquote_to_bytes(decoded).decode("utf-8", "replace").replace("\\", "/")
     resolved = _resolve(once)
-    if suspect is None and _resolve(_without_dots(once), dots=False).rstrip("/") != (
-        resolved.rstrip("/")
-    ):
-        suspect = "dot segments beside empty ones or parameters"
+    if suspect is None and _has_parent_segment(once):
+        suspect = "a segment '..'"
     readings = dict.fromkeys((target, once, _resolve(once, dots=False), resolved, _resolve(twice)))
     readings.pop(path, None)
     return RequestPath(path, suspect, tuple(readings))
@@ -112,16 +111,8 @@ def _decode_unreserved(encoded: re.Match[str]) -> str:
     return character if character in _UNRESERVED else encoded.group().upper()
 
 
-def _without_dots(path: str) -> str:
-    """Resolve dot segments and nothing else, as the letter of RFC 3986, section 5.2.4, has it."""
-    segments: list[str] = []
-    for segment in path.split("/")[1:]:
-        if segment == "..":
-            if segments:
-                segments.pop()
-        elif segment != ".":
-            segments.append(segment)
-    return "/" + "/".join(segments)
+def _has_parent_segment(path: str) -> bool:
+    return ".." in path and any(segment.partition(";")[0] == ".." for segment in path.split("/"))
 
 
 def _resolve(path: str, *, dots: bool = True) -> str:

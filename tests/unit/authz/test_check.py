@@ -131,7 +131,7 @@ def test_no_spelling_of_a_path_gets_past_a_deny_rule(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/items//1", "/items/./1", "/items/a/../1", "/items/%31", "/items/1;v=2", "/items/é"]
+    "path", ["/items//1", "/items/./1", "/items/%31", "/items/1;v=2", "/items/é"]
 )
 def test_odd_spellings_of_an_allowed_path_are_allowed(path: str) -> None:
     """Where no reading of it is denied."""
