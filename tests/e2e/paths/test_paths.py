@@ -15,6 +15,8 @@ ALLOWED = [
     "/docs/a?next=/docs/private/x",
     "/docs/a?%2e%2e%2Fx",
     "/docs/%61",
+    "/docs//a",
+    "/docs/./a",
     "/docs/Private/a",
     "/a.b",
     "/%61.b",
@@ -33,6 +35,7 @@ DENIED = [
     "/one",
     "/one/",
     "/one/x/y",
+    "//docs/a",
     # Ways into what is denied.
     "/docs/private",
     "/docs/private/a",
