@@ -9,13 +9,17 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from typing import TYPE_CHECKING
 
 from adapters.spec import AnyAdapter
 from authz.policy_source import PolicySource
 from authz.revisions import RevisionStore
 from meshwarden.errors import UnknownAdapterError
 from meshwarden.settings import Settings
-from telemetry.sink import DecisionArchive, DecisionSink
+
+if TYPE_CHECKING:
+    # It speaks of messages, and protobuf takes a while to import: every command loads this file.
+    from telemetry.sink import DecisionArchive, DecisionSink
 
 __all__ = [
     "decision_archive",
@@ -69,7 +73,7 @@ def policy_source(settings: Settings) -> PolicySource:
     return source
 
 
-def decision_sinks(settings: Settings) -> Mapping[str, DecisionSink]:
+def decision_sinks(settings: Settings) -> "Mapping[str, DecisionSink]":
     """Build the sinks of decision records that the settings name; none is opened.
 
     Raises:
@@ -85,7 +89,7 @@ def decision_sinks(settings: Settings) -> Mapping[str, DecisionSink]:
     return sinks
 
 
-def decision_archive(settings: Settings) -> DecisionArchive | None:
+def decision_archive(settings: Settings) -> "DecisionArchive | None":
     """Build what reads decision records again; None where no sink of the settings can."""
     archives = (sink.archive() for sink in decision_sinks(settings).values())
     return next((archive for archive in archives if archive is not None), None)
