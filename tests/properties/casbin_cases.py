@@ -43,7 +43,8 @@ class Case:
         requests: The values of each, behind the number of its definitions, "" or "2".
         role_matching: By role definition, pycasbin's function by which names match.
         domain_matching: The same for domains.
-        conditions: Links of `g` that hold only if both their parameters are the same.
+        conditions: Links of `g`, with their domain if they have one, that hold only if both their
+            parameters are the same.
         ordered: Whether the order of rules may change a verdict.
     """
 
@@ -94,6 +95,9 @@ _OBJECT: list[_Term] = [
     ('R.obj in ["/a", "/b/1", P.obj]', ["/a/b", "a"]),
     ("!keyMatch(R.obj, P.obj)", ["/a/*", "/b/1"]),
     ("g2(R.obj, P.obj)", ["/a", "files", "/b/1", "docs"]),
+    ('keyGet(R.obj, P.obj) == "b"', ["/a/*", "/*", "/a"]),
+    ('keyGet2(R.obj, P.obj, "x") in ("b", "1")', ["/a/:x", "/:y/:x", "/b/:x/b/:z"]),
+    ('keyGet3(R.obj, P.obj, "x") != ""', ["/a/{x}", "/{y}/{x}", "/b/{z}"]),
 ]
 _ACT: list[_Term] = [
     ("R.act == P.act", _ACTS),
@@ -110,6 +114,8 @@ _AROUND = [
     'R.act != "none" && ({0})',
     '!(R.act == "write") && ({0})',
     "({0}) && 1 + 2 * 3 == 7 && 7 % 4 > 2",
+    '({0}) && timeMatch("_", "9999-12-30 00:00:00")',
+    "same(R.act, R.act) && ({0})",
 ]
 # Values that a caller may come with all the same; without containers: divergence "Values that are
 # no text".
@@ -226,7 +232,8 @@ class _Maker:
             if "g2(" in parts.matcher:
                 self.links["g2"] = "_, _"
         if kind == "domains":
-            self.links["g"] = "_, _, _"
+            conditional = not self.by_subject and chance.random() < 0.2 and not self.links
+            self.links["g"] = "_, _, _, (_, _)" if conditional else "_, _, _"
         elif kind == "roles" and chance.random() < 0.2 and not self.links:
             self.links["g"] = "_, _, (_, _)"
         elif kind == "roles" or self.links:
@@ -310,10 +317,9 @@ class _Maker:
                 member, role = sorted((member, role))
             if "*" in names[role]:
                 continue
-            link = names[member], names[role]
-            if kind == "_, _, _":
-                rows[*link, chance.choice(domains)] = []
-            elif link not in rows:
+            link: tuple[str, ...] = names[member], names[role]
+            link = (*link, chance.choice(domains)) if kind.startswith("_, _, _") else link
+            if link not in rows:
                 rows[link] = [chance.choice("xy"), chance.choice("xy")] if "(" in kind else []
         if "(" in kind:
             case.conditions = [link for link in rows if chance.random() < 0.8]

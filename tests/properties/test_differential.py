@@ -4,7 +4,9 @@ Where it does not, and is right, casbin_cases leaves the case out and names the 
 docs/divergences.md describes.
 """
 
+import operator
 from collections.abc import Callable
+from datetime import datetime
 from random import Random
 from typing import Any
 
@@ -21,6 +23,7 @@ from authz.policy.snapshot import EngineOptions, PolicyText, Row, Snapshot, Term
 from tests.properties.casbin_cases import Case, make_case
 
 _REQUESTS = 16
+_NAMES_OF_A_LINK = 2
 _FUNCTIONS = {"keyMatch2": util.key_match2_func, "keyMatch": util.key_match_func}
 
 
@@ -38,8 +41,15 @@ def enforcer(cls: Any, case: Case) -> Any:
         made.add_named_matching_func(key, _FUNCTIONS[name])
     for key, name in case.domain_matching.items():
         made.add_named_domain_matching_func(key, _FUNCTIONS[name])
-    for member, role in case.conditions:
-        made.add_named_link_condition_func("g", member, role, lambda one, other: one == other)
+    for link in case.conditions:
+        kind = "" if len(link) == _NAMES_OF_A_LINK else "domain_"
+        getattr(made, f"add_named_{kind}link_condition_func")("g", *link, operator.eq)
+    made.add_function("same", operator.eq)
+    if cls is casbin.Enforcer:
+        # It has them, but not in its matchers.
+        made.add_function("keyGet", util.key_get)
+        made.add_function("keyGet2", util.key_get2)
+        made.add_function("keyGet3", util.key_get3)
     return made
 
 
@@ -135,6 +145,8 @@ def snapshot(case: Case) -> Snapshot | None:
         backtracking_regex=True,
         role_matching=case.role_matching,
         domain_matching=case.domain_matching,
+        functions={"same": operator.eq},
+        now=lambda: datetime(2027, 1, 1),  # noqa: DTZ001 - Casbin's times are bare
     )
     try:
         return Snapshot.build(PolicyText(case.model, rows, "model.conf"), options=options)
