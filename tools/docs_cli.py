@@ -17,9 +17,10 @@ _HEAD = """\
 `meshwarden COMMAND -h` tells the same about one command.
 
 - **Exit codes.** 0: done, allowed, ready. 1: denied (`check`), not ready (`status`), a
-  case that failed (`policy test`). 2: a fault;
-  what is wrong is on stderr, one line for each fault. A fault is never 1: a script can tell a
-  denial from a missing file. 130: interrupted.
+  case that failed (`policy test`), something found (`policy lint`, see `--fail-on`), something that
+  was denied and is now allowed (`policy diff`, see `--exit-code`). 2: a fault; what is wrong is on
+  stderr, one line for each fault. A fault is never 1: a script can tell a denial from a missing
+  file. 130: interrupted.
 - **Output.** `-o json` prints one JSON value on stdout, faults included where a command looks for
   them; `-o human`, the default, is for people and may change. Colours are used on terminals only,
   and never with `NO_COLOR` set. Nothing is wrapped or cut where the output is not a terminal.

@@ -84,6 +84,18 @@ class Who:
                     return met
         return None
 
+    def may_meet(self, other: "Who") -> bool:
+        """Whether one caller may be in both, by one name or as a workload that calls for a user."""
+        if self.anybody or other.anybody or self.shared(other) is not None:
+            return True
+        return len(self.kinds | other.kinds) > 1
+
+    @property
+    def kinds(self) -> set[str]:
+        """Whether it has users, or workloads, or both."""
+        texts = (*self.names, *(text for text, _ in self.patterns))
+        return {"user" if text.startswith("user:") else "workload" for text in texts}
+
     def some(self) -> str | None:
         """A name in it; None if it has none that could be named."""
         if self.names:

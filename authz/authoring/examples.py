@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations, product
 
 from authz import paths
 from authz.authoring.callers import Who, generic
@@ -122,15 +123,15 @@ def _callers(within: Sequence[Who]) -> Iterator[Caller]:
         return
     for who in named:
         yield from map(Caller.of, _names(who))
-    if len(named) > 1:
-        shared = named[0].shared(named[1])
+    for one, other in combinations(named, 2):
+        shared = one.shared(other)
         if shared:
             yield Caller.of(shared)
-        # A workload that calls for a user is both.
-        for one in _names(named[0]):
-            for other in _names(named[1]):
-                if one.startswith("user:") != other.startswith("user:"):
-                    yield Caller.of(one, other)
+    # A workload that calls for a user is both.
+    for one, other in combinations(named, 2):
+        for name, second in product(_names(one), _names(other)):
+            if name.startswith("user:") != second.startswith("user:"):
+                yield Caller.of(name, second)
 
 
 def _names(who: Who) -> Iterator[str]:

@@ -9,6 +9,7 @@ nothing proves nothing.
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from authz.authoring.callers import Callers, Who
@@ -112,8 +113,8 @@ class MeshPolicy:
                 self._allows.setdefault(rule.service, []).append(rule)
         self._wild = [service for service in self._allows if "*" in service]
 
-    def allows_beside(self, rule: MeshRule) -> Iterator[MeshRule]:
-        """Allow rules that may match some request which a rule matches; bounded."""
+    def allows_beside(self, rule: MeshRule, callers: Who) -> Iterator[MeshRule]:
+        """Allow rules that may match a request which a rule of these callers does; bounded."""
         looked = 0
         services = [*self._allows] if "*" in rule.service else [rule.service, *self._wild]
         for service in services:
@@ -121,20 +122,30 @@ class MeshPolicy:
             if services_share(service, rule.service):
                 for other in self._allows.get(service, ()):
                     looked += 1
-                    if _may_share(rule, other):
+                    if self._may_share(rule, callers, other):
                         yield other
                     if looked > _MAX_LOOKED_AT:
                         return
             if looked > _MAX_LOOKED_AT:
                 return
 
+    def _may_share(self, rule: MeshRule, callers: Who, other: MeshRule) -> bool:
+        if not (rule.methods & other.methods or "*" in rule.methods | other.methods):
+            return False
+        return callers.may_meet(self.callers.of(other.who)) and _paths_share(rule, other)
 
-def _may_share(one: MeshRule, other: MeshRule) -> bool:
-    if not (one.methods & other.methods or "*" in one.methods | other.methods):
-        return False
-    return meet(_form(one.path), _form(other.path)) is not None
+
+def _paths_share(one: MeshRule, other: MeshRule) -> bool:
+    forms = _form(one.path), _form(other.path)
+    for mine, others in zip(*forms, strict=False):
+        if not (isinstance(mine, str) and isinstance(others, str)):
+            break
+        if mine != others:
+            return False
+    return meet(*forms) is not None
 
 
+@lru_cache(maxsize=65536)
 def _form(path: str) -> Segments:
     return ("", MANY) if path == "**" else parse_segments(path)
 
@@ -175,7 +186,8 @@ def find(rule: MeshRule, sides: Sides, asking: Asking) -> Found | None:
     if rule.effect == "allow":
         return search.run(((rule, sides.within),))
     # A deny takes away only what the other policy allows.
-    for tried, other in enumerate(sides.beside.allows_beside(rule)):
+    who = sides.within.callers.of(rule.who)
+    for tried, other in enumerate(sides.beside.allows_beside(rule, who)):
         if tried >= _MAX_REGIONS or search.left <= 0 or not asking.may_go_on():
             break
         found = search.run(((rule, sides.within), (other, sides.beside)))

@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,7 +101,6 @@ class Paper:
         indent: str = "",
         *,
         first: tuple[str, str] | None = None,
-        styled: Callable[[str], str] = str,
     ) -> None:
         """Add a text, over several lines where the terminal is narrow.
 
@@ -110,7 +108,6 @@ class Paper:
             text: The text.
             indent: What each line begins with; the lines after the first two spaces deeper.
             first: How the text begins, and in what colour to show that.
-            styled: What each line is passed through.
         """
         lines = [indent + text]
         if self.width:
@@ -125,7 +122,7 @@ class Paper:
             sign, colour = first
             at = len(indent) + len(sign)
             lines[0] = indent + self.styled(sign, colour) + lines[0][at:]
-        self._lines += map(styled, lines)
+        self._lines += lines
 
     def excerpt(self, line: str, column: int, end_column: int) -> None:
         """Add a line of policy with a caret under what is meant; cut where it is too long."""

@@ -76,7 +76,7 @@ def diff(  # noqa: PLR0913, PLR0917 - each is an option
             before,
             after,
             engine_options(settings[0]),
-            _judge(was, now),
+            _judge(was, now, settings[0].check.trusted_hops),
             is_late=is_late,
             advance=advance,
         )
@@ -96,7 +96,19 @@ def _timer(seconds: float) -> Callable[[], bool]:
     from meshwarden import clock  # noqa: PLC0415
 
     end_s = clock.monotonic_s() + seconds
-    return lambda: bool(seconds) and clock.monotonic_s() > end_s
+    least_s = seconds / 2
+    first_s = 0.0
+
+    def is_late() -> bool:
+        nonlocal end_s, first_s
+        now_s = clock.monotonic_s()
+        if not first_s:
+            # However long it took to read two policies: some time is left for what is asked here.
+            first_s = now_s
+            end_s = max(end_s, first_s + least_s)
+        return bool(seconds) and now_s > end_s
+
+    return is_late
 
 
 def _settings(config: Path | None, name: str, folder: Path) -> "Settings":
@@ -132,7 +144,7 @@ def _read(settings: "Settings") -> "tuple[PolicyText, ActivePolicy]":
 
 
 def _judge(
-    was: "ActivePolicy", now: "ActivePolicy"
+    was: "ActivePolicy", now: "ActivePolicy", trusted_hops: int | None
 ) -> "Callable[[Example], tuple[Decision, Decision] | None]":
     """What decides an example under both: the request that `meshwarden check` would make of it."""
     from authz.attributes import Attributes  # noqa: PLC0415
@@ -151,9 +163,10 @@ def _judge(
                 return None
             return was.snapshot.decide(values), now.snapshot.decide(values)
         try:
-            attributes = Attributes(asking.request_from_flags(_asked(example)), now_ns)
+            request = asking.request_from_flags(_asked(example))
         except NoVerdictError:
             return None
+        attributes = Attributes(request, now_ns, trusted_hops)
         old, new = (
             policy.snapshot.decide(policy.binding.request(attributes)) for policy in (was, now)
         )
@@ -275,7 +288,8 @@ def _print_request(paper: Paper, shown: "Shown", folders: tuple[str, str]) -> No
         paper.wrapped(told, "      ")
     if shown.example.flags:
         command = f"meshwarden check --policy {folders[1]} {shown.example.flags}"
-        paper.wrapped(command, "      ", styled=paper.faint)
+        # Not wrapped: it is there to be copied.
+        paper.line("      " + paper.faint(command))
 
 
 def _summary(changes: "Sequence[Change]") -> str:
