@@ -129,8 +129,9 @@ class CheckService(Generic[Record]):
         """
         policy = self.policy
         if policy is None:
-            if self._settings.error_response:
-                return self._responder.fault()
+            fault = self.fault()
+            if fault is not None:
+                return fault
             raise NoPolicyError("no policy is loaded yet")
         message: CheckRequest | None = None
         if len(request) > self._settings.max_request_bytes:
@@ -150,6 +151,10 @@ class CheckService(Generic[Record]):
                 refusal = Verdict(403, _EMPTY)
         self.counts.unreadable += 1
         return self._finish(policy, refusal, None, now_ns)
+
+    def fault(self) -> bytes | None:
+        """Give the answer to a fault of ours; None where an RPC error is to say it."""
+        return self._responder.fault() if self._settings.error_response else None
 
     def _decide(self, policy: ActivePolicy, message: CheckRequest, now_ns: int) -> bytes:
         attributes = Attributes(message, now_ns, self._settings.trusted_hops)

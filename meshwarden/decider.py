@@ -24,6 +24,7 @@ _TICK_S = 0.2
 _START_TIMEOUT_S = 30.0
 # Sidecars don't compress. Who does gets gRPC's usual bound: 31 KB that inflate to 32 MiB would hold
 # everybody else up for 0.1 s.
+_BODIES_BYTES = 64 * 1024 * 1024  # Room for a hundred requests with a body of half a MiB.
 _MAX_INFLATED_BYTES = 4 * 1024 * 1024
 
 
@@ -57,7 +58,12 @@ class Decider:
         self.app = Front(
             self.service,
             self.health,
-            Limits(settings.server.max_inflight, most_bytes, min(most_bytes, _MAX_INFLATED_BYTES)),
+            Limits(
+                settings.server.max_inflight,
+                most_bytes,
+                min(most_bytes, _MAX_INFLATED_BYTES),
+                max(_BODIES_BYTES, 2 * most_bytes),
+            ),
             self.counts,
             clock.now_ns,
         )

@@ -371,7 +371,8 @@ class Check:
     error_response: Annotated[
         bool,
         Meta(
-            description="Answer a fault of ours with CheckResponse `error_response` in place of an "
+            description="Answer a fault of ours (no policy yet, an internal fault) with "
+            "CheckResponse `error_response` in place of an "
             "RPC error. Only for sidecars whose Envoy knows that field."
         ),
     ] = False

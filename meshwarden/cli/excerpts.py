@@ -5,23 +5,35 @@ Thousands of findings are printed at once, so this writes plain text by itself.
 
 import dataclasses
 import os
+import re
 import shutil
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
 if TYPE_CHECKING:
     from authz.authoring.findings import Finding, Place
 
-__all__ = ["Lines", "Paper"]
+__all__ = ["Lines", "Paper", "quoted"]
 
 _INDENT = "    "
 _NARROWEST = 40
 # In files and pipes nothing is cut but what nobody reads.
 _LONGEST = 2000
+_QUOTED = re.compile(r"'([^']+)'|\"([^\"]+)\"")
+
+
+def quoted(line: str, message: str) -> tuple[int, int] | None:
+    """The columns of the first word of a line that a message quotes."""
+    for single, double in _QUOTED.findall(message):
+        word = single or double
+        if word in line:
+            at = line.index(word) + 1
+            return at, at + len(word)
+    return None
 
 
 class Lines:
@@ -58,6 +70,8 @@ class Lines:
         if not line.strip():
             return finding
         start, end = columns_of(line, finding.field)
+        if finding.field < 0:
+            start, end = quoted(line, finding.message) or (start, end)
         place = dataclasses.replace(finding.place, column=start, end_column=end)
         return dataclasses.replace(finding, place=place)
 
@@ -70,10 +84,15 @@ class Lines:
 
 
 class Paper:
-    """Collects what is to be printed; colours and width are the terminal's, if it is one."""
+    """Collects what is to be printed; colours and width are the terminal's, if it is one.
 
-    def __init__(self) -> None:
-        is_terminal = sys.stdout.isatty()
+    Args:
+        out: Where it is printed: stdout unless told otherwise.
+    """
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+        is_terminal = self._out.isatty()
         # no-color.org: any value but an empty one.
         self._coloured = is_terminal and not os.environ.get("NO_COLOR")
         self.width = max(_NARROWEST, shutil.get_terminal_size().columns) if is_terminal else 0
@@ -145,4 +164,5 @@ class Paper:
 
     def print(self) -> None:
         """Print it all."""
-        typer.echo("\n".join(self._lines))
+        if self._lines:
+            typer.echo("\n".join(self._lines), file=self._out)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshwarden.cli import policy_cases, policy_diff, policy_lint, policy_questions, policy_revisions
+from meshwarden.cli import (
+    policy_cases,
+    policy_diff,
+    policy_lint,
+    policy_questions,
+    policy_revisions,
+)
 from meshwarden.cli.options import ConfigFile, Output, load_settings
 from meshwarden.cli.output import FAULT, Form, complain, show, show_json
 

@@ -2,15 +2,16 @@
 
 import dataclasses
 import enum
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meshwarden.cli.excerpts import Paper
+from meshwarden.cli.excerpts import Lines, Paper, quoted
 from meshwarden.cli.options import ConfigFile, load_settings
-from meshwarden.cli.output import show_json
+from meshwarden.cli.output import FAULT, complain, show_json
 from meshwarden.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from authz.authoring.examples import Example
     from authz.check import ActivePolicy
     from authz.policy.decision import Decision
+    from authz.policy.errors import PolicyError
     from authz.policy.rules import PolicyText, Row
     from meshwarden.settings import Settings
 
@@ -123,9 +125,9 @@ def _read(settings: "Settings") -> "tuple[PolicyText, ActivePolicy]":
     """One of the two policies, as text and ready to decide.
 
     Raises:
-        PolicyError: It has faults; their files are named from the folder that the command runs in.
+        Exit: It has faults; they are shown.
     """
-    from authz.policy.errors import Fault, PolicyError  # noqa: PLC0415
+    from authz.policy import errors  # noqa: PLC0415
     from meshwarden import clock, plugins, publication  # noqa: PLC0415
     from meshwarden.follower import build_policy  # noqa: PLC0415
 
@@ -136,11 +138,22 @@ def _read(settings: "Settings") -> "tuple[PolicyText, ActivePolicy]":
             text, dict(settings.policy.bind), "", clock.now_ns(), source.where
         )
         return text, build_policy(found, settings)
-    except PolicyError as error:
-        folder = settings.policy.path
-        raise PolicyError(
-            Fault(str(folder / fault.file), fault.line, fault.message) for fault in error.faults
-        ) from error
+    except errors.PolicyError as error:
+        _complain(settings.policy.path, error)
+        raise typer.Exit(FAULT) from None
+
+
+def _complain(folder: Path, error: "PolicyError") -> None:
+    """Show every fault of one of the two policies, with its folder."""
+    from authz.authoring.findings import Place, columns_of  # noqa: PLC0415
+
+    lines = Lines(folder)
+    for fault in error.faults:
+        complain(str(dataclasses.replace(fault, file=str(folder / fault.file))))
+        line = lines.of(Place(fault.file, fault.line))
+        paper = Paper(sys.stderr)
+        paper.excerpt(line, *(quoted(line, fault.message) or columns_of(line, -1)))
+        paper.print()
 
 
 def _judge(

@@ -126,7 +126,12 @@ class GrpcioEdge:
         except AuthzError as error:
             await self._refuse(context, error.code, str(error))
         except Exception as error:  # noqa: BLE001 - the edge: anything else is a fault of ours
-            await self._refuse(context, "INTERNAL", fault_id(error))
+            told = fault_id(error)
+            fault = self._decider.service.fault()
+            if fault is None:
+                await self._refuse(context, "INTERNAL", told)
+            self._decider.counts.error("INTERNAL")
+            return fault
         self._decider.counts.time(clock.monotonic_s() - started_s)
         return answer
 

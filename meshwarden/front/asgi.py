@@ -49,12 +49,14 @@ class Limits(msgspec.Struct, frozen=True):
     Attributes:
         inflight: Checks begun and not yet answered.
         body_bytes: Bytes of one call's body.
+        bodies_bytes: Bytes of all bodies that are being gathered at once.
         inflated_bytes: Bytes of a message after decompression.
     """
 
     inflight: int
     body_bytes: int
     inflated_bytes: int
+    bodies_bytes: int = 64 * 1024 * 1024
 
 
 class Front:
@@ -74,6 +76,7 @@ class Front:
         self._counts = counts
         self._now_ns = now_ns
         self._inflight = 0
+        self._gathered_bytes = 0
         self._other: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {
             "/grpc.health.v1.Health/Check": self._health_check,
             "/grpc.health.v1.Health/Watch": self._health_watch,
@@ -130,8 +133,13 @@ class Front:
                 await self._refuse(send, error.code, str(error))
                 return
             except Exception as error:  # noqa: BLE001 - the edge: anything else is a fault of ours
-                await self._refuse(send, "INTERNAL", fault_id(error))
-                return
+                told = fault_id(error)
+                fault = self._service.fault()
+                if fault is None:
+                    await self._refuse(send, "INTERNAL", told)
+                    return
+                self._counts.error("INTERNAL")
+                answer = fault
             # `send_message` without a coroutine of its own.
             await send(START)
             await send({"type": "http.response.body", "body": frame(answer)})
@@ -146,17 +154,25 @@ class Front:
             FrameError: It is larger than we take.
         """
         pieces, size = [first], len(first)
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return b""
-            piece = message.get("body", b"")
-            size += len(piece)
-            if size > most_bytes + _FRAME_BYTES:
-                raise FrameError("RESOURCE_EXHAUSTED", "the message is too large")
-            pieces.append(piece)
-            if not message.get("more_body"):
-                return b"".join(pieces)
+        self._gathered_bytes += size
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return b""
+                piece = message.get("body", b"")
+                size += len(piece)
+                self._gathered_bytes += len(piece)
+                if size > most_bytes + _FRAME_BYTES:
+                    raise FrameError("RESOURCE_EXHAUSTED", "the message is too large")
+                # The places are many: all of them filled at once must not take the memory.
+                if self._gathered_bytes > self._limits.bodies_bytes:
+                    raise FrameError("RESOURCE_EXHAUSTED", "too many large messages at once")
+                pieces.append(piece)
+                if not message.get("more_body"):
+                    return b"".join(pieces)
+        finally:
+            self._gathered_bytes -= size
 
     async def _refuse(self, send: Send, code: str, message: str) -> None:
         self._counts.error(code)

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from meshwarden import status
@@ -114,7 +115,9 @@ def _prepare(runtime: RuntimeDir, settings: Settings) -> None:
     for stale in (*runtime.path.glob("*.sock"), *runtime.path.glob("front-*"), runtime.draining):
         stale.unlink(missing_ok=True)
     runtime.metrics.mkdir(mode=0o700)
-    runtime.settings.write_bytes(dump(settings))
+    # Fronts run policy code and read this file: what opens the store is not for them.
+    without_secrets = replace(settings, store=replace(settings.store, url=""))
+    runtime.settings.write_bytes(dump(without_secrets))
 
 
 class _Supervisor:
@@ -209,7 +212,9 @@ class _Supervisor:
         while True:
             started_s = loop.time()
             try:
-                self._control = await Child.start("control", command, environment)
+                self._control = await Child.start(
+                    "control", command, environment, dump(self._settings)
+                )
                 code = await self._control.wait()
                 self._runtime.forget(self._control.pid)
                 how = f"control ended ({code})"
