@@ -26,7 +26,8 @@ class Mirror:
     def __init__(self) -> None:
         self._made: Made | None = None
         self._lock = threading.RLock()
-        self._held = False
+        # Asynchronous loads may overlap.
+        self._loads = 0
 
     def decide(
         self,
@@ -82,11 +83,11 @@ class Mirror:
     def holding(self) -> Iterator[None]:
         """Within it, decisions are made by the policy as it was: another is being loaded."""
         with self._lock:
-            self._held = True
+            self._loads += 1
             try:
                 yield
             finally:
-                self._held = False
+                self._loads -= 1
 
     def renew(self, model: Any, functions: dict[str, Any], *ways: Terms) -> None:
         """Make an engine of a loaded policy aside, and put it in the place of the old one.
@@ -118,7 +119,9 @@ class Mirror:
 
     def _current(self, model: Any, functions: dict[str, Any]) -> Made:
         made = self._made
-        if made is not None and (self._held or (made.fits(model, functions) and made.is_current())):
+        if made is not None and (
+            self._loads or (made.fits(model, functions) and made.is_current())
+        ):
             return made
         with self._lock:
             made = self._made

@@ -57,6 +57,11 @@ class LinkedManager:
         self._add_conditions(links)
         return links
 
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy makes links of its own."""
+        return {**self.__dict__, "_links": None}
+
     def _renew(self) -> None:
         """Make the links anew when they are next asked for."""
         self.changes += 1

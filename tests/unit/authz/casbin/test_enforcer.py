@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import logging
+import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -339,14 +340,19 @@ def test_two_enforcers_on_one_model_both_follow_it() -> None:
         assert not other.enforce("eve", f"data{number}", "read")
 
 
-def test_a_copied_enforcer_goes_its_own_way() -> None:
-    """A deep copy shares no policy."""
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))],  # noqa: S301 - made here
+)
+def test_a_copied_enforcer_goes_its_own_way(copied: Callable[[Any], Any]) -> None:
+    """It shares no policy."""
     made = enforcer()
     assert made.enforce("alice", "data1", "read")
-    other = copy.deepcopy(made)
+    other = copied(made)
     made.clear_policy()
     assert not made.enforce("alice", "data1", "read")
     assert other.enforce("alice", "data1", "read")
+    assert other.enforce("bob", "data2", "write")
     assert other._mirror._made is not made._mirror._made
 
 
