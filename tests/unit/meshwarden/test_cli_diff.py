@@ -124,11 +124,13 @@ def test_a_rule_without_effect_is_no_difference(folder: Path) -> None:
 
 
 def test_a_policy_with_faults_is_a_fault(folder: Path) -> None:
-    """Told with the folder it is in: there are two."""
+    """Told with the folder it is in, for there are two, and with a caret."""
     write(folder, "new", "p, *, orders, GET, /, Allow\n")
     result = run("policy", "diff", "old", "new")
     assert result.exit_code == 2
-    assert "new/policy.csv:1: unknown effect 'Allow'" in result.stderr
+    said, line, caret = result.stderr.splitlines()
+    assert "new/policy.csv:1: unknown effect 'Allow'" in said
+    assert line[caret.index("^") : len(caret)] == "Allow"
 
 
 def test_a_model_of_ones_own_is_asked_in_its_fields(folder: Path) -> None:

@@ -13,7 +13,7 @@ def test_the_pages_are_fresh() -> None:
 def test_a_page_that_was_edited_or_lost_is_found(tmp_path: Path) -> None:
     """By its name."""
     (tmp_path / "docs").mkdir()
-    for page in ("docs/config.md", "docs/cli.md"):
+    for page in ("docs/config.md", "docs/cli.md", "docs/lint.md"):
         (tmp_path / page).write_text(docs.PAGES[page]())
     assert docs.stale(tmp_path) == ["deploy/meshwarden.toml"]
     (tmp_path / "docs/cli.md").write_text("edited")
