@@ -29,7 +29,7 @@ from meshwarden.logs import configure_logging
 
 __all__ = ["app"]
 
-_REPORT_S = 1.0  # For the last records, at a stop.
+_REPORT_S = 3.0  # For the last records, at a stop.
 _LOG = logging.getLogger(__name__)
 
 

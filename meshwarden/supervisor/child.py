@@ -12,7 +12,7 @@ from meshwarden.supervisor.lifecycle import child_environment, die_with_parent
 __all__ = ["Backoff", "Child"]
 
 _LOG = logging.getLogger(__name__)
-_TERM_TIMEOUT_S = 5.0
+_TERM_TIMEOUT_S = 10.0
 _FIRST_PAUSE_S = 0.1
 _HEALTHY_AFTER_S = 10.0
 

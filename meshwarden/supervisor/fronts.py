@@ -174,7 +174,7 @@ class FrontSlot:
             self._current = heir
             old.left_s = asyncio.get_running_loop().time()
         # The heir ends it after the drain.
-        await self._until_left(old, self._settings.server.drain_s + 2 * _PARENT_GRACE_S)
+        await self._until_left(old, self._settings.server.drain_s + 4 * _PARENT_GRACE_S)
 
     async def drain_and_stop(self) -> None:
         """Stop accepting, finish what is in flight within the drain time, end the processes.

@@ -81,7 +81,11 @@ def test_each_decision_is_recorded_once_through_restarts_of_fronts_and_control(
         instance.wait_for(lambda: instance.pids("control").get("control", control) != control)
         assert instance.place.command("restart", "fronts").returncode == 0
     assert load.failures == []
-    instance.stop()
+    instance.send_signal(signal.SIGTERM)
+    assert instance.ended(60) == 0
+    said = instance.said()
+    assert "is killed" not in said
+    assert "not delivered" not in said
     ids = [record["id"] for record in records(instance.place.state_dir)]
     # A batch that control had written but not yet confirmed when it was killed comes again.
     assert len(set(ids)) == load.answered

@@ -1,6 +1,6 @@
 """What the service takes at rest and how soon it is there; benchmarks have the exact numbers."""
 
-import time
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +8,7 @@ from tests.e2e.processes.conftest import NewPlace
 from tests.e2e.support.instance import Instance
 
 MIB = 1024 * 1024
-# A busy machine is no fault of ours; three times the promise would be one.
-SLACK = 3
+READY_S = 3.0
 
 
 def pss_bytes(pid: int) -> int:
@@ -20,12 +19,20 @@ def pss_bytes(pid: int) -> int:
     raise AssertionError("the kernel doesn't tell")
 
 
+def cpu_s(pid: int) -> float:
+    """Give the processor time that a process has used. Source: proc(5), /proc/PID/stat."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_it_is_ready_soon_and_small_at_rest(
     new_place: NewPlace, run: Callable[..., Instance]
 ) -> None:
-    """Ready within 3 s; a front within 160 MiB, control within 150 MiB."""
-    begun_s = time.monotonic()
+    """Ready within 3 s; a front within 160 MiB, control within 150 MiB.
+
+    On a busy machine the clock says nothing: what counts is the work of all processes together.
+    """
     instance = run(new_place()).wait_ready()
-    assert time.monotonic() - begun_s < 3 * SLACK
+    assert sum(map(cpu_s, (instance.pid, instance.control, instance.front()))) < READY_S
     assert pss_bytes(instance.front()) <= 160 * MIB
     assert pss_bytes(instance.control) <= 150 * MIB

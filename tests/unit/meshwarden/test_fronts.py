@@ -157,7 +157,7 @@ def test_a_renewal_that_would_fail_is_found_out_before_it_begins(
     fate: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old one is as it was, and the next renewal may succeed."""
-    monkeypatch.setattr(fronts, "_READY_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(fronts, "_READY_TIMEOUT_S", 2.5)
     world.fate(_2=fate)
 
     async def scenario() -> None:
@@ -177,7 +177,7 @@ def test_an_heir_that_fails_in_spite_of_its_rehearsal_leaves_the_old_one_serving
     fate: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of it is left."""
-    monkeypatch.setattr(fronts, "_READY_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(fronts, "_READY_TIMEOUT_S", 2.5)
     world.fate(_3=fate)
 
     async def scenario() -> None:
@@ -208,7 +208,7 @@ def test_a_front_that_dies_while_a_failing_heir_starts_is_started_anew(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither is left; another comes."""
-    monkeypatch.setattr(fronts, "_READY_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(fronts, "_READY_TIMEOUT_S", 2.5)
     world.fate(_3="hangs")
 
     async def scenario() -> None:
