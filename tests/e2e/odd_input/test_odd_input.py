@@ -148,7 +148,7 @@ def test_other_requests_are_unharmed_meanwhile(service: Service, channel: grpc.C
     outcomes: list[grpc.StatusCode] = []
 
     def send_odd_ones() -> None:
-        choose = random.Random(SEED)  # noqa: S311 - odd, not secret
+        choose = random.Random(SEED)
         whole = good().SerializeToString()
         with channel_to(service.port) as other:
             while not stop.is_set():

@@ -143,7 +143,7 @@ def config_text(values: Mapping[str, object]) -> str:
 def service_port() -> int:
     """Find a loopback port that nobody listens on and that no outgoing connection will take."""
     while True:
-        port = random.choice(PORTS)  # noqa: S311 - any will do
+        port = random.choice(PORTS)
         with socket.socket() as probe:
             # As servers bind, so that connections that are ending don't count.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
