@@ -183,9 +183,11 @@ class Made:
         watched = linked(manager)
         if watched is None or watched.max_hierarchy_level != _DEPTH:
             raise Unknown(key)
+        changes = watched.changes
+        watched.settle()
         links = self.engine.language.roles[key] = watched.links
         read_patterns_once(links, self.engine.language)
-        return _Links(assertion, watched, links, watched.changes)
+        return _Links(assertion, watched, links, changes)
 
     def _take_rules(self, key: str, assertion: Any) -> _Rules:
         rows = assertion.policy
@@ -244,7 +246,7 @@ class Made:
             assertion, manager = taken.assertion, taken.manager
             if (assertion.cond_rm if assertion.params_tokens else assertion.rm) is not manager:
                 return False
-            if manager is not None and manager.links is not taken.links:
+            if manager is not None and not manager.has_made(taken.links):
                 return False
         return functions == self._given or self._same_functions(functions)
 
@@ -273,6 +275,7 @@ class Made:
         for links in self._links:
             if links.manager is not None and links.changes != links.manager.changes:
                 links.changes = links.manager.changes
+                links.manager.settle()
                 self.engine.roles_changed()
         return True
 
@@ -288,7 +291,8 @@ class Made:
         changes = rows.since(taken.version)
         if changes is None:
             return False
-        taken.version = rows.version
+        # Another thread may have gone on since: what it did comes next time.
+        taken.version += len(changes)
         for place, row in changes:
             if row is None:
                 self._remove(taken, place)

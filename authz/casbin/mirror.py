@@ -6,6 +6,7 @@ notices changes that came by no method of the enforcer.
 """
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,9 @@ from authz.policy.language import Terms
 
 __all__ = ["Mirror", "Unknown"]
 
+_WAIT_S = 0.0001
+_MAX_WAITS = 200
+
 
 class Mirror:
     """Makes an engine of an enforcer's model when one is needed, and follows the model then."""
@@ -26,6 +30,8 @@ class Mirror:
     def __init__(self) -> None:
         self._made: Made | None = None
         self._lock = threading.RLock()
+        # Threads in a decision; a set's own calls are atomic.
+        self._deciding: set[int] = set()
         # Asynchronous loads may overlap.
         self._loads = 0
 
@@ -52,18 +58,24 @@ class Mirror:
             RuntimeError: A row of the wrong size stands before the one to name.
         """
         made = self._current(model, functions)
+        way = made.ways.get(terms) or self._new_way(made, terms)
+        thread = threading.get_ident()
+        inner = thread in self._deciding
+        self._deciding.add(thread)
         before = made.changes
-        if not before & 1:
-            try:
-                way = made.ways.get(terms) or self._new_way(made, terms)
+        decided: tuple[Decision, Any] | None = None
+        try:
+            if not before & 1:
                 decision = way.decide(request)
-                row = way.row(decision)
-            except Exception:
-                if made.changes == before:
-                    raise
-            else:
-                if row is not None and made.changes == before:
-                    return decision, row
+                decided = decision, way.row(decision)
+        except Exception:
+            if made.changes == before:
+                raise
+        finally:
+            if not inner:
+                self._deciding.discard(thread)
+        if decided is not None and decided[1] is not None and made.changes == before:
+            return decided
         with self._lock:
             while True:
                 way = self._current(model, functions).way(terms)
@@ -127,6 +139,7 @@ class Mirror:
             made = self._made
             if made is not None and made.fits(model, functions):
                 made.changes += 1
+                self._wait_for_others()
                 try:
                     caught_up = made.catch_up()
                 except BaseException:
@@ -138,3 +151,14 @@ class Mirror:
                     return made
             self._made = made = Made(model, functions)
             return made
+
+    def _wait_for_others(self) -> None:
+        """Wait until no other thread is in a decision that began before the engine was to change.
+
+        Not for long: a decision in which a user's function waits is decided again if it must be.
+        """
+        own = threading.get_ident()
+        for _ in range(_MAX_WAITS):
+            if not self._deciding - {own}:
+                return
+            time.sleep(_WAIT_S)

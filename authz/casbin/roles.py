@@ -6,6 +6,7 @@ grouping rule that exists does so), and may then keep it after it was removed on
 """
 
 import logging
+from collections import deque
 from typing import Any
 
 from casbin.rbac import default_role_manager as plain
@@ -27,6 +28,8 @@ __all__ = [
 class LinkedManager:
     """What the four managers share.
 
+    What is told to a manager waits until settle(): decisions may go on by the links meanwhile.
+
     Attributes:
         changes: Counts up with every change of a link, a condition or how names match.
     """
@@ -44,10 +47,41 @@ class LinkedManager:
         """The links as the engine takes them; another object after a change of the whole."""
         links = self._links
         if links is None:
+            self._waiting.clear()
             links = self._links = self._empty()
             for user, role, domain in self._all():
                 links.add(user, role, domain)
         return links
+
+    @property
+    def _waiting(self) -> deque[tuple[str, tuple[Any, ...]]]:
+        """What is to be done to the links, oldest first."""
+        waiting: deque[tuple[str, tuple[Any, ...]]]
+        waiting = self.__dict__.setdefault("_told", deque())
+        return waiting
+
+    def has_made(self, links: Roles) -> bool:
+        """Whether these are its links still."""
+        return self._links is links
+
+    def settle(self) -> None:
+        """Bring the links up to date."""
+        links, waiting = self.links, self._waiting
+        while waiting:
+            what, names = waiting.popleft()
+            if what == "add":
+                links.add(*names)
+            elif what == "set":
+                links.set_parameters(*names)
+            else:
+                while links.remove(*names):
+                    pass
+
+    def _tell(self, what: str, *names: Any) -> None:
+        # Counted last: whoever has seen the count has the change.
+        if self._links is not None:
+            self._waiting.append((what, names))
+        self.changes += 1
 
     def _empty(self) -> Roles:
         """No links, under the conditions and functions that there are."""
@@ -60,16 +94,17 @@ class LinkedManager:
     @override
     def __getstate__(self) -> dict[str, Any]:
         """A copy makes links of its own."""
-        return {**self.__dict__, "_links": None}
+        return {**self.__dict__, "_links": None, "_told": deque()}
 
     def _renew(self) -> None:
         """Make the links anew when they are next asked for."""
-        self.changes += 1
         self._links = None
+        self.changes += 1
 
     def _cleared(self) -> None:
-        self.changes += 1
+        self._waiting.clear()
         self._links = self._empty()
+        self.changes += 1
 
     def _matching(self) -> Any:
         return self.matching_func
@@ -93,17 +128,6 @@ class LinkedManager:
 
     def _add_conditions(self, links: Roles) -> None:
         """Give the links their conditions; only a conditional manager has any."""
-
-    def _linked(self, user: Any, role: Any, domain: str) -> None:
-        self.changes += 1
-        if self._links is not None:
-            self._links.add(user, role, domain)
-
-    def _unlinked(self, user: Any, role: Any, domain: str) -> None:
-        self.changes += 1
-        if self._links is not None:
-            while self._links.remove(user, role, domain):
-                pass
 
 
 class RoleManager(LinkedManager, plain.RoleManager):  # type: ignore[misc]
@@ -132,7 +156,7 @@ class RoleManager(LinkedManager, plain.RoleManager):  # type: ignore[misc]
     @override
     def add_link(self, name1: Any, name2: Any, *domain: Any) -> None:
         super().add_link(name1, name2, *domain)
-        self._linked(name1, name2, "")
+        self._tell("add", name1, name2, "")
 
     @override
     def delete_link(self, name1: Any, name2: Any, *domain: Any) -> None:
@@ -144,7 +168,7 @@ class RoleManager(LinkedManager, plain.RoleManager):  # type: ignore[misc]
             # pycasbin would ask every role whether its name matches, by no function.
             self.all_links.remove(link)
             self._get_role(name1).remove_role(self._get_role(name2))
-        self._unlinked(name1, name2, "")
+        self._tell("remove", name1, name2, "")
 
     @override
     def add_matching_func(self, fn: Any) -> None:
@@ -180,13 +204,13 @@ class DomainManager(LinkedManager, plain.DomainManager):  # type: ignore[misc]
     @override
     def add_link(self, name1: Any, name2: Any, *domain: Any) -> None:
         super().add_link(name1, name2, *domain)
-        self._linked(name1, name2, self._get_domain(*domain))
+        self._tell("add", name1, name2, self._get_domain(*domain))
 
     @override
     def delete_link(self, name1: Any, name2: Any, *domain: Any) -> None:
         self._drop_doubles(name1, name2, self._get_domain(*domain))
         super().delete_link(name1, name2, *domain)
-        self._unlinked(name1, name2, self._get_domain(*domain))
+        self._tell("remove", name1, name2, self._get_domain(*domain))
 
     @override
     def add_matching_func(self, fn: Any) -> None:
@@ -232,9 +256,7 @@ class _Conditions(LinkedManager):
     def _note_parameters(self, user: Any, role: Any, domain: str, given: tuple[Any, ...]) -> None:
         known = self.known()
         known[user, role, domain] = known.get((user, role, domain), (None, ()))[0], given
-        self.changes += 1
-        if self._links is not None:
-            self._links.set_parameters(user, role, domain, *given)
+        self._tell("set", user, role, domain, *given)
 
 
 class ConditionalRoleManager(_Conditions, RoleManager, plain.ConditionalRoleManager):  # type: ignore[misc]

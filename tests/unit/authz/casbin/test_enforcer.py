@@ -482,3 +482,34 @@ def test_a_role_that_is_no_pattern_for_the_function_fits_nothing() -> None:
     made.add_named_matching_func("g", util.regex_match_func)
     assert made.enforce("alice", "data1", "read")
     assert not made.enforce("bob", "data1", "read")
+
+
+def test_decisions_stay_right_while_another_thread_manages() -> None:
+    """Whatever is added beside it, what was allowed is allowed, by rules and by roles."""
+    made = enforcer()
+    faults: list[object] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            for request in [("alice", "data1", "read"), ("bob", "data2", "write")]:
+                try:
+                    allowed = made.enforce(*request)
+                except Exception as error:  # noqa: BLE001 - none is right
+                    faults.append(error)
+                else:
+                    if not allowed:
+                        faults.append(request)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(150):
+        made.add_policy("bob", f"data{number}", "read")
+        made.add_role_for_user("bob", f"role{number}")
+        made.add_role_for_user("admin", f"role{number}")
+        made.remove_policy("bob", f"data{number}", "read")
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert faults == []

@@ -5,7 +5,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authz.casbin.rows import Rows
@@ -46,6 +46,7 @@ def _do(rows: list[Any], step: tuple[Any, ...]) -> None:  # noqa: C901 - one cas
             pass
 
 
+@settings(deadline=None)
 @given(st.lists(_STEP, max_size=30))
 def test_it_is_a_list_whatever_is_done_to_it(steps: list[tuple[Any, ...]]) -> None:
     """Every call does what it does on a list, and finds what a scan finds."""
@@ -65,6 +66,7 @@ def test_it_is_a_list_whatever_is_done_to_it(steps: list[tuple[Any, ...]]) -> No
     assert len(rows.places) == len(rows)
 
 
+@settings(deadline=None)
 @given(st.lists(_STEP, max_size=30))
 def test_the_log_leads_from_the_old_rows_to_the_new(steps: list[tuple[Any, ...]]) -> None:
     """Who applies the changes in order has the rows, in order of their places."""
