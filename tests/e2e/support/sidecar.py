@@ -296,18 +296,6 @@ def _connection_manager(inbound: Inbound, access_log: Path) -> dict[str, Any]:
     )
 
 
-# A retry goes to the replica that has not been tried; README has it for more than one replica.
-_ANOTHER_HOST = {
-    "retry_host_predicate": [
-        typed(
-            "envoy.retry_host_predicates.previous_hosts",
-            "retry.host.previous_hosts.v3.PreviousHostsPredicate",
-        )
-    ],
-    "host_selection_retry_max_attempts": 3,
-}
-
-
 def _ext_authz(inbound: Inbound) -> dict[str, Any]:
     """README's filter, but for a time-out that suits a busy machine."""
     return typed(
@@ -324,7 +312,13 @@ def _ext_authz(inbound: Inbound) -> dict[str, Any]:
                     "num_retries": 2,
                     # The longest pause is the time-out of each try as well.
                     "retry_back_off": {"base_interval": "0.005s", "max_interval": "10s"},
-                    **(_ANOTHER_HOST if inbound.replica_ports else {}),
+                    "retry_host_predicate": [
+                        typed(
+                            "envoy.retry_host_predicates.previous_hosts",
+                            "retry.host.previous_hosts.v3.PreviousHostsPredicate",
+                        )
+                    ],
+                    "host_selection_retry_max_attempts": 3,
                 },
             },
             "failure_mode_allow": False,
