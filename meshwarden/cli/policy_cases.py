@@ -1,5 +1,6 @@
 """`meshwarden policy test` and `bench`: does a policy do what its authors say it does."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from meshwarden.settings import Settings
 
 __all__ = ["bench", "run_tests"]
+
+_LOOK_S = 0.3
 
 Folder = Annotated[
     Path | None,
@@ -92,18 +95,17 @@ def _run(settings: "Settings") -> "tuple[list[Outcome], Coverage]":
 
 
 def _watch(settings: "Settings", threshold: float, *, verbose: bool) -> None:
-    from watchfiles import watch  # noqa: PLC0415
+    import time  # noqa: PLC0415
 
     from authz.errors import AuthzError  # noqa: PLC0415
     from meshwarden.errors import CaseFileError  # noqa: PLC0415
 
-    # The first turn runs at once; each later one when something under the folder has changed.
-    changes = watch(settings.policy.path, yield_on_timeout=True, rust_timeout=1)
-    first = True
-    for changed in changes:
-        if not (changed or first):
+    seen = None
+    while True:
+        if (state := _state(settings.policy.path)) == seen:
+            time.sleep(_LOOK_S)
             continue
-        first = False
+        seen = state
         if sys.stdout.isatty():
             typer.echo("\x1b[2J\x1b[H", nl=False)
         try:
@@ -114,6 +116,17 @@ def _watch(settings: "Settings", threshold: float, *, verbose: bool) -> None:
         _show(outcomes, coverage, verbose=verbose)
         if not _passed(outcomes, coverage, threshold):
             complain("not passed; waiting for a change")
+
+
+def _state(folder: Path) -> list[tuple[str, int, int]]:
+    """Tell one state of the folder, policy and tests, from another."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        # An editor's file may be gone before it is looked at.
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found.append((str(path), status.st_mtime_ns, status.st_size))
+    return found
 
 
 def _passed(outcomes: "list[Outcome]", coverage: "Coverage", threshold: float) -> bool:

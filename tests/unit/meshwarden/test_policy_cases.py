@@ -1,6 +1,9 @@
 """Policy tests: what a team reads before it ships a rule."""
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import IO
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -152,3 +155,22 @@ def test_bench_tells_what_a_decision_costs(folder: Path) -> None:
     result = CliRunner().invoke(app, ["policy", "bench", str(folder), "--seconds", "0.1"])
     assert result.exit_code == 0
     assert "median" in result.output
+
+
+def test_watching_runs_again_when_a_file_changes(folder: Path) -> None:
+    """An edit of a test or a rule is seen without being told."""
+    write(folder, MATRIX)
+    command = [sys.executable, "-m", "meshwarden", "policy", "test", str(folder), "--watch"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        output = process.stdout
+        assert output is not None
+        try:
+            assert "4 passed" in _line_with("passed", output)
+            write(folder, MATRIX.replace("web: [read]", "web: []"))
+            assert "1 failed" in _line_with("passed", output)
+        finally:
+            process.terminate()
+
+
+def _line_with(word: str, output: IO[str]) -> str:
+    return next(line for line in output if word in line)
