@@ -16,6 +16,7 @@ __all__ = ["RowChecks", "natural_terms"]
 
 _PRIORITY = re.compile(r"-?[0-9]{1,15}")
 _EFFECTS = {"allow", "deny"}
+_MAX_REMEMBERED = 4096
 
 Check = Callable[[str], object]
 
@@ -146,5 +147,7 @@ class RowChecks:
             except ExpressionError as error:
                 messages.append(f"{fields[index]}: {error}")
             else:
+                if len(self._good) >= _MAX_REMEMBERED:
+                    self._good.clear()
                 self._good.add(key)
         return messages

@@ -17,6 +17,7 @@ from authz.policy.levels import subject_levels
 from authz.policy.model import Model
 from authz.policy.options import EngineOptions
 from authz.policy.program import Program
+from authz.policy.release import emptied
 from authz.policy.rules import Row, Rule
 
 __all__ = ["Engine"]
@@ -25,6 +26,7 @@ _DEFAULT = Terms()
 # How many rules it takes to tell what to file by, and how many to look at for that.
 _FIRST_ARRANGEMENT = 64
 _SAMPLE = 512
+_SLICE = 100
 # Where a deny beats every allow, that is what ranks say: any deny rule comes before this.
 _ALLOWING = 1 << 29
 # The same for ranks that the drop-in gives; it leaves wide gaps between them.
@@ -86,7 +88,7 @@ class Engine:
         return found
 
     def prepare(self, every: Iterable[Terms], rows: Sequence[Row]) -> None:
-        """Get ready for many rows to come, so that each can be filed where it stays.
+        """Get ready for many rows to come, which settle() then files where they stay.
 
         Raises:
             PolicyError: The definitions don't go together.
@@ -97,13 +99,26 @@ class Engine:
             self.program(terms).arrange(sample)
             self._arrange_at[terms.policy] = max(_FIRST_ARRANGEMENT, 4 * len(rows))
 
-    def settle(self) -> None:
-        """End what prepare() began.
+    def settle(self) -> Iterator[None]:
+        """End what prepare() began: file the rules that have come since.
+
+        One kind of table after the other: tables that grow together also take their pauses to grow
+        together.
+
+        Yields:
+            Nothing, every few milliseconds.
 
         Raises:
             ExpressionError: Rules are ordered by roles, and these go in a circle.
         """
-        self._words = None
+        words, self._words = self._words or {}, None
+        yield from emptied(words)
+        for terms, program in self._programs.items():
+            for step in program.steps:
+                for number, rule in enumerate(self.rules[terms.policy].values()):
+                    step(rule)
+                    if number % _SLICE == 0:
+                        yield
         self.rank_by_subject()
 
     def is_ordered(self, every: Iterable[Terms]) -> bool:
@@ -147,11 +162,12 @@ class Engine:
         rules[rule.id] = rule
         if row.ptype in self._by_values:
             self._by_values[row.ptype].setdefault(rule.values, []).append(rule)
-        for terms, program in self._programs.items():
-            if terms.policy == row.ptype:
-                program.add(rule)
-        if len(rules) >= self._arrange_at[row.ptype]:
-            self.arrange(row.ptype)
+        if self._words is None:
+            for terms, program in self._programs.items():
+                if terms.policy == row.ptype:
+                    program.add(rule)
+            if len(rules) >= self._arrange_at[row.ptype]:
+                self.arrange(row.ptype)
         return rule
 
     def _new_rule(self, row: Row) -> Rule:

@@ -39,6 +39,7 @@ class Program:
         matcher: What it runs.
         plan: How rules are looked up.
         decide: Takes the values of a request, returns the Decision.
+        steps: What add() does with a rule, one table after the other.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class Program:
         self._writer = CallWriter(language, terms)
         self._ready = self._writer.readied(self.matcher.node)
         self._generate()
+        known = [partial(_learn, probe) for probe in self.plan.probes]
+        self.steps: tuple[Callable[[Rule], None], ...] = (*known, self._compile, self.file)
 
     def _plant(self, *, arranged: bool) -> None:
         """Make the trees anew, empty."""
@@ -90,12 +93,12 @@ class Program:
 
     def add(self, rule: Rule) -> None:
         """Take one rule in. Cost: O(fields x branches)."""
-        values = rule.values
-        for probe in self.plan.probes:
-            probe.add(values[probe.field])
+        for step in self.steps:
+            step(rule)
+
+    def _compile(self, rule: Rule) -> None:
         for index, ready in self._ready:
-            ready(values[index])
-        self.file(rule)
+            ready(rule.values[index])
 
     def file(self, rule: Rule) -> None:
         """File a rule that the probes know already."""
@@ -314,6 +317,10 @@ class Program:
         """Whether a call always comes to the same, and never raises."""
         function = self._language.functions.get(node.name) if isinstance(node, Call) else None
         return function is not None and function.total
+
+
+def _learn(probe: Probe, rule: Rule) -> None:
+    probe.add(rule.values[probe.field])
 
 
 def _asked_of(number: int, probe: Probe, full: str) -> str:

@@ -8,9 +8,10 @@ breaths, so that nothing large hangs on anything when the last reference goes.
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["taken_apart"]
+__all__ = ["emptied", "taken_apart"]
 
 _SLICE = 300
+_PLAIN_SLICE = 2000
 
 
 def taken_apart(root: Any) -> Iterator[None]:
@@ -45,6 +46,19 @@ def taken_apart(root: Any) -> Iterator[None]:
         done += 1
         if done % _SLICE == 0:
             yield
+
+
+def emptied(table: dict[Any, Any] | list[Any]) -> Iterator[None]:
+    """Empty one table.
+
+    Yields:
+        Nothing, after every thousand entries.
+    """
+    pop = table.popitem if isinstance(table, dict) else table.pop
+    while table:
+        for _ in range(min(len(table), _PLAIN_SLICE)):
+            pop()
+        yield
 
 
 def _push(value: Any, waiting: list[Any], seen: set[int]) -> None:

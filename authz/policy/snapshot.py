@@ -4,7 +4,6 @@ import gc
 import hashlib
 import heapq
 from collections.abc import Generator, Iterator, Mapping
-from itertools import islice
 from typing import Any, Protocol, Self
 
 from authz.policy.checks import RowChecks, natural_terms
@@ -16,7 +15,7 @@ from authz.policy.language import Terms
 from authz.policy.model import parse_model
 from authz.policy.options import EngineOptions
 from authz.policy.queries import Grant, open_request
-from authz.policy.release import taken_apart
+from authz.policy.release import emptied, taken_apart
 from authz.policy.report import MatcherPlan, report
 from authz.policy.rules import PolicyText, Row, Rule
 
@@ -37,6 +36,7 @@ __all__ = [
 
 # Rows between two breaths of a build: about a millisecond of work.
 _SLICE = 50
+_RUN = 500
 _DEFAULT = Terms()
 
 
@@ -155,12 +155,12 @@ class Snapshot:
         faults = _without_condition(engine)
         yield
         engine.prepare(terms, text.rows)
-        rows: list[Row] = []
+        digest = _Digest(text.model, binding, ordered=engine.is_ordered(terms))
         for number, written in enumerate(text.rows):
             if number % _SLICE == 0:
                 yield
             row = checks.complete(written)
-            rows.append(row)
+            digest.add(row)
             found = checks.faults(row)
             if found:
                 faults.extend(found)
@@ -170,11 +170,11 @@ class Snapshot:
         if faults:
             raise PolicyError(faults)
         try:
-            engine.settle()
+            yield from engine.settle()
         except ExpressionError as error:
             raise PolicyError([Fault("", 0, str(error))]) from error
-        digest = yield from _digest(text.model, rows, binding, ordered=engine.is_ordered(terms))
-        return cls(engine, digest)
+        yield from digest.finish()
+        return cls(engine, digest.text)
 
     def decide(self, request: RequestValues, terms: Terms = _DEFAULT) -> Decision:
         """Decide one request.
@@ -251,38 +251,45 @@ def _without_condition(engine: Engine) -> list[Fault]:
     ]
 
 
-def _digest(
-    model: str,
-    rows: list[Row],
-    binding: Mapping[str, str] | None,
-    *,
-    ordered: bool,
-) -> Generator[None, None, str]:
-    """Hash a policy so that the order of its rows makes no difference, unless it does to verdicts.
+class _Digest:
+    """Hashes a policy so that the order of rows makes no difference, unless it does to verdicts.
 
-    Sorted in runs that are then merged: sorting all at once would take too long for one slice.
+    Rows are sorted in runs that are then merged: sorting all at once would be too long a slice.
     """
-    digest = hashlib.sha256(model.encode("utf-8", "surrogatepass"))
-    for field, attribute in sorted((binding or {}).items()):
-        digest.update(f"\x1d{field}={attribute}".encode())
-    runs: list[list[str]] = []
-    lines = iter(_lines(rows, ordered=ordered))
-    while run := sorted(islice(lines, 10 * _SLICE)):
-        runs.append(run)
-        yield
-    for number, line in enumerate(heapq.merge(*runs)):
-        if number % (10 * _SLICE) == 0:
-            yield
-        digest.update(b"\x1e" + line.encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
 
+    def __init__(self, model: str, binding: Mapping[str, str] | None, *, ordered: bool) -> None:
+        self._hash = hashlib.sha256(model.encode("utf-8", "surrogatepass"))
+        for field, attribute in sorted((binding or {}).items()):
+            self._hash.update(f"\x1d{field}={attribute}".encode())
+        self._ordered = ordered
+        self._number = 0
+        self._run: list[str] = []
+        self._runs = [self._run]
+        self.text = ""
 
-def _lines(rows: list[Row], *, ordered: bool) -> Iterator[str]:
-    """Each row as a line; numbered where the order of rules decides."""
-    number = 0
-    for row in rows:
+    def add(self, row: Row) -> None:
+        """Take in one row; numbered where the order of rules decides."""
         line = "\x1f".join((row.ptype, *row.values))
-        if ordered and row.ptype[0] == "p":
-            number += 1
-            line = f"{number:012}\x1f{line}"
-        yield line
+        if self._ordered and row.ptype[0] == "p":
+            self._number += 1
+            line = f"{self._number:012}\x1f{line}"
+        self._run.append(line)
+        if len(self._run) == _RUN:
+            self._run.sort()
+            self._run = []
+            self._runs.append(self._run)
+
+    def finish(self) -> Iterator[None]:
+        """Work the digest out; `text` has it afterwards.
+
+        Yields:
+            Nothing, wherever an event loop may do something else.
+        """
+        self._run.sort()
+        for number, line in enumerate(heapq.merge(*self._runs)):
+            if number % _RUN == 0:
+                yield
+            self._hash.update(b"\x1e" + line.encode("utf-8", "surrogatepass"))
+        self.text = self._hash.hexdigest()
+        for run in self._runs:
+            yield from emptied(run)
