@@ -17,14 +17,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import casbin
+from typing_extensions import override
 
 from authz.attributes import reader
 from authz.casbin import Enforcer
 from authz.policy.functions import built_in
-from authz.policy.functions.spec import Tools
+from authz.policy.functions.spec import RegexEngine, Tools
 from authz.policy.options import EngineOptions
 from authz.policy.rules import PolicyText, Row
 from authz.policy.snapshot import Snapshot
@@ -159,7 +161,7 @@ def _pycasbin(
         policy.write_text("\n".join(", ".join(row) for row in case.rules(size)))
         enforcer = kind(str(model), str(policy))
     if case.name == "mesh":
-        for name, function in built_in(Tools(regex=_no_regex)).items():
+        for name, function in built_in(Tools(regex=_NoRegex())).items():
             if name.startswith("mesh"):
                 enforcer.add_function(name, function.call)
         # Nothing in these rules has a condition.
@@ -167,8 +169,16 @@ def _pycasbin(
     return enforcer
 
 
-def _no_regex(pattern: str) -> Callable[[str], object]:
-    raise AssertionError(f"no pattern of the mesh model needs a regex: {pattern}")
+class _NoRegex(RegexEngine):
+    """No pattern of the mesh model needs a regular expression."""
+
+    @override
+    def check(self, pattern: str) -> None:
+        raise AssertionError(pattern)
+
+    @override
+    def match(self, pattern: str, text: str) -> tuple[str, ...] | None:
+        raise AssertionError(pattern, text)
 
 
 def _lookups(name: str) -> Result:
@@ -230,7 +240,7 @@ def _build(size: int) -> Iterator[Result]:
     yield Scenario(f"build-memory/{size}", "MiB", "lower", bar=1).compare(mib, [200.0])
 
 
-def _build_here(name: str, size: int, pipe: "multiprocessing.connection.Connection") -> None:  # type: ignore[name-defined]
+def _build_here(name: str, size: int, pipe: "Connection[tuple[float, float], object]") -> None:
     case = next(each for each in CASES if each.name == name)
     text = _text(case, size)
     gc.collect()
@@ -283,12 +293,10 @@ async def _gap_ms(
                 try:
                     next(building)
                 except StopIteration as built:
-                    old, current = current, built.value
+                    current = built.value
                     break
                 await asyncio.sleep(0)
-            if old is not first:
-                raise AssertionError
-            for _ in old.release():
+            for _ in first.release():
                 await asyncio.sleep(0)
         done.set()
 
