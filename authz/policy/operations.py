@@ -23,7 +23,11 @@ __all__ = [
 ]
 
 _MAX_TEXT = 100_000
+_DATA = frozenset({str, int, float, bool, list, tuple, dict, set, type(None)})
 _HIDDEN = (BuiltinFunctionType, FunctionType, MethodType, ModuleType, type)
+_PLAIN = (str, bytes, int, float, list, tuple, set, frozenset, type(None), *_HIDDEN)
+_FORMS: dict[type, str] = {}
+_MAX_FORMS = 1024
 
 
 def attribute(value: Any, name: str) -> Any:
@@ -34,22 +38,34 @@ def attribute(value: Any, name: str) -> Any:
         AttributeError: The object has no such attribute.
         TypeError: It is code, or the value is plain and has no attributes.
     """
-    if name.startswith("_"):
+    if name[0] == "_":
         raise AttributeError(f"{name!r} is private")
-    if isinstance(value, Mapping):
+    kind = type(value)
+    form = _FORMS.get(kind) or _form(kind)
+    if form == "mapping":
         return value[name]
-    if isinstance(
-        value, (str, bytes, int, float, list, tuple, set, frozenset, type(None), *_HIDDEN)
-    ):
-        raise TypeError(f"{type(value).__name__} has no attributes here")
+    if form == "plain":
+        raise TypeError(f"{kind.__name__} has no attributes here")
     try:
         found = getattr(value, name)
     except AttributeError:
         # pycasbin falls back to value[name] as well.
         return value[name]
-    if isinstance(found, _HIDDEN):
+    if type(found) not in _DATA and isinstance(found, _HIDDEN):
         raise TypeError(f"{name!r} is code, not data")
     return found
+
+
+def _form(kind: type) -> str:
+    """What a type's attributes are; remembered, since the check is slow and types are few."""
+    if len(_FORMS) >= _MAX_FORMS:
+        _FORMS.clear()
+    if issubclass(kind, Mapping):
+        form = "mapping"
+    else:
+        form = "plain" if issubclass(kind, _PLAIN) else "object"
+    _FORMS[kind] = form
+    return form
 
 
 def item(value: Any, key: Any) -> Any:

@@ -17,7 +17,7 @@ from authz.policy.plan import Branch, Plan, make_plan
 from authz.policy.probes import Link, Matching, Probe
 from authz.policy.rules import Rule
 from authz.policy.source import decide_source, find_source
-from authz.policy.syntax import Call, Const, Field, Node, walk
+from authz.policy.syntax import And, Call, Const, Field, Node, walk
 from authz.policy.tree import Tree
 
 __all__ = ["Program"]
@@ -242,7 +242,7 @@ class Program:
         emitter = Emitter(self._writer, lambda index: f"q[{index}]", self._writer.boolean)
         for number, probe in enumerate(self.plan.probes):
             emitter.known[probe.term] = _asked_of(number, probe, emitter.emit(probe.term))
-        predicate = emitter.emit(self.plan.node)
+        predicate = emitter.emit(_quick_first(self.plan.node, emitter.known))
         if not is_truth(self.plan.node, self._writer.boolean):
             predicate = f"{emitter.name(operations.truth)}({predicate})"
         emitter.names.update(
@@ -317,6 +317,13 @@ class Program:
         """Whether a call always comes to the same, and never raises."""
         function = self._language.functions.get(node.name) if isinstance(node, Call) else None
         return function is not None and function.total
+
+
+def _quick_first(node: Node, known: Mapping[Node, str]) -> Node:
+    """A conjunction with its looked-up terms in front; the order makes no difference otherwise."""
+    if not isinstance(node, And):
+        return node
+    return And(tuple(sorted(node.terms, key=lambda term: term not in known)))
 
 
 def _learn(probe: Probe, rule: Rule) -> None:
