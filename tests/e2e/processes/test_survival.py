@@ -10,6 +10,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from meshwarden.files import RuntimeDir
+from meshwarden.supervisor.fronts import remove_leftovers
 from protos.envoy.service.auth.v3.external_auth_pb2 import CheckResponse
 from tests.e2e.processes.conftest import NewPlace
 from tests.e2e.support.clients import CHECK, call, channel_to
@@ -167,6 +169,7 @@ def test_no_child_outlives_a_killed_supervisor(instance: Instance) -> None:
     while any(map(is_alive, children)):
         assert time.monotonic() < deadline_s, "a child goes on without its supervisor"
         time.sleep(0.02)
+    remove_leftovers(RuntimeDir(instance.place.run_dir))  # No next start will do it here.
 
 
 def test_a_start_after_a_kill_finds_its_place_free_and_removes_what_was_left(
