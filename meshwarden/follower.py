@@ -6,6 +6,7 @@ comes. It is tried again even when the file hasn't changed, since the cause may 
 """
 
 import asyncio
+import gc
 import logging
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from authz.attributes import MESH_BINDING, Binding, reader
 from authz.check import ActivePolicy, CheckService
 from authz.errors import AuthzError
 from authz.policy.options import EngineOptions
+from authz.policy.rules import Row
 from authz.policy.snapshot import Snapshot
 from meshwarden import clock, publication
 from meshwarden.errors import FunctionModuleError
@@ -28,6 +30,7 @@ __all__ = ["PolicyFollower", "PolicyState", "build_policy", "engine_options"]
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.1  # One stat; a change is in force everywhere well within a second.
 _START_POLL_S = 0.02
+_ROWS_A_TURN = 500
 _RETRY_S = 5.0
 # A thread that builds 100,000 rules shares the interpreter lock with the loop that answers
 # checks: at the default of 5 ms each answer could wait that long, several times over.
@@ -119,7 +122,7 @@ class PolicyFollower:
         self._retry_at_s = clock.monotonic_s() + _RETRY_S
         try:
             # One of the same digest too: its rules may stand on other lines.
-            found, policy = await asyncio.to_thread(self._build)
+            state, policy, rows = await asyncio.to_thread(self._build)
         except (
             AuthzError,
             FunctionModuleError,
@@ -128,17 +131,34 @@ class PolicyFollower:
         ) as error:
             self._report(replace(self.state, error=str(error)))
             return
-        self._service.policy = policy
-        rules = policy.snapshot.rule_count
-        self._report(PolicyState(found.digest, rules, found.published_ns, found.source))
+        previous, self._service.policy = self._service.policy, policy
+        self._report(state)
+        # Dropped at once, 100,000 rules would stop all answers for a tenth of a second.
+        while rows:
+            del rows[-_ROWS_A_TURN:]
+            await asyncio.sleep(0)
+        if previous is not None:
+            for _ in previous.snapshot.release():
+                await asyncio.sleep(0)
 
-    def _build(self) -> tuple[publication.Publication, ActivePolicy]:
+    def _build(self) -> tuple[PolicyState, ActivePolicy, list[Row]]:
+        """Read and build what was published; its rows come too, to be dropped little by little."""
         before = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        # A collection in the midst of it would walk all that is being built, and stop all answers
+        # meanwhile. What was built lives long: later collections need not walk it either.
+        collecting = gc.isenabled()
+        gc.disable()
         try:
             found = publication.load(self._state_dir)
-            return found, build_policy(found, self._settings)
+            policy = build_policy(found, self._settings)
+            rules = policy.snapshot.rule_count
+            state = PolicyState(found.digest, rules, found.published_ns, found.source)
+            return state, policy, list(found.text.rows)
         finally:
+            gc.freeze()
+            if collecting:
+                gc.enable()
             sys.setswitchinterval(before)
 
     def _report(self, state: PolicyState) -> None:
