@@ -4,7 +4,7 @@ import json
 import resource
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -107,25 +107,31 @@ def test_a_file_that_somebody_took_away_is_begun_again(
     assert ids(tmp_path) == ["2"]
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """Let no file grow past 1,000 bytes, as a full disk does."""
+    """Let no file grow past 1,000 bytes, as a full disk does.
+
+    Around the writes alone: it holds for every file of the process, and pytest's own output may be
+    one.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     deaf = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, deaf)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, deaf)
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_a_full_disk_takes_what_fits_and_leaves_no_half_line(
     new_log: NewLog, tmp_path: Path
 ) -> None:
     """It is said, and over as soon as there is room again."""
     log = new_log(tmp_path, 65_536, 2)
-    assert log.write([record(number) for number in range(15)]) == Written(15)
-    lost = log.write([record(number, "/" + "a" * 2000) for number in (90, 91)])
+    with small_disk():
+        assert log.write([record(number) for number in range(15)]) == Written(15)
+        lost = log.write([record(number, "/" + "a" * 2000) for number in (90, 91)])
     assert lost.count == 0
     assert "can't be written: No space left" in lost.fault
     (tmp_path / NAME).unlink()
@@ -133,13 +139,13 @@ def test_a_full_disk_takes_what_fits_and_leaves_no_half_line(
     assert ids(tmp_path) == ["16"]
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_half_a_line_is_taken_back(new_log: NewLog, tmp_path: Path) -> None:
     """The next record begins a line."""
     log = new_log(tmp_path, 65_536, 2)
     log.write([record(1)])
     whole = (tmp_path / NAME).read_bytes()
-    log.write([record(2, "/" + "a" * 2000)])
+    with small_disk():
+        log.write([record(2, "/" + "a" * 2000)])
     assert (tmp_path / NAME).read_bytes() == whole
     assert log.write([record(3)]).count == 1
     assert ids(tmp_path) == ["1", "3"]
