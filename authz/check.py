@@ -9,7 +9,7 @@ failure mode, so with `failure_mode_allow` a request that makes us stumble would
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -24,7 +24,7 @@ from authz.policy.snapshot import Snapshot
 from authz.wellformed import is_check_request
 from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
-__all__ = ["ActivePolicy", "CheckService", "Counts"]
+__all__ = ["ActivePolicy", "CheckService", "Counts", "Shadow"]
 
 Record = TypeVar("Record")
 
@@ -35,6 +35,21 @@ class ActivePolicy:
 
     snapshot: Snapshot
     binding: Binding
+
+
+@dataclass(slots=True)
+class Shadow:
+    """A candidate that is judged beside the policy in force, and never obeyed.
+
+    Attributes:
+        policy: The candidate; None when there is none.
+        outcomes: How often it said "same", "would_allow" or "would_deny".
+    """
+
+    policy: ActivePolicy | None = None
+    outcomes: dict[str, int] = field(
+        default_factory=lambda: {"same": 0, "would_allow": 0, "would_deny": 0}
+    )
 
 
 @dataclass(slots=True)
@@ -88,6 +103,8 @@ class CheckService(Generic[Record]):
         policy: What decides; None until the first is loaded.
         verdicts: Answers since the start by verdict and HTTP status, as ("deny", 403).
         counts: See Counts.
+        shadow: See Shadow. A request on which it differs makes a record of its own, whose verdict
+            is "would_allow" or "would_deny".
     """
 
     def __init__(
@@ -102,6 +119,7 @@ class CheckService(Generic[Record]):
         self.policy: ActivePolicy | None = None
         self.verdicts: dict[tuple[str, int], int] = {}
         self.counts = Counts()
+        self.shadow = Shadow()
         self._settings = settings
         self._responder = Responder(settings)
         self._new_id = new_id
@@ -158,6 +176,12 @@ class CheckService(Generic[Record]):
 
     def _decide(self, policy: ActivePolicy, message: CheckRequest, now_ns: int) -> bytes:
         attributes = Attributes(message, now_ns, self._settings.trusted_hops)
+        verdict = self._judge(policy, attributes)
+        if self.shadow.policy is not None:
+            self._compare(self.shadow.policy, attributes, verdict, now_ns)
+        return self._finish(policy, verdict, attributes, now_ns)
+
+    def _judge(self, policy: ActivePolicy, attributes: Attributes) -> Verdict:
         try:
             decision = policy.snapshot.decide(policy.binding.request(attributes))
             verdict = _verdict(decision)
@@ -170,7 +194,29 @@ class CheckService(Generic[Record]):
         except Exception as error:  # noqa: BLE001 - whatever a caller's values raise is judged
             self.counts.faults += 1
             verdict = Verdict(403, f"the decision raised {type(error).__name__}")
-        return self._finish(policy, verdict, attributes, now_ns)
+        return verdict
+
+    def _compare(
+        self, candidate: ActivePolicy, attributes: Attributes, enforced: Verdict, now_ns: int
+    ) -> None:
+        """Judge by the candidate as well, and tell where it differs; the answer stays as it is."""
+        odd = replace(self.counts)
+        verdict = self._judge(candidate, attributes)
+        # What was odd is counted for the policy in force alone.
+        self.counts = odd
+        if verdict.allowed == enforced.allowed:
+            outcome = "same"
+        else:
+            outcome = "would_allow" if verdict.allowed else "would_deny"
+        self.shadow.outcomes[outcome] += 1
+        if outcome != "same" and self._offer is not None and self._record is not None:
+            digest = candidate.snapshot.digest
+            self._offer(
+                self._record(
+                    **self._record_fields(verdict, self._new_id(), outcome, digest, now_ns),
+                    **_request_fields(attributes),
+                )
+            )
 
     def _reconsider(
         self, policy: ActivePolicy, attributes: Attributes, path: RequestPath, verdict: Verdict
@@ -223,19 +269,27 @@ class CheckService(Generic[Record]):
         if is_recorded and self._offer is not None and self._record is not None:
             self._offer(
                 self._record(
-                    id=decision_id,
-                    time_ns=now_ns,
-                    verdict=word,
-                    status=verdict.status,
-                    reason=verdict.reason,
-                    digest=digest,
-                    misses=verdict.misses,
-                    faults=tuple(rule.where for rule in verdict.faults),
-                    **_rule_fields(verdict.rule),
+                    **self._record_fields(verdict, decision_id, word, digest, now_ns),
                     **_request_fields(attributes),
                 )
             )
         return response
+
+    @staticmethod
+    def _record_fields(
+        verdict: Verdict, decision_id: str, word: str, digest: str, now_ns: int
+    ) -> dict[str, Any]:
+        return {
+            "id": decision_id,
+            "time_ns": now_ns,
+            "verdict": word,
+            "status": verdict.status,
+            "reason": verdict.reason,
+            "digest": digest,
+            "misses": verdict.misses,
+            "faults": tuple(rule.where for rule in verdict.faults),
+            **_rule_fields(verdict.rule),
+        }
 
 
 def _verdict(decision: Decision) -> Verdict:

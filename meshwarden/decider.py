@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from meshwarden import clock, metrics, status
 from meshwarden.files import RuntimeDir
-from meshwarden.follower import PolicyFollower, PolicyState
+from meshwarden.follower import PolicyFollower, PolicyState, shadow_settings
 from meshwarden.front.asgi import Front, Limits
 from meshwarden.health import Health
 from meshwarden.service import check_service
@@ -45,6 +45,9 @@ class Decider:
         self._started_ns = clock.now_ns()
         self.service = check_service(settings, offer)
         self._follower = PolicyFollower(settings, self.service, self._policy_changed)
+        self._shadow: PolicyFollower | None = None
+        if settings.policy.shadow is not None:
+            self._shadow = PolicyFollower(shadow_settings(settings), self.service.shadow)
         self.health = Health(
             lambda: self._follower.state,
             runtime.draining,
@@ -87,10 +90,13 @@ class Decider:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follower.follow())
             group.create_task(self._tick())
+            if self._shadow is not None:
+                group.create_task(self._shadow.follow())
 
     def flush(self) -> None:
         """Put what was counted where every process sees it."""
-        self.counts.flush(self.service.verdicts, self.service.counts)
+        service = self.service
+        self.counts.flush(service.verdicts, service.counts, service.shadow.outcomes)
 
     async def _tick(self) -> None:
         told = None

@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from authz.attributes import MESH_BINDING, Binding, reader
-from authz.check import ActivePolicy, CheckService
+from authz.check import ActivePolicy
 from authz.errors import AuthzError
 from authz.policy.options import EngineOptions
 from authz.policy.rules import Row
@@ -23,9 +24,8 @@ from meshwarden import clock, publication
 from meshwarden.errors import FunctionModuleError
 from meshwarden.functions import load_functions
 from meshwarden.settings import Settings
-from telemetry.record import DecisionRecord
 
-__all__ = ["PolicyFollower", "PolicyState", "build_policy", "engine_options"]
+__all__ = ["PolicyFollower", "PolicyState", "build_policy", "engine_options", "shadow_settings"]
 
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.1  # One stat; a change is in force everywhere well within a second.
@@ -78,13 +78,29 @@ def build_policy(found: publication.Publication, settings: Settings) -> ActivePo
     return ActivePolicy(snapshot, Binding(snapshot.request_fields, {**own, **found.bind}))
 
 
+def shadow_settings(settings: Settings) -> Settings:
+    """Give the settings under which the shadow policy is loaded, published and followed."""
+    state_dir = settings.runtime.state_dir / "shadow"
+    return replace(
+        settings,
+        runtime=replace(settings.runtime, state_dir=state_dir),
+        policy=replace(settings.policy, path=settings.policy.shadow or Path(), shadow=None),
+    )
+
+
+class HoldsPolicy(Protocol):
+    """What a policy is put into: a CheckService, or the shadow of one."""
+
+    policy: ActivePolicy | None
+
+
 class PolicyFollower:
-    """Watches one state directory for one CheckService."""
+    """Watches one state directory for one CheckService, or for its shadow."""
 
     def __init__(
         self,
         settings: Settings,
-        service: CheckService[DecisionRecord],
+        service: HoldsPolicy,
         changed: Callable[[PolicyState], None] = lambda _: None,
     ) -> None:
         self._settings = settings

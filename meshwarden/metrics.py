@@ -9,6 +9,7 @@ The supervisor empties the directory when it starts. Source: prometheus-client's
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -31,6 +32,11 @@ CHECK_CAUSES = Counter(
 CHECK_ERRORS = Counter("meshwarden_check_errors", "Checks answered with an RPC error.", ["code"])
 CHECK_SECONDS = Histogram(
     "meshwarden_check_seconds", "From a CheckRequest's bytes to its answer's.", buckets=_BUCKETS_S
+)
+SHADOW = Counter(
+    "meshwarden_shadow_checks",
+    "What the shadow policy would have done with checks, against the policy in force.",
+    ["outcome"],
 )
 RECORDS = Counter(
     "meshwarden_decision_records", "Decision records, by what became of them.", ["outcome"]
@@ -63,6 +69,7 @@ class CheckCounts:
         self._buckets = [0] * (len(_BUCKETS_S) + 1)
         self._seconds = 0.0
         self._before = Counts()
+        self._shadow_before: dict[str, int] = {}
         self._verdicts_before: dict[tuple[str, int], int] = {}
 
     def time(self, seconds: float) -> None:
@@ -74,12 +81,18 @@ class CheckCounts:
         """Count one RPC error."""
         self.errors[code] = self.errors.get(code, 0) + 1
 
-    def flush(self, verdicts: Mapping[tuple[str, int], int], counts: Counts) -> None:
+    def flush(
+        self,
+        verdicts: Mapping[tuple[str, int], int],
+        counts: Counts,
+        shadow: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         """Add what was counted since the last flush to the process's file.
 
         Args:
             verdicts: The edge's running totals by verdict and HTTP status.
-            counts: Its running totals of what was odd. Neither ever goes down.
+            counts: Its running totals of what was odd.
+            shadow: Its running totals of what a shadow policy said. None of them ever goes down.
         """
         before, self._before = self._before, replace(counts)
         for key, total in list(verdicts.items()):
@@ -88,6 +101,10 @@ class CheckCounts:
                 self._verdicts_before[key] = total
         for cause in ("ambiguous", "unreadable", "faults", "invalid"):
             CHECK_CAUSES.labels(cause).inc(getattr(counts, cause) - getattr(before, cause))
+        for outcome, total in shadow.items():
+            if new := total - self._shadow_before.get(outcome, 0):
+                SHADOW.labels(outcome).inc(new)
+                self._shadow_before[outcome] = total
         for code, count in self.errors.items():
             CHECK_ERRORS.labels(code).inc(count)
         self.errors.clear()

@@ -272,6 +272,14 @@ class Policy:
         Path,
         Meta(description="Folder of `*.csv` and, for a model of your own, `model.conf`."),
     ] = Path("policy")
+    shadow: Annotated[
+        Path | None,
+        Meta(
+            description="Folder of a candidate policy that is judged beside the one in force and "
+            "never obeyed: where it differs, `meshwarden_shadow_checks_total` and records of "
+            "their own say what it would have done.",
+        ),
+    ] = None
     watch: Annotated[
         bool, Meta(description="Reload when the folder changes, without `meshwarden reload`.")
     ] = True

@@ -116,7 +116,8 @@ def search(  # noqa: PLR0913, PLR0917 - each is an option
         str, typer.Option(metavar="FILE[:LINE]", help="The deciding rule, or its file.")
     ] = "",
     verdict: Annotated[
-        Literal["allow", "deny"] | None, typer.Option(help="What came of it.")
+        Literal["allow", "deny", "would_allow", "would_deny"] | None,
+        typer.Option(help="What came of it, or would have by the shadow policy."),
     ] = None,
     denied: Denied = False,  # noqa: FBT002 - an option
     since: Annotated[

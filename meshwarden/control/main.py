@@ -31,6 +31,7 @@ from meshwarden.files import (
     RUNTIME_VARIABLE,
     RuntimeDir,
 )
+from meshwarden.follower import shadow_settings
 from meshwarden.logs import configure_logging
 from meshwarden.settings import STORE, Settings
 from protos.envoy.service.auth.v3 import external_auth_pb2
@@ -99,6 +100,8 @@ async def _serve(  # noqa: C901 - the whole program, in order
         await _listen(server, socket)
 
     tasks = [asyncio.create_task(publisher.run())]
+    if settings.policy.shadow is not None:
+        tasks.append(asyncio.create_task(_shadow(settings, runtime).run()))
     if isinstance(source, StoreSource):
         tasks.append(asyncio.create_task(source.follow()))
     edge = None
@@ -138,6 +141,17 @@ async def _serve(  # noqa: C901 - the whole program, in order
             await store.close()
         log.close()
     return 0
+
+
+def _shadow(settings: Settings, runtime: RuntimeDir) -> PolicyPublisher:
+    """Publish the candidate apart, where nothing but shadows looks."""
+    apart = shadow_settings(settings)
+    folders = (apart.runtime.state_dir, runtime.path / "shadow")
+    for folder in folders:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    adapter = plugins.load("policies", "folder")
+    source = adapter.build(adapter.config(path=apart.policy.path))
+    return PolicyPublisher(apart, source, folders[1], clock.now_ns, is_shadow=True)
 
 
 def _servers(

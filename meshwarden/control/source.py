@@ -41,7 +41,10 @@ class PolicyPublisher:
         source: PolicySource,
         runtime_dir: Path,
         now_ns: Callable[[], int],
+        *,
+        is_shadow: bool = False,
     ) -> None:
+        self._is_shadow = is_shadow
         self._settings = settings
         self._state_dir = settings.runtime.state_dir
         self._source = source
@@ -93,6 +96,8 @@ class PolicyPublisher:
             return self._failed(str(error).splitlines())
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end control either
             return self._failed([fault_id(error)])
+        if self._is_shadow:
+            return state
         metrics.POLICY_LOADS.labels("loaded").inc()
         metrics.POLICY_RULES.set(state.rules)
         metrics.POLICY_PUBLISHED.set(state.published_ns / 1e9)

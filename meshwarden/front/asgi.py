@@ -238,7 +238,8 @@ class Front:
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
-        self._counts.flush(self._service.verdicts, self._service.counts)
+        service = self._service
+        self._counts.flush(service.verdicts, service.counts, service.shadow.outcomes)
         await _plain(send, 200, metrics.exposition(), metrics.CONTENT_TYPE.encode())
 
 
