@@ -244,7 +244,8 @@ def test_a_start_on_a_local_copy_of_no_use_and_without_its_source_is_refused(
 
 def rewrite_as_newer(text: bytes, write: Callable[[bytes], object]) -> None:
     """Write a published policy as a later version might."""
-    body = msgspec.json.decode(text.partition(b"\n")[2])
+    # Checksum, then all but the rows, then the rows.
+    body = msgspec.json.decode(text.split(b"\n")[1])
     body |= {"format": 99, "text": "in a way that is not known yet"}
     fresh = msgspec.json.encode(body)
     write(sha256(fresh).hexdigest().encode() + b"\n" + fresh)
