@@ -6,12 +6,11 @@ from pathlib import Path
 
 import grpc
 
-from authz.policy.rules import PolicyText, Row
 from meshwarden.errors import SupervisorError
 from meshwarden.files import RuntimeDir
-from protos.meshwarden.v1 import policy_pb2, policy_pb2_grpc
+from protos.meshwarden.v1 import policy_pb2_grpc
 
-__all__ = ["policy_service", "text_from", "text_message"]
+__all__ = ["policy_service"]
 
 _MESSAGE_BYTES = 64 * 1024 * 1024
 _OPTIONS = (
@@ -40,21 +39,3 @@ def policy_service(runtime_dir: Path) -> Iterator[policy_pb2_grpc.PolicyStub]:
                     "the config file that it runs on by --config"
                 ) from error
             raise SupervisorError(error.details() or error.code().name) from error
-
-
-def text_message(text: PolicyText) -> policy_pb2.PolicyText:
-    """Put a policy into the form that crosses to the service."""
-    return policy_pb2.PolicyText(
-        model=text.model,
-        model_file=text.model_file,
-        rows=[
-            policy_pb2.Row(ptype=row.ptype, values=row.values, file=row.file, line=row.line)
-            for row in text.rows
-        ],
-    )
-
-
-def text_from(message: policy_pb2.PolicyText) -> PolicyText:
-    """Take a policy out of the form that crosses from the service."""
-    rows = tuple(Row(row.ptype, tuple(row.values), row.file, row.line) for row in message.rows)
-    return PolicyText(message.model, rows, message.model_file)

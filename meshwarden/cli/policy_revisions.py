@@ -48,7 +48,8 @@ def apply(  # noqa: PLR0913, PLR0917 - each is an option
     Exits with 2, and changes nothing, when it has a fault or somebody was faster.
     """
     settings = load_settings(config, {"policy.path": ("FOLDER", folder)}).settings
-    from meshwarden.cli.policy_client import policy_service, text_message  # noqa: PLC0415
+    from meshwarden.cli.policy_client import policy_service  # noqa: PLC0415
+    from meshwarden.policy_messages import text_message  # noqa: PLC0415
     from protos.meshwarden.v1 import policy_pb2  # noqa: PLC0415
 
     request = policy_pb2.ApplyRequest(
@@ -211,7 +212,8 @@ def _applied(reply: "policy_pb2.ApplyReply", output: Form, *, dry_run: bool) -> 
 
 
 def _get(settings: "Settings", number: int) -> "tuple[policy_pb2.Revision, PolicyText]":
-    from meshwarden.cli.policy_client import policy_service, text_from  # noqa: PLC0415
+    from meshwarden.cli.policy_client import policy_service  # noqa: PLC0415
+    from meshwarden.policy_messages import text_from  # noqa: PLC0415
     from protos.meshwarden.v1 import policy_pb2  # noqa: PLC0415
 
     with policy_service(settings.runtime.runtime_dir) as service:

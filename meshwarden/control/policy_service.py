@@ -11,13 +11,14 @@ from typing_extensions import override
 
 from authz.errors import AuthzError
 from authz.policy.errors import PolicyError
-from authz.policy.rules import PolicyText, Row
+from authz.policy.rules import PolicyText
 from authz.policy.snapshot import Snapshot
 from authz.revisions import AuditEntry, Draft, NoRevisionError, Revision, RevisionStore
 from meshwarden.control.source import PolicyPublisher
 from meshwarden.control.store_source import STREAM
 from meshwarden.errors import FunctionModuleError
 from meshwarden.follower import build_policy
+from meshwarden.policy_messages import text_from, text_message
 from meshwarden.publication import Publication
 from meshwarden.settings import Settings
 from protos.meshwarden.v1 import policy_pb2, policy_pb2_grpc
@@ -71,7 +72,7 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
         self, request: policy_pb2.ApplyRequest, context: _Context
     ) -> policy_pb2.ApplyReply:
         store = await self._ready(context)
-        text = _text(request.text)
+        text = text_from(request.text)
         parent = request.parent if request.HasField("parent") else None
         return await self._make(
             context,
@@ -108,7 +109,7 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
             revision, draft = await store.read(STREAM, number)
         except AuthzError as error:
             await _abort(context, error)
-        return policy_pb2.GetReply(revision=_message(revision), text=_text_message(draft.text))
+        return policy_pb2.GetReply(revision=_message(revision), text=text_message(draft.text))
 
     @override
     async def History(
@@ -218,22 +219,6 @@ async def _abort(context: _Context, error: AuthzError) -> NoReturn:
 
 def _limit(asked: int) -> int:
     return min(asked or _DEFAULT_LIMIT, _MAX_LIMIT)
-
-
-def _text(message: policy_pb2.PolicyText) -> PolicyText:
-    rows = tuple(Row(row.ptype, tuple(row.values), row.file, row.line) for row in message.rows)
-    return PolicyText(message.model, rows, message.model_file)
-
-
-def _text_message(text: PolicyText) -> policy_pb2.PolicyText:
-    return policy_pb2.PolicyText(
-        model=text.model,
-        model_file=text.model_file,
-        rows=[
-            policy_pb2.Row(ptype=row.ptype, values=row.values, file=row.file, line=row.line)
-            for row in text.rows
-        ],
-    )
 
 
 def _message(revision: Revision) -> policy_pb2.Revision:
