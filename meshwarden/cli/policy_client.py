@@ -12,6 +12,7 @@ from protos.meshwarden.v1 import policy_pb2_grpc
 
 __all__ = ["policy_service"]
 
+_READY_TIMEOUT_S = 10.0
 _MESSAGE_BYTES = 64 * 1024 * 1024
 _OPTIONS = (
     ("grpc.max_send_message_length", _MESSAGE_BYTES),
@@ -28,14 +29,18 @@ def policy_service(runtime_dir: Path) -> Iterator[policy_pb2_grpc.PolicyStub]:
     Raises:
         SupervisorError: No service runs there, or it says no.
     """
-    socket = RuntimeDir(runtime_dir).admin_socket
-    with grpc.insecure_channel(f"unix:{socket}", options=_OPTIONS) as channel:
+    runtime = RuntimeDir(runtime_dir)
+    if not runtime.supervisor_socket.exists():
+        raise SupervisorError(
+            f"no service runs on {runtime_dir}: start one by 'meshwarden serve', or name the "
+            "config file that it runs on by --config"
+        )
+    with grpc.insecure_channel(f"unix:{runtime.admin_socket}", options=_OPTIONS) as channel:
         try:
+            # Fronts may answer by the local copy before control listens, as after a restart.
+            grpc.channel_ready_future(channel).result(timeout=_READY_TIMEOUT_S)
             yield policy_pb2_grpc.PolicyStub(channel)
+        except grpc.FutureTimeoutError as error:
+            raise SupervisorError(f"control of {runtime_dir} does not answer") from error
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE and not socket.exists():
-                raise SupervisorError(
-                    f"no service runs on {runtime_dir}: start one by 'meshwarden serve', or name "
-                    "the config file that it runs on by --config"
-                ) from error
             raise SupervisorError(error.details() or error.code().name) from error
