@@ -37,6 +37,8 @@ class Revision:
         digest: Digest of the Snapshot that its policy builds.
         origin: From where it was made: a folder, an address.
         rows: How many rows its policy has.
+        added: How many of them its parent doesn't have; None where nobody counted.
+        removed: How many rows of its parent it doesn't have; likewise.
     """
 
     stream: str
@@ -48,6 +50,8 @@ class Revision:
     digest: str
     origin: str
     rows: int
+    added: int | None = None
+    removed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Draft:
         author: See Revision.
         message: See Revision.
         origin: See Revision.
+        added: See Revision.
+        removed: See Revision.
     """
 
     text: PolicyText
@@ -69,6 +75,8 @@ class Draft:
     message: str
     origin: str
     bind: Mapping[str, str] = field(default_factory=dict)
+    added: int | None = None
+    removed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +168,10 @@ class RevisionStore(Protocol):
         """
         ...
 
-    async def history(self, stream: str, limit: int, before: int = 0) -> Sequence[Revision]:
-        """List revisions, newest first, those below `before` if that is given.
+    async def history(
+        self, stream: str, limit: int, before: int = 0, after: int = 0
+    ) -> Sequence[Revision]:
+        """List revisions, newest first: those above `after`, and below `before` if that is given.
 
         Raises:
             StoreUnavailableError: The store can't be read.

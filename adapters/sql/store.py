@@ -69,8 +69,10 @@ class SqlRevisionStore(RevisionStore):
         return found[0] if found else None
 
     @override
-    async def history(self, stream: str, limit: int, before: int = 0) -> Sequence[Revision]:
-        wanted = select(*_SUMMARY).where(REVISION.c.stream == stream)
+    async def history(
+        self, stream: str, limit: int, before: int = 0, after: int = 0
+    ) -> Sequence[Revision]:
+        wanted = select(*_SUMMARY).where(REVISION.c.stream == stream, REVISION.c.number > after)
         if before:
             wanted = wanted.where(REVISION.c.number < before)
         wanted = wanted.order_by(REVISION.c.number.desc()).limit(limit)
@@ -105,6 +107,8 @@ class SqlRevisionStore(RevisionStore):
             message=revision.message,
             origin=revision.origin,
             bind=body.bind,
+            added=revision.added,
+            removed=revision.removed,
         )
         return revision, draft
 
@@ -120,6 +124,8 @@ class SqlRevisionStore(RevisionStore):
             digest=draft.digest,
             origin=draft.origin,
             rows=len(draft.text.rows),
+            added=draft.added,
+            removed=draft.removed,
         )
         body = await asyncio.to_thread(_packed, draft)
         values = {**_columns(revision), "format": _FORMAT, "body": body}
@@ -233,6 +239,8 @@ def _revision(row: RowMapping) -> Revision:
         digest=row["digest"],
         origin=row["origin"],
         rows=row["row_count"],
+        added=row["added"],
+        removed=row["removed"],
     )
 
 
@@ -247,6 +255,8 @@ def _columns(revision: Revision) -> Mapping[str, Any]:
         "digest": revision.digest,
         "origin": revision.origin,
         "row_count": revision.rows,
+        "added": revision.added,
+        "removed": revision.removed,
     }
 
 

@@ -22,6 +22,9 @@ REVISION = Table(
     # The version of what `body` holds; a reader refuses a newer one.
     Column("format", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    # Rows by which it differs from its parent; none where a version made it that didn't count.
+    Column("added", Integer),
+    Column("removed", Integer),
 )
 
 AUDIT = Table(

@@ -8,7 +8,7 @@ from itertools import combinations
 
 from authz.policy.rules import Row
 
-__all__ = ["Change", "Kind", "changes", "words"]
+__all__ = ["Change", "Kind", "changes", "count_lines", "words"]
 
 # A rule that differs from another in more values than this is another rule.
 _MOST_CHANGED = 2
@@ -74,6 +74,15 @@ def changes(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
     gone = {id(row) for row in paired.values()}
     found = [Change(paired.get(id(row)), row) for row in added]
     return found + [Change(row, None) for row in removed if id(row) not in gone]
+
+
+def count_lines(old: Sequence[Row], new: Sequence[Row]) -> tuple[int, int]:
+    """How many lines only the new policy has, and how many only the old one.
+
+    Cost: O(rows).
+    """
+    was, now = (Counter(words(row) for row in rows) for rows in (old, new))
+    return (now - was).total(), (was - now).total()
 
 
 def _without(rows: Sequence[Row], others: Iterable[Row]) -> list[Row]:

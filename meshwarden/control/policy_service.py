@@ -9,16 +9,24 @@ from typing import Any, NoReturn
 import grpc.aio
 from typing_extensions import override
 
+from authz.authoring.diff import changes, count_lines
 from authz.errors import AuthzError
 from authz.policy.errors import PolicyError
 from authz.policy.rules import PolicyText
 from authz.policy.snapshot import Snapshot
-from authz.revisions import AuditEntry, Draft, NoRevisionError, Revision, RevisionStore
+from authz.revisions import (
+    AuditEntry,
+    Draft,
+    NewerFormatError,
+    NoRevisionError,
+    Revision,
+    RevisionStore,
+)
 from meshwarden.control.source import PolicyPublisher
 from meshwarden.control.store_source import STREAM
 from meshwarden.errors import FunctionModuleError
 from meshwarden.follower import build_policy
-from meshwarden.policy_messages import text_from, text_message
+from meshwarden.policy_messages import row_message, text_from, text_message
 from meshwarden.publication import Publication
 from meshwarden.settings import Settings
 from protos.meshwarden.v1 import policy_pb2, policy_pb2_grpc
@@ -112,12 +120,44 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
         return policy_pb2.GetReply(revision=_message(revision), text=text_message(draft.text))
 
     @override
+    async def Diff(
+        self, request: policy_pb2.DiffRequest, context: _Context
+    ) -> policy_pb2.DiffReply:
+        store = await self._ready(context)
+        reply = policy_pb2.DiffReply()
+        try:
+            head = await store.head(STREAM)
+            if head is None:
+                raise NoRevisionError("there is no revision yet")
+            revision, draft = await store.read(STREAM, request.number or head.number)
+            before = request.base if request.HasField("base") else revision.parent
+            old: PolicyText | None = None
+            if before:
+                base, base_draft = await store.read(STREAM, before)
+                old = base_draft.text
+                reply.base.CopyFrom(_message(base))
+        except AuthzError as error:
+            await _abort(context, error)
+        reply.revision.CopyFrom(_message(revision))
+        reply.model_changed = old is not None and old.model != draft.text.model
+        rows = old.rows if old else ()
+        for change in await asyncio.to_thread(changes, rows, draft.text.rows):
+            told = reply.changes.add()
+            if change.old is not None:
+                told.old.CopyFrom(row_message(change.old))
+            if change.new is not None:
+                told.new.CopyFrom(row_message(change.new))
+        return reply
+
+    @override
     async def History(
         self, request: policy_pb2.HistoryRequest, context: _Context
     ) -> policy_pb2.HistoryReply:
         store = await self._ready(context)
         try:
-            found = await store.history(STREAM, _limit(request.limit), request.before)
+            found = await store.history(
+                STREAM, _limit(request.limit), request.before, request.after
+            )
         except AuthzError as error:
             await _abort(context, error)
         return policy_pb2.HistoryReply(revisions=[_message(each) for each in found])
@@ -174,15 +214,19 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
         reply = policy_pb2.ApplyReply(digest=snapshot.digest, rule_count=snapshot.rule_count)
         try:
             head = await store.head(STREAM)
-            if head is not None and head.digest == snapshot.digest:
-                _, current = await store.read(STREAM, head.number)
-                reply.unchanged = current.text == proposal.text
+            current = await _text_of(store, head)
+            reply.unchanged = (
+                head is not None and head.digest == snapshot.digest and current == proposal.text
+            )
             if reply.unchanged or dry_run:
                 return reply
             # Step 2: the store takes it with its audit entry, or neither.
             newest = head.number if head else 0
             seen = newest if proposal.parent is None else proposal.parent
-            revision = await self._commit(store, proposal, snapshot.digest, seen)
+            counts: tuple[int | None, int | None] = (None, None)
+            if current is not None:
+                counts = await asyncio.to_thread(count_lines, current.rows, proposal.text.rows)
+            revision = await self._commit(store, proposal, snapshot.digest, seen, counts)
         except AuthzError as error:
             await _abort(context, error)
         # Step 3: put it in force here; other replicas notice it by themselves.
@@ -191,7 +235,12 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
         return reply
 
     async def _commit(
-        self, store: RevisionStore, proposal: _Proposal, digest: str, parent: int
+        self,
+        store: RevisionStore,
+        proposal: _Proposal,
+        digest: str,
+        parent: int,
+        counts: tuple[int | None, int | None],
     ) -> Revision:
         draft = Draft(
             text=proposal.text,
@@ -200,6 +249,8 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
             message=proposal.message,
             origin=proposal.origin,
             bind=self._settings.policy.bind,
+            added=counts[0],
+            removed=counts[1],
         )
         audit = AuditEntry(
             self._now_ns(), self._who, "local", proposal.action, "done", "", proposal.message
@@ -209,6 +260,17 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
     def _built(self, text: PolicyText) -> Snapshot:
         bind = dict(self._settings.policy.bind)
         return build_policy(Publication(text, bind, "", 0, ""), self._settings).snapshot
+
+
+async def _text_of(store: RevisionStore, head: Revision | None) -> PolicyText | None:
+    """The policy that the next revision differs from; None where only a newer program knows it."""
+    if head is None:
+        return PolicyText("", ())
+    try:
+        return (await store.read(STREAM, head.number))[1].text
+    except NewerFormatError:
+        # It can still be replaced by one that can be read.
+        return None
 
 
 async def _abort(context: _Context, error: AuthzError) -> NoReturn:
@@ -231,4 +293,6 @@ def _message(revision: Revision) -> policy_pb2.Revision:
         digest=revision.digest,
         origin=revision.origin,
         rows=revision.rows,
+        added=revision.added,
+        removed=revision.removed,
     )

@@ -77,7 +77,8 @@ def run(story: Awaitable[Result]) -> Result:
 def draft(author: str = "ann", rules: int = 2) -> Draft:
     """A policy of some rules."""
     rows = tuple(Row("p", ("a", "b", str(number)), "p.csv", number) for number in range(rules))
-    return Draft(PolicyText("model", rows), "d" * 64, author, "why", "folder", {"sub": "x"})
+    text = PolicyText("model", rows)
+    return Draft(text, "d" * 64, author, "why", "folder", {"sub": "x"}, rules, 0)
 
 
 def entry(who: str = "ann") -> AuditEntry:
@@ -154,6 +155,8 @@ def test_history_is_newest_first_and_pages_without_gaps(
         first = await store.history("policy", 2)
         rest = await store.history("policy", 9, before=first[-1].number)
         assert [each.number for each in (*first, *rest)] == [5, 4, 3, 2, 1]
+        newer = await store.history("policy", 9, after=3)
+        assert [each.number for each in newer] == [5, 4]
         await store.close()
 
     run(story())
@@ -249,8 +252,10 @@ def test_a_revision_of_a_newer_format_is_named(build: Callable[[], RevisionStore
         async with store._engine.begin() as connection:
             await connection.execute(
                 text(
-                    "INSERT INTO meshwarden_revision SELECT stream, 2, 1, author, created_ns, "
-                    "message, digest, origin, row_count, 99, body FROM meshwarden_revision"
+                    "INSERT INTO meshwarden_revision (stream, number, parent, author, "
+                    "created_ns, message, digest, origin, row_count, format, body) SELECT stream, "
+                    "2, 1, author, created_ns, message, digest, origin, row_count, 99, body "
+                    "FROM meshwarden_revision"
                 )
             )
         with pytest.raises(NewerFormatError, match="format 99"):

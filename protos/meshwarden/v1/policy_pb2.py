@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/meshwarden/v1/policy.proto\x12\rmeshwarden.v1\"\x8d\x01\n\x08Revision\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06parent\x18\x02 \x01(\r\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x12\n\ncreated_ns\x18\x04 \x01(\x03\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\x0e\n\x06origin\x18\x07 \x01(\t\x12\x0c\n\x04rows\x18\x08 \x01(\r\"@\n\x03Row\x12\r\n\x05ptype\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x12\x0c\n\x04\x66ile\x18\x03 \x01(\t\x12\x0c\n\x04line\x18\x04 \x01(\r\"Q\n\nPolicyText\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nmodel_file\x18\x02 \x01(\t\x12 \n\x04rows\x18\x03 \x03(\x0b\x32\x12.meshwarden.v1.Row\"\x89\x01\n\x0c\x41pplyRequest\x12\'\n\x04text\x18\x01 \x01(\x0b\x32\x19.meshwarden.v1.PolicyText\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06origin\x18\x03 \x01(\t\x12\x13\n\x06parent\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\x42\t\n\x07_parent\"R\n\x0fRollbackRequest\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x06parent\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\t\n\x07_parent\"~\n\nApplyReply\x12)\n\x08revision\x18\x01 \x01(\x0b\x32\x17.meshwarden.v1.Revision\x12\x0e\n\x06\x65rrors\x18\x02 \x03(\t\x12\x11\n\tunchanged\x18\x03 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x12\n\nrule_count\x18\x05 \x01(\r\"\x1c\n\nGetRequest\x12\x0e\n\x06number\x18\x01 \x01(\r\"^\n\x08GetReply\x12)\n\x08revision\x18\x01 \x01(\x0b\x32\x17.meshwarden.v1.Revision\x12\'\n\x04text\x18\x02 \x01(\x0b\x32\x19.meshwarden.v1.PolicyText\"/\n\x0eHistoryRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\r\":\n\x0cHistoryReply\x12*\n\trevisions\x18\x01 \x03(\x0b\x32\x17.meshwarden.v1.Revision\"\x1d\n\x0c\x41uditRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"8\n\nAuditReply\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.meshwarden.v1.AuditEntry\"}\n\nAuditEntry\x12\x0f\n\x07time_ns\x18\x01 \x01(\x03\x12\x0b\n\x03who\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0f\n\x07outcome\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t2\xd3\x02\n\x06Policy\x12?\n\x05\x41pply\x12\x1b.meshwarden.v1.ApplyRequest\x1a\x19.meshwarden.v1.ApplyReply\x12\x45\n\x08Rollback\x12\x1e.meshwarden.v1.RollbackRequest\x1a\x19.meshwarden.v1.ApplyReply\x12\x39\n\x03Get\x12\x19.meshwarden.v1.GetRequest\x1a\x17.meshwarden.v1.GetReply\x12\x45\n\x07History\x12\x1d.meshwarden.v1.HistoryRequest\x1a\x1b.meshwarden.v1.HistoryReply\x12?\n\x05\x41udit\x12\x1b.meshwarden.v1.AuditRequest\x1a\x19.meshwarden.v1.AuditReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/meshwarden/v1/policy.proto\x12\rmeshwarden.v1\"\xcd\x01\n\x08Revision\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06parent\x18\x02 \x01(\r\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\x12\x12\n\ncreated_ns\x18\x04 \x01(\x03\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\x0e\n\x06origin\x18\x07 \x01(\t\x12\x0c\n\x04rows\x18\x08 \x01(\r\x12\x12\n\x05\x61\x64\x64\x65\x64\x18\t \x01(\rH\x00\x88\x01\x01\x12\x14\n\x07removed\x18\n \x01(\rH\x01\x88\x01\x01\x42\x08\n\x06_addedB\n\n\x08_removed\"@\n\x03Row\x12\r\n\x05ptype\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x12\x0c\n\x04\x66ile\x18\x03 \x01(\t\x12\x0c\n\x04line\x18\x04 \x01(\r\"Q\n\nPolicyText\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nmodel_file\x18\x02 \x01(\t\x12 \n\x04rows\x18\x03 \x03(\x0b\x32\x12.meshwarden.v1.Row\"\x89\x01\n\x0c\x41pplyRequest\x12\'\n\x04text\x18\x01 \x01(\x0b\x32\x19.meshwarden.v1.PolicyText\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06origin\x18\x03 \x01(\t\x12\x13\n\x06parent\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x0f\n\x07\x64ry_run\x18\x05 \x01(\x08\x42\t\n\x07_parent\"R\n\x0fRollbackRequest\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x06parent\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\t\n\x07_parent\"~\n\nApplyReply\x12)\n\x08revision\x18\x01 \x01(\x0b\x32\x17.meshwarden.v1.Revision\x12\x0e\n\x06\x65rrors\x18\x02 \x03(\t\x12\x11\n\tunchanged\x18\x03 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x12\n\nrule_count\x18\x05 \x01(\r\"\x1c\n\nGetRequest\x12\x0e\n\x06number\x18\x01 \x01(\r\"^\n\x08GetReply\x12)\n\x08revision\x18\x01 \x01(\x0b\x32\x17.meshwarden.v1.Revision\x12\'\n\x04text\x18\x02 \x01(\x0b\x32\x19.meshwarden.v1.PolicyText\"9\n\x0b\x44iffRequest\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x11\n\x04\x62\x61se\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x07\n\x05_base\"\x9c\x01\n\tDiffReply\x12)\n\x08revision\x18\x01 \x01(\x0b\x32\x17.meshwarden.v1.Revision\x12%\n\x04\x62\x61se\x18\x02 \x01(\x0b\x32\x17.meshwarden.v1.Revision\x12&\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x15.meshwarden.v1.Change\x12\x15\n\rmodel_changed\x18\x04 \x01(\x08\"J\n\x06\x43hange\x12\x1f\n\x03old\x18\x01 \x01(\x0b\x32\x12.meshwarden.v1.Row\x12\x1f\n\x03new\x18\x02 \x01(\x0b\x32\x12.meshwarden.v1.Row\">\n\x0eHistoryRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\r\":\n\x0cHistoryReply\x12*\n\trevisions\x18\x01 \x03(\x0b\x32\x17.meshwarden.v1.Revision\"\x1d\n\x0c\x41uditRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"8\n\nAuditReply\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.meshwarden.v1.AuditEntry\"}\n\nAuditEntry\x12\x0f\n\x07time_ns\x18\x01 \x01(\x03\x12\x0b\n\x03who\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0f\n\x07outcome\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t2\x91\x03\n\x06Policy\x12?\n\x05\x41pply\x12\x1b.meshwarden.v1.ApplyRequest\x1a\x19.meshwarden.v1.ApplyReply\x12\x45\n\x08Rollback\x12\x1e.meshwarden.v1.RollbackRequest\x1a\x19.meshwarden.v1.ApplyReply\x12\x39\n\x03Get\x12\x19.meshwarden.v1.GetRequest\x1a\x17.meshwarden.v1.GetReply\x12<\n\x04\x44iff\x12\x1a.meshwarden.v1.DiffRequest\x1a\x18.meshwarden.v1.DiffReply\x12\x45\n\x07History\x12\x1d.meshwarden.v1.HistoryRequest\x1a\x1b.meshwarden.v1.HistoryReply\x12?\n\x05\x41udit\x12\x1b.meshwarden.v1.AuditRequest\x1a\x19.meshwarden.v1.AuditReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,31 +32,37 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.meshwarden.v1.policy
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REVISION']._serialized_start=53
-  _globals['_REVISION']._serialized_end=194
-  _globals['_ROW']._serialized_start=196
-  _globals['_ROW']._serialized_end=260
-  _globals['_POLICYTEXT']._serialized_start=262
-  _globals['_POLICYTEXT']._serialized_end=343
-  _globals['_APPLYREQUEST']._serialized_start=346
-  _globals['_APPLYREQUEST']._serialized_end=483
-  _globals['_ROLLBACKREQUEST']._serialized_start=485
-  _globals['_ROLLBACKREQUEST']._serialized_end=567
-  _globals['_APPLYREPLY']._serialized_start=569
-  _globals['_APPLYREPLY']._serialized_end=695
-  _globals['_GETREQUEST']._serialized_start=697
-  _globals['_GETREQUEST']._serialized_end=725
-  _globals['_GETREPLY']._serialized_start=727
-  _globals['_GETREPLY']._serialized_end=821
-  _globals['_HISTORYREQUEST']._serialized_start=823
-  _globals['_HISTORYREQUEST']._serialized_end=870
-  _globals['_HISTORYREPLY']._serialized_start=872
-  _globals['_HISTORYREPLY']._serialized_end=930
-  _globals['_AUDITREQUEST']._serialized_start=932
-  _globals['_AUDITREQUEST']._serialized_end=961
-  _globals['_AUDITREPLY']._serialized_start=963
-  _globals['_AUDITREPLY']._serialized_end=1019
-  _globals['_AUDITENTRY']._serialized_start=1021
-  _globals['_AUDITENTRY']._serialized_end=1146
-  _globals['_POLICY']._serialized_start=1149
-  _globals['_POLICY']._serialized_end=1488
+  _globals['_REVISION']._serialized_end=258
+  _globals['_ROW']._serialized_start=260
+  _globals['_ROW']._serialized_end=324
+  _globals['_POLICYTEXT']._serialized_start=326
+  _globals['_POLICYTEXT']._serialized_end=407
+  _globals['_APPLYREQUEST']._serialized_start=410
+  _globals['_APPLYREQUEST']._serialized_end=547
+  _globals['_ROLLBACKREQUEST']._serialized_start=549
+  _globals['_ROLLBACKREQUEST']._serialized_end=631
+  _globals['_APPLYREPLY']._serialized_start=633
+  _globals['_APPLYREPLY']._serialized_end=759
+  _globals['_GETREQUEST']._serialized_start=761
+  _globals['_GETREQUEST']._serialized_end=789
+  _globals['_GETREPLY']._serialized_start=791
+  _globals['_GETREPLY']._serialized_end=885
+  _globals['_DIFFREQUEST']._serialized_start=887
+  _globals['_DIFFREQUEST']._serialized_end=944
+  _globals['_DIFFREPLY']._serialized_start=947
+  _globals['_DIFFREPLY']._serialized_end=1103
+  _globals['_CHANGE']._serialized_start=1105
+  _globals['_CHANGE']._serialized_end=1179
+  _globals['_HISTORYREQUEST']._serialized_start=1181
+  _globals['_HISTORYREQUEST']._serialized_end=1243
+  _globals['_HISTORYREPLY']._serialized_start=1245
+  _globals['_HISTORYREPLY']._serialized_end=1303
+  _globals['_AUDITREQUEST']._serialized_start=1305
+  _globals['_AUDITREQUEST']._serialized_end=1334
+  _globals['_AUDITREPLY']._serialized_start=1336
+  _globals['_AUDITREPLY']._serialized_end=1392
+  _globals['_AUDITENTRY']._serialized_start=1394
+  _globals['_AUDITENTRY']._serialized_end=1519
+  _globals['_POLICY']._serialized_start=1522
+  _globals['_POLICY']._serialized_end=1923
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Revision(_message.Message):
-    __slots__ = ("number", "parent", "author", "created_ns", "message", "digest", "origin", "rows")
+    __slots__ = ("number", "parent", "author", "created_ns", "message", "digest", "origin", "rows", "added", "removed")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
     AUTHOR_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,8 @@ class Revision(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    ADDED_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
     number: int
     parent: int
     author: str
@@ -24,7 +26,9 @@ class Revision(_message.Message):
     digest: str
     origin: str
     rows: int
-    def __init__(self, number: _Optional[int] = ..., parent: _Optional[int] = ..., author: _Optional[str] = ..., created_ns: _Optional[int] = ..., message: _Optional[str] = ..., digest: _Optional[str] = ..., origin: _Optional[str] = ..., rows: _Optional[int] = ...) -> None: ...
+    added: int
+    removed: int
+    def __init__(self, number: _Optional[int] = ..., parent: _Optional[int] = ..., author: _Optional[str] = ..., created_ns: _Optional[int] = ..., message: _Optional[str] = ..., digest: _Optional[str] = ..., origin: _Optional[str] = ..., rows: _Optional[int] = ..., added: _Optional[int] = ..., removed: _Optional[int] = ...) -> None: ...
 
 class Row(_message.Message):
     __slots__ = ("ptype", "values", "file", "line")
@@ -100,13 +104,43 @@ class GetReply(_message.Message):
     text: PolicyText
     def __init__(self, revision: _Optional[_Union[Revision, _Mapping]] = ..., text: _Optional[_Union[PolicyText, _Mapping]] = ...) -> None: ...
 
+class DiffRequest(_message.Message):
+    __slots__ = ("number", "base")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    base: int
+    def __init__(self, number: _Optional[int] = ..., base: _Optional[int] = ...) -> None: ...
+
+class DiffReply(_message.Message):
+    __slots__ = ("revision", "base", "changes", "model_changed")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    MODEL_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    revision: Revision
+    base: Revision
+    changes: _containers.RepeatedCompositeFieldContainer[Change]
+    model_changed: bool
+    def __init__(self, revision: _Optional[_Union[Revision, _Mapping]] = ..., base: _Optional[_Union[Revision, _Mapping]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., model_changed: _Optional[bool] = ...) -> None: ...
+
+class Change(_message.Message):
+    __slots__ = ("old", "new")
+    OLD_FIELD_NUMBER: _ClassVar[int]
+    NEW_FIELD_NUMBER: _ClassVar[int]
+    old: Row
+    new: Row
+    def __init__(self, old: _Optional[_Union[Row, _Mapping]] = ..., new: _Optional[_Union[Row, _Mapping]] = ...) -> None: ...
+
 class HistoryRequest(_message.Message):
-    __slots__ = ("limit", "before")
+    __slots__ = ("limit", "before", "after")
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
     limit: int
     before: int
-    def __init__(self, limit: _Optional[int] = ..., before: _Optional[int] = ...) -> None: ...
+    after: int
+    def __init__(self, limit: _Optional[int] = ..., before: _Optional[int] = ..., after: _Optional[int] = ...) -> None: ...
 
 class HistoryReply(_message.Message):
     __slots__ = ("revisions",)

@@ -49,6 +49,11 @@ class PolicyStub:
                 request_serializer=protos_dot_meshwarden_dot_v1_dot_policy__pb2.GetRequest.SerializeToString,
                 response_deserializer=protos_dot_meshwarden_dot_v1_dot_policy__pb2.GetReply.FromString,
                 _registered_method=True)
+        self.Diff = channel.unary_unary(
+                '/meshwarden.v1.Policy/Diff',
+                request_serializer=protos_dot_meshwarden_dot_v1_dot_policy__pb2.DiffRequest.SerializeToString,
+                response_deserializer=protos_dot_meshwarden_dot_v1_dot_policy__pb2.DiffReply.FromString,
+                _registered_method=True)
         self.History = channel.unary_unary(
                 '/meshwarden.v1.Policy/History',
                 request_serializer=protos_dot_meshwarden_dot_v1_dot_policy__pb2.HistoryRequest.SerializeToString,
@@ -86,6 +91,13 @@ class PolicyServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Diff(self, request, context):
+        """Compares a revision with its parent, or with another one, line by line.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def History(self, request, context):
         """Lists revisions, newest first.
         """
@@ -117,6 +129,11 @@ def add_PolicyServicer_to_server(servicer, server):
                     servicer.Get,
                     request_deserializer=protos_dot_meshwarden_dot_v1_dot_policy__pb2.GetRequest.FromString,
                     response_serializer=protos_dot_meshwarden_dot_v1_dot_policy__pb2.GetReply.SerializeToString,
+            ),
+            'Diff': grpc.unary_unary_rpc_method_handler(
+                    servicer.Diff,
+                    request_deserializer=protos_dot_meshwarden_dot_v1_dot_policy__pb2.DiffRequest.FromString,
+                    response_serializer=protos_dot_meshwarden_dot_v1_dot_policy__pb2.DiffReply.SerializeToString,
             ),
             'History': grpc.unary_unary_rpc_method_handler(
                     servicer.History,
@@ -210,6 +227,33 @@ class Policy:
             '/meshwarden.v1.Policy/Get',
             protos_dot_meshwarden_dot_v1_dot_policy__pb2.GetRequest.SerializeToString,
             protos_dot_meshwarden_dot_v1_dot_policy__pb2.GetReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Diff(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwarden.v1.Policy/Diff',
+            protos_dot_meshwarden_dot_v1_dot_policy__pb2.DiffRequest.SerializeToString,
+            protos_dot_meshwarden_dot_v1_dot_policy__pb2.DiffReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -14,6 +14,7 @@ class PolicyStub:
     Apply: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.policy_pb2.ApplyRequest, protos.meshwarden.v1.policy_pb2.ApplyReply]
     Rollback: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.policy_pb2.RollbackRequest, protos.meshwarden.v1.policy_pb2.ApplyReply]
     Get: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.policy_pb2.GetRequest, protos.meshwarden.v1.policy_pb2.GetReply]
+    Diff: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.policy_pb2.DiffRequest, protos.meshwarden.v1.policy_pb2.DiffReply]
     History: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.policy_pb2.HistoryRequest, protos.meshwarden.v1.policy_pb2.HistoryReply]
     Audit: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.policy_pb2.AuditRequest, protos.meshwarden.v1.policy_pb2.AuditReply]
 
@@ -21,6 +22,7 @@ class PolicyAsyncStub(PolicyStub):
     Apply: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.policy_pb2.ApplyRequest, protos.meshwarden.v1.policy_pb2.ApplyReply]
     Rollback: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.policy_pb2.RollbackRequest, protos.meshwarden.v1.policy_pb2.ApplyReply]
     Get: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.policy_pb2.GetRequest, protos.meshwarden.v1.policy_pb2.GetReply]
+    Diff: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.policy_pb2.DiffRequest, protos.meshwarden.v1.policy_pb2.DiffReply]
     History: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.policy_pb2.HistoryRequest, protos.meshwarden.v1.policy_pb2.HistoryReply]
     Audit: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.policy_pb2.AuditRequest, protos.meshwarden.v1.policy_pb2.AuditReply]
 
@@ -28,6 +30,7 @@ class PolicyServicer:
     def Apply(self, request: protos.meshwarden.v1.policy_pb2.ApplyRequest, context: Any) -> protos.meshwarden.v1.policy_pb2.ApplyReply | Awaitable[protos.meshwarden.v1.policy_pb2.ApplyReply]: ...
     def Rollback(self, request: protos.meshwarden.v1.policy_pb2.RollbackRequest, context: Any) -> protos.meshwarden.v1.policy_pb2.ApplyReply | Awaitable[protos.meshwarden.v1.policy_pb2.ApplyReply]: ...
     def Get(self, request: protos.meshwarden.v1.policy_pb2.GetRequest, context: Any) -> protos.meshwarden.v1.policy_pb2.GetReply | Awaitable[protos.meshwarden.v1.policy_pb2.GetReply]: ...
+    def Diff(self, request: protos.meshwarden.v1.policy_pb2.DiffRequest, context: Any) -> protos.meshwarden.v1.policy_pb2.DiffReply | Awaitable[protos.meshwarden.v1.policy_pb2.DiffReply]: ...
     def History(self, request: protos.meshwarden.v1.policy_pb2.HistoryRequest, context: Any) -> protos.meshwarden.v1.policy_pb2.HistoryReply | Awaitable[protos.meshwarden.v1.policy_pb2.HistoryReply]: ...
     def Audit(self, request: protos.meshwarden.v1.policy_pb2.AuditRequest, context: Any) -> protos.meshwarden.v1.policy_pb2.AuditReply | Awaitable[protos.meshwarden.v1.policy_pb2.AuditReply]: ...
 
