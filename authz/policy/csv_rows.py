@@ -10,7 +10,7 @@ Source: RFC 4180, section 2; Casbin's file adapter.
 from authz.policy.errors import Fault
 from authz.policy.rules import Row
 
-__all__ = ["parse_csv", "parse_line"]
+__all__ = ["parse_csv", "parse_line", "write_line"]
 
 _UNUSUAL = frozenset('"()[]')
 _OPENING = {"(": ")", "[": "]"}
@@ -70,6 +70,32 @@ def parse_line(line: str) -> list[str]:
         if at == len(line):
             return fields
         at += 1
+
+
+def write_line(row: Row) -> str:
+    """Write a row as the line that is parsed to it again, without a line end.
+
+    Raises:
+        ValueError: No line can hold it, as with a line end in a value.
+
+    Example:
+        >>> write_line(Row("p", ("a", "b, c")))
+        'p, a, "b, c"'
+    """
+    line = ", ".join(map(_written, (row.ptype, *row.values)))
+    # A last value that is empty needs its comma, which the join has written; the space is not.
+    line = line.removesuffix(" ")
+    if "\n" in line or "\r" in line or parse_line(line) != [row.ptype, *row.values]:
+        raise ValueError(f"no line of policy can hold {row.values!r}")
+    return line
+
+
+def _written(value: str) -> str:
+    try:
+        is_plain = parse_line(f"p, {value}") == ["p", value]
+    except ValueError:
+        is_plain = False
+    return value if is_plain else '"' + value.replace('"', '""') + '"'
 
 
 def _is_quoted(line: str, at: int) -> bool:
