@@ -21,9 +21,12 @@ _HEAD = """\
   was denied and is now allowed (`policy diff`, see `--exit-code`). 2: a fault; what is wrong is on
   stderr, one line for each fault. A fault is never 1: a script can tell a denial from a missing
   file. 130: interrupted.
-- **Output.** `-o json` prints one JSON value on stdout, faults included where a command looks for
-  them; `-o human`, the default, is for people and may change. Colours are used on terminals only,
-  and never with `NO_COLOR` set. Nothing is wrapped or cut where the output is not a terminal.
+- **Output.** `-o json` and `-o yaml` print one value on stdout, the same in both, faults included
+  where a command looks for them; `-o human`, the default, is for people and may change. Colours are
+  used on terminals only, and never with `NO_COLOR` set. Nothing is wrapped or cut where the output
+  is not a terminal.
+- **Questions.** What is hard to undo is asked about first, on a terminal only, and `--yes` answers
+  beforehand; without either it is refused with 2.
 - **Settings.** Most commands read them, as docs/config.md says; options override them.
 - **Completion.** `meshwarden --install-completion` sets it up for bash, zsh, fish or PowerShell;
   `--show-completion` prints it, for those who put it in place themselves.

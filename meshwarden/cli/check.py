@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshwarden.cli.options import ConfigFile, Output, load_settings
-from meshwarden.cli.output import DENIED, Form, show, show_json, styled, table
+from meshwarden.cli.output import DENIED, Form, show, show_data, styled, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -150,8 +150,8 @@ def check(  # noqa: PLR0913 - each is an option
     else:
         settings = load_settings(config, {"policy.path": ("--policy", policy)}).settings
         answer = asking.ask_here(message, settings)
-    if output is Form.JSON:
-        show_json(answer)
+    if output.is_data:
+        show_data(answer, output)
     else:
         show(*_lines(answer))
     if not answer.allowed:

@@ -7,7 +7,7 @@ import typer
 
 from meshwarden import config_reference
 from meshwarden.cli.options import ConfigFile, Output, load_settings
-from meshwarden.cli.output import FAULT, Form, complain, show, show_json, table
+from meshwarden.cli.output import FAULT, Form, complain, show, show_data, table
 from meshwarden.config import KEYS, Loaded
 from meshwarden.errors import ConfigError
 
@@ -25,12 +25,12 @@ def check(config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
     try:
         loaded = load_settings(config)
     except ConfigError as error:
-        if output is Form.JSON:
-            show_json({"ok": False, "faults": error.faults})
+        if output.is_data:
+            show_data({"ok": False, "faults": error.faults}, output)
         complain(str(error))
         raise typer.Exit(FAULT) from None
-    if output is Form.JSON:
-        show_json({"ok": True, "file": loaded.file, "faults": []})
+    if output.is_data:
+        show_data({"ok": True, "file": loaded.file, "faults": []}, output)
     else:
         show(f"{loaded.file or 'the defaults'}: no fault, {len(loaded.origins)} keys set")
 
@@ -39,12 +39,13 @@ def check(config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
 def show_values(config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
     """Show every value in effect and where it came from."""
     loaded = load_settings(config)
-    if output is Form.JSON:
-        show_json(
+    if output.is_data:
+        show_data(
             {
                 key: {"value": _plain(_value(loaded, key)), "from": _origin(loaded, key)}
                 for key in KEYS
-            }
+            },
+            output,
         )
         return
     rows = [
@@ -56,10 +57,10 @@ def show_values(config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
 @app.command()
 def reference(output: Output = Form.HUMAN) -> None:
     """Print every key with its meaning and default, as a TOML file to begin with."""
-    if output is Form.HUMAN:
+    if not output.is_data:
         typer.echo(config_reference.toml(), nl=False)
         return
-    show_json(
+    show_data(
         {
             key.name: {
                 "value": key.expected,
@@ -68,7 +69,8 @@ def reference(output: Output = Form.HUMAN) -> None:
                 "variable": key.variable,
             }
             for key in KEYS.values()
-        }
+        },
+        output,
     )
 
 

@@ -17,7 +17,7 @@ import typer
 
 from meshwarden import clock
 from meshwarden.cli.options import ConfigFile, Output, load_settings
-from meshwarden.cli.output import DENIED, FAULT, Form, complain, show, show_json, styled, table
+from meshwarden.cli.output import DENIED, FAULT, Form, complain, show, show_data, styled, table
 from meshwarden.errors import DecisionLogError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def tail(
 ) -> None:
     """Show the last decisions that were recorded, the newest at the end.
 
-    With -f, JSON is one object a line.
+    With -f, JSON is one object a line, and YAML one document a decision.
     """
     archive = _archive(config)
     from telemetry.sink import Search  # noqa: PLC0415
@@ -99,8 +99,8 @@ def show_decision(
         for each in found:
             complain(each.record.id, prefix="  ")
         raise typer.Exit(FAULT)
-    if output is Form.JSON:
-        show_json(_as_dict(found[0]))
+    if output.is_data:
+        show_data(_as_dict(found[0]), output)
     else:
         show(table(("", ""), _details(found[0])))
 
@@ -192,13 +192,17 @@ def _followed(archive: "DecisionArchive", wanted: "Search") -> "Iterator[Sequenc
 
 
 def _print(found: "Sequence[Kept]", output: Form, *, is_stream: bool = False) -> None:
-    if output is Form.JSON and is_stream:
+    if is_stream and output is Form.JSON:
         import msgspec  # noqa: PLC0415
 
         for each in found:
             typer.echo(msgspec.json.encode(_as_dict(each)))
-    elif output is Form.JSON:
-        show_json([_as_dict(each) for each in found])
+    elif is_stream and output is Form.YAML:
+        for each in found:
+            typer.echo("---")
+            show_data(_as_dict(each), output)
+    elif output.is_data:
+        show_data([_as_dict(each) for each in found], output)
     elif not found:
         show("nothing on record")
     else:

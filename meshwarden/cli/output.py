@@ -1,4 +1,4 @@
-"""How commands print: for people, or as JSON for programs.
+"""How commands print: for people, or as JSON or YAML for programs.
 
 People get colour where their terminal has it. What goes to a file or a pipe has none, and no line
 of it is wrapped or cut: a digest must arrive whole.
@@ -16,7 +16,18 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["ALLOWED", "DENIED", "FAULT", "Form", "complain", "show", "show_json", "styled", "table"]
+__all__ = [
+    "ALLOWED",
+    "DENIED",
+    "FAULT",
+    "Form",
+    "complain",
+    "show",
+    "show_data",
+    "styled",
+    "table",
+    "yaml_text",
+]
 
 # Exit codes: a script must tell a denial from a fault.
 ALLOWED = 0
@@ -32,12 +43,41 @@ class Form(enum.StrEnum):
 
     HUMAN = "human"
     JSON = "json"
+    YAML = "yaml"
+
+    @property
+    def is_data(self) -> bool:
+        """Whether a program reads it."""
+        return self is not Form.HUMAN
 
 
-def show_json(value: object) -> None:
-    """Print one value as indented JSON; paths and the like as their text."""
-    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2)
-    typer.echo(text.decode())
+def show_data(value: object, form: Form) -> None:
+    """Print one value for a program; paths and the like as their text."""
+    if form is Form.YAML:
+        typer.echo(yaml_text(value), nl=False)
+    else:
+        text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2)
+        typer.echo(text.decode())
+
+
+def yaml_text(value: object) -> str:
+    """Write one value as YAML that says exactly what its JSON does, keys in the same order."""
+    import yaml  # noqa: PLC0415 - JSON need not wait for it
+
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+        """Writes a value out wherever it stands: no anchors."""
+
+        def ignore_aliases(self, data: object) -> bool:
+            """Never refer back."""
+            del data
+            return True
+
+    plain = msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
+    # A line is not folded: what greps it finds it whole.
+    text: str = yaml.dump(
+        plain, Dumper=Dumper, allow_unicode=True, sort_keys=False, width=_UNBOUNDED
+    )
+    return text
 
 
 def show(*parts: "RenderableType") -> None:

@@ -15,7 +15,7 @@ from meshwarden.cli import (
     policy_revisions,
 )
 from meshwarden.cli.options import ConfigFile, Output, load_settings
-from meshwarden.cli.output import FAULT, Form, complain, show, show_json
+from meshwarden.cli.output import FAULT, Form, complain, show, show_data
 
 if TYPE_CHECKING:
     from authz.policy.errors import Fault
@@ -63,22 +63,22 @@ def check(folder: Folder = None, config: ConfigFile = None, output: Output = For
     try:
         policy = load_policy(settings)
     except PolicyError as error:
-        if output is Form.JSON:
-            show_json({"ok": False, "faults": [asdict(fault) for fault in error.faults]})
+        if output.is_data:
+            show_data({"ok": False, "faults": [asdict(fault) for fault in error.faults]}, output)
         for fault in error.faults:
             complain(str(fault))
             complain(_excerpt(settings.policy.path, fault), prefix="")
         raise typer.Exit(FAULT) from None
     except AuthzError as error:
-        if output is Form.JSON:
+        if output.is_data:
             faults = [{"file": "", "line": 0, "message": line} for line in str(error).splitlines()]
-            show_json({"ok": False, "faults": faults})
+            show_data({"ok": False, "faults": faults}, output)
         complain(str(error))
         raise typer.Exit(FAULT) from None
     snapshot = policy.snapshot
-    if output is Form.JSON:
+    if output.is_data:
         known = {"digest": snapshot.digest, "rules": snapshot.rule_count}
-        show_json({"ok": True, **known, "faults": []})
+        show_data({"ok": True, **known, "faults": []}, output)
     else:
         show(f"{settings.policy.path}: no fault, {snapshot.rule_count} rules")
         show(f"policy {snapshot.digest}")

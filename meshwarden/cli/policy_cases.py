@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshwarden.cli.options import ConfigFile, Output, load_settings
-from meshwarden.cli.output import DENIED, Form, complain, show, show_json, styled
+from meshwarden.cli.output import DENIED, Form, complain, show, show_data, styled
 
 if TYPE_CHECKING:
     from meshwarden.authoring.runner import Coverage, Outcome
@@ -52,8 +52,8 @@ def run_tests(  # noqa: PLR0913 - each is an option
         from meshwarden.authoring.junit import write_junit  # noqa: PLC0415
 
         write_junit(junit, outcomes)
-    if output is Form.JSON:
-        _show_json(outcomes, coverage)
+    if output.is_data:
+        _show_data(outcomes, coverage, output)
     else:
         _show(outcomes, coverage, verbose=verbose)
     if not _passed(outcomes, coverage, threshold):
@@ -76,8 +76,8 @@ def bench(
 
     settings = load_settings(config, {"policy.path": ("FOLDER", folder)}).settings
     speed = measure(load_cases(settings.policy.path), load_policy(settings), settings, seconds)
-    if output is Form.JSON:
-        show_json(speed)
+    if output.is_data:
+        show_data(speed, output)
     else:
         show(
             f"{speed.decisions} decisions: median {speed.median_us:.1f} us, "
@@ -158,8 +158,8 @@ def _show(outcomes: "list[Outcome]", coverage: "Coverage", *, verbose: bool) -> 
     )
 
 
-def _show_json(outcomes: "list[Outcome]", coverage: "Coverage") -> None:
-    show_json(
+def _show_data(outcomes: "list[Outcome]", coverage: "Coverage", output: Form) -> None:
+    show_data(
         {
             "passed": sum(not each.problems for each in outcomes),
             "failed": sum(bool(each.problems) for each in outcomes),
@@ -180,5 +180,6 @@ def _show_json(outcomes: "list[Outcome]", coverage: "Coverage") -> None:
                 "rules": coverage.rules,
                 "unmet": [rule.where for rule in coverage.unmet],
             },
-        }
+        },
+        output,
     )

@@ -1,7 +1,6 @@
 """`meshwarden policy diff`: what a new policy lets in that the old one kept out, with the proof."""
 
 import dataclasses
-import enum
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meshwarden.cli.excerpts import Lines, Paper, quoted
-from meshwarden.cli.options import ConfigFile, load_settings
-from meshwarden.cli.output import FAULT, complain, show_json
+from meshwarden.cli.options import ConfigFile, Output, load_settings
+from meshwarden.cli.output import FAULT, Form, complain, show_data
 from meshwarden.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -30,14 +29,6 @@ _DIFFERS = 1
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 
 
-class DiffForm(enum.StrEnum):
-    """What -o takes."""
-
-    HUMAN = "human"
-    JSON = "json"
-    YAML = "yaml"
-
-
 def diff(  # noqa: PLR0913, PLR0917 - each is an option
     old: Annotated[Path, typer.Argument(metavar="OLD", help="Folder of the policy before.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Folder of the policy after.")],
@@ -51,9 +42,7 @@ def diff(  # noqa: PLR0913, PLR0917 - each is an option
         ),
     ] = 7.0,
     config: ConfigFile = None,
-    output: Annotated[
-        DiffForm, typer.Option("--output", "-o", help="For people, or for programs.")
-    ] = DiffForm.HUMAN,
+    output: Output = Form.HUMAN,
 ) -> None:
     """Compare two policies by rule and by effect, with a request that shows each effect.
 
@@ -82,14 +71,10 @@ def diff(  # noqa: PLR0913, PLR0917 - each is an option
             is_late=is_late,
             advance=advance,
         )
-    if output is DiffForm.HUMAN:
+    if not output.is_data:
         _print_human(difference, (str(old), str(new)))
-    elif output is DiffForm.JSON:
-        show_json(_plain(difference))
     else:
-        import msgspec  # noqa: PLC0415 - its YAML half is only needed here
-
-        typer.echo(msgspec.yaml.encode(_plain(difference)).decode(), nl=False)
+        show_data(_plain(difference), output)
     if difference.widened or difference.unsearched or (exit_code and _differs(difference)):
         raise typer.Exit(_DIFFERS)
 

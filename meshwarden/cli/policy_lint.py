@@ -10,7 +10,7 @@ import typer
 
 from meshwarden.cli.excerpts import Lines, Paper
 from meshwarden.cli.options import ConfigFile, load_settings
-from meshwarden.cli.output import show_json
+from meshwarden.cli.output import Form, show_data
 from meshwarden.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -164,12 +164,7 @@ def _print(
     else:
         found = [_plain(each) for each in findings]
         value = {**known, "counts": dict(counts), "findings": found}
-        if form is LintForm.JSON:
-            show_json(value)
-        else:
-            import msgspec  # noqa: PLC0415 - its YAML half is only needed here
-
-            typer.echo(msgspec.yaml.encode(value).decode(), nl=False)
+        show_data(value, Form(form.value))
 
 
 def _plain(finding: "Finding") -> dict[str, Any]:
@@ -195,7 +190,8 @@ def _print_sarif(findings: "Sequence[Finding]", lines: Lines) -> None:
     from authz.authoring.lint import every_lint  # noqa: PLC0415
     from authz.authoring.sarif import sarif  # noqa: PLC0415
 
-    show_json(sarif(findings, every_lint(), version("meshwarden"), lines.uri))
+    found = sarif(findings, every_lint(), version("meshwarden"), lines.uri)
+    show_data(found, Form.JSON)
 
 
 def _print_human(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meshwarden.cli.options import ConfigFile, Output, load_settings
-from meshwarden.cli.output import Form, complain, show, show_json, styled, table
+from meshwarden.cli.output import Form, complain, show, show_data, styled, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +31,8 @@ def plan(folder: Folder = None, config: ConfigFile = None, output: Output = Form
 
     settings = load_settings(config, {"policy.path": ("FOLDER", folder)}).settings
     plans = load_policy(settings).snapshot.plan()
-    if output is Form.JSON:
-        show_json(plans)
+    if output.is_data:
+        show_data(plans, output)
         return
     for each in plans:
         for number, branch in enumerate(each.branches, 1):
@@ -95,8 +95,8 @@ def _ask(
         raise NoVerdictError(
             f"{error.args[0]}; this question is for the built-in mesh model"
         ) from error
-    if output is Form.JSON:
-        show_json([_as_dict(grant) for grant in grants])
+    if output.is_data:
+        show_data([_as_dict(grant) for grant in grants], output)
     elif not grants:
         show("no rule speaks of it: denied")
     else:

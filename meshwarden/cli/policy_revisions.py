@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshwarden.cli.options import ConfigFile, Output, load_settings
-from meshwarden.cli.output import FAULT, Form, complain, show, show_json, table
+from meshwarden.cli.output import FAULT, Form, complain, show, show_data, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -92,8 +92,8 @@ def history(
 
     with policy_service(settings.runtime.runtime_dir) as service:
         found = service.History(policy_pb2.HistoryRequest(limit=limit)).revisions
-    if output is Form.JSON:
-        show_json([_as_dict(each) for each in found])
+    if output.is_data:
+        show_data([_as_dict(each) for each in found], output)
     elif not found:
         show("no revision yet: 'meshwarden policy apply FOLDER' makes the first")
     else:
@@ -116,13 +116,13 @@ def show_revision(
 ) -> None:
     """Print a revision's policy as the CSV that makes it again."""
     revision, text = _get(load_settings(config).settings, number)
-    if output is Form.JSON:
+    if output.is_data:
         rows = [
             {"ptype": row.ptype, "values": row.values, "file": row.file, "line": row.line}
             for row in text.rows
         ]
         model = {"model": text.model, "model_file": text.model_file}
-        show_json({**_as_dict(revision), **model, "rows": rows})
+        show_data({**_as_dict(revision), **model, "rows": rows}, output)
         return
     typer.echo(f"# Revision {revision.number} by {revision.author}, {_time(revision.created_ns)}")
     typer.echo(_as_csv(text), nl=False)
@@ -146,8 +146,8 @@ def export(
         path.write_text(_csv_lines(text, indexes), encoding="utf-8")
     if text.model_file != "mesh":
         (folder / "model.conf").write_text(text.model, encoding="utf-8")
-    if output is Form.JSON:
-        show_json({"folder": str(folder), "rows": len(text.rows), "files": sorted(files)})
+    if output.is_data:
+        show_data({"folder": str(folder), "rows": len(text.rows), "files": sorted(files)}, output)
     else:
         show(f"{len(text.rows)} rows in {len(files)} files under {folder}")
 
@@ -165,8 +165,8 @@ def audit(
     with policy_service(settings.runtime.runtime_dir) as service:
         found = service.Audit(policy_pb2.AuditRequest(limit=limit)).entries
     fields = ("time_ns", "who", "source", "action", "outcome", "revision", "detail")
-    if output is Form.JSON:
-        show_json([{name: getattr(each, name) for name in fields} for each in found])
+    if output.is_data:
+        show_data([{name: getattr(each, name) for name in fields} for each in found], output)
     else:
         rows = [
             (_time(each.time_ns), *(str(getattr(each, name)) for name in fields[1:]))
@@ -184,8 +184,8 @@ def _folder(settings: "Settings") -> "PolicyText":
 
 
 def _applied(reply: "policy_pb2.ApplyReply", output: Form, *, dry_run: bool) -> None:
-    if output is Form.JSON:
-        show_json(
+    if output.is_data:
+        show_data(
             {
                 "ok": not reply.errors,
                 "errors": list(reply.errors),
@@ -193,14 +193,15 @@ def _applied(reply: "policy_pb2.ApplyReply", output: Form, *, dry_run: bool) -> 
                 "digest": reply.digest,
                 "rules": reply.rule_count,
                 "revision": _as_dict(reply.revision) if reply.HasField("revision") else None,
-            }
+            },
+            output,
         )
     for fault in reply.errors:
         complain(fault)
     if reply.errors:
         complain("nothing was changed")
         raise typer.Exit(FAULT)
-    if output is Form.JSON:
+    if output.is_data:
         return
     what = f"{reply.rule_count} rules, policy {reply.digest[:_DIGEST_SHOWN]}"
     if reply.unchanged:

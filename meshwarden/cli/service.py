@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from meshwarden.cli.options import ConfigFile, Output, RuntimeDir, load_settings
-from meshwarden.cli.output import DENIED, FAULT, Form, complain, show, show_json, table
+from meshwarden.cli.output import DENIED, FAULT, Form, complain, show, show_data, table
 from meshwarden.control_socket import ask
 from meshwarden.errors import SupervisorError
 
@@ -37,8 +37,8 @@ def status(
     Exits with 1 when the service is not ready.
     """
     answer = _ask("status", config, runtime_dir, timeout, output)
-    if output is Form.JSON:
-        show_json(answer)
+    if output.is_data:
+        show_data(answer, output)
     else:
         _show_status(answer)
     if not answer["ready"]:
@@ -56,8 +56,8 @@ def reload(
     A policy with a fault changes nothing: the last good one stays in force.
     """
     answer = _ask("reload", config, runtime_dir, timeout, output)
-    if output is Form.JSON:
-        show_json(answer)
+    if output.is_data:
+        show_data(answer, output)
     else:
         show(
             f"policy {answer['digest'][:_SHORT_DIGEST]} in force: {_count(answer['rules'], 'rule')}"
@@ -73,8 +73,8 @@ def fronts(
 ) -> None:
     """Renew the fronts one after the other, each by a hot restart."""
     answer = _ask("restart_fronts", config, runtime_dir, timeout, output)
-    if output is Form.JSON:
-        show_json(answer)
+    if output.is_data:
+        show_data(answer, output)
         return
     for front in answer["fronts"]:
         show(f"{front['name']} renewed: process {front['pid']}")
@@ -88,8 +88,8 @@ def _ask(
     try:
         return ask(runtime_dir.absolute(), op, timeout_s)
     except SupervisorError as error:
-        if output is Form.JSON:
-            show_json({**error.answer, "error": str(error)})
+        if output.is_data:
+            show_data({**error.answer, "error": str(error)}, output)
         complain(str(error))
         raise typer.Exit(FAULT) from None
 

@@ -4,7 +4,7 @@ import platform
 from importlib import metadata
 
 from meshwarden.cli.options import Output
-from meshwarden.cli.output import Form, show_json
+from meshwarden.cli.output import Form, show_data
 
 __all__ = ["version"]
 
@@ -24,8 +24,8 @@ def version(output: Output = Form.HUMAN) -> None:
         name: _installed(distribution) for name, distribution in _DISTRIBUTIONS.items()
     }
     versions["python"] = platform.python_version()
-    if output is Form.JSON:
-        show_json(versions)
+    if output.is_data:
+        show_data(versions, output)
         return
     for name, number in versions.items():
         print(f"{name:<12}{number or 'not installed'}")  # noqa: T201

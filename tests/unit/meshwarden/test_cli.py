@@ -257,7 +257,7 @@ def test_a_shell_completes_commands_and_values() -> None:
     words = {"_MESHWARDEN_COMPLETE": "complete_bash", "COMP_WORDS": "meshwarden re"}
     assert spawned(**words, COMP_CWORD="1").stdout.split() == ["reload", "restart"]
     words["COMP_WORDS"] = "meshwarden status -o "
-    assert spawned(**words, COMP_CWORD="3").stdout.split() == ["human", "json"]
+    assert spawned(**words, COMP_CWORD="3").stdout.split() == ["human", "json", "yaml"]
 
 
 def test_an_unforeseen_fault_is_no_denial(folder: Path) -> None:

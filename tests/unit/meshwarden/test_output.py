@@ -1,0 +1,81 @@
+"""What programs get from commands."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from meshwarden.cli.main import app
+from meshwarden.cli.output import yaml_text
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | _TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(_VALUES)
+@settings(max_examples=300, deadline=None)
+def test_yaml_says_what_json_says(value: Any) -> None:
+    """Whatever text a policy or a caller put into it."""
+    assert yaml.safe_load(yaml_text(value)) == value
+
+
+def test_yaml_keeps_the_order_of_keys_and_writes_other_alphabets_as_they_are() -> None:
+    """Two runs can be compared by eye, and what was written in Greek is read in Greek."""
+    same = ["a"]
+    assert yaml_text({"z": "Ωmega", "a": same, "b": same}) == "z: Ωmega\na:\n- a\nb:\n- a\n"
+
+
+def _commands(command: Any, *names: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, each in getattr(command, "commands", {}).items():
+        yield from _commands(each, *names, name)
+    if not getattr(command, "commands", None):
+        yield names, command
+
+
+def test_every_output_option_takes_the_same_words() -> None:
+    """Some take one more."""
+    seen = 0
+    for names, command in _commands(typer.main.get_command(app)):
+        for parameter in command.params:
+            if "-o" in parameter.opts:
+                seen += 1
+                assert list(parameter.type.choices)[:3] == ["human", "json", "yaml"], names
+    assert seen > 15
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "version",
+        "config show",
+        "config reference",
+        "config check",
+        "policy check deploy/demo/policy",
+        "policy plan deploy/demo/policy",
+        "policy test deploy/demo/policy",
+        "policy lint deploy/demo/policy",
+        "policy who-can deploy/demo/policy --service reviews.shop",
+        "policy diff deploy/demo/policy deploy/demo/policy",
+    ],
+)
+def test_a_command_says_the_same_as_json_and_as_yaml(
+    words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the root of the repository, where the demo is."""
+    monkeypatch.chdir(Path(__file__).parents[3])
+    as_json, as_yaml = (
+        CliRunner().invoke(app, [*words.split(), "-o", form]) for form in ("json", "yaml")
+    )
+    assert as_json.exit_code == as_yaml.exit_code == 0
+    assert yaml.safe_load(as_yaml.stdout) == json.loads(as_json.stdout)
