@@ -107,16 +107,18 @@ class EntriesRequest(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ...) -> None: ...
 
 class EntriesReply(_message.Message):
-    __slots__ = ("whole", "changed", "removed", "digest")
+    __slots__ = ("whole", "changed", "removed", "digest", "more")
     WHOLE_FIELD_NUMBER: _ClassVar[int]
     CHANGED_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     whole: bool
     changed: _containers.RepeatedCompositeFieldContainer[WorkloadEntry]
     removed: _containers.RepeatedScalarFieldContainer[str]
     digest: bytes
-    def __init__(self, whole: _Optional[bool] = ..., changed: _Optional[_Iterable[_Union[WorkloadEntry, _Mapping]]] = ..., removed: _Optional[_Iterable[str]] = ..., digest: _Optional[bytes] = ...) -> None: ...
+    more: bool
+    def __init__(self, whole: _Optional[bool] = ..., changed: _Optional[_Iterable[_Union[WorkloadEntry, _Mapping]]] = ..., removed: _Optional[_Iterable[str]] = ..., digest: _Optional[bytes] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class BundlesRequest(_message.Message):
     __slots__ = ()
@@ -135,12 +137,14 @@ class SignX509Request(_message.Message):
     def __init__(self, orders: _Optional[_Iterable[_Union[X509Order, _Mapping]]] = ...) -> None: ...
 
 class X509Order(_message.Message):
-    __slots__ = ("entry_id", "csr")
+    __slots__ = ("entry_id", "csr", "selectors")
     ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
     CSR_FIELD_NUMBER: _ClassVar[int]
+    SELECTORS_FIELD_NUMBER: _ClassVar[int]
     entry_id: str
     csr: bytes
-    def __init__(self, entry_id: _Optional[str] = ..., csr: _Optional[bytes] = ...) -> None: ...
+    selectors: _containers.RepeatedCompositeFieldContainer[Selector]
+    def __init__(self, entry_id: _Optional[str] = ..., csr: _Optional[bytes] = ..., selectors: _Optional[_Iterable[_Union[Selector, _Mapping]]] = ...) -> None: ...
 
 class SignX509Reply(_message.Message):
     __slots__ = ("results",)
@@ -165,12 +169,14 @@ class Refusal(_message.Message):
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class SignJwtRequest(_message.Message):
-    __slots__ = ("entry_id", "audiences")
+    __slots__ = ("entry_id", "audiences", "selectors")
     ENTRY_ID_FIELD_NUMBER: _ClassVar[int]
     AUDIENCES_FIELD_NUMBER: _ClassVar[int]
+    SELECTORS_FIELD_NUMBER: _ClassVar[int]
     entry_id: str
     audiences: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, entry_id: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ...) -> None: ...
+    selectors: _containers.RepeatedCompositeFieldContainer[Selector]
+    def __init__(self, entry_id: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., selectors: _Optional[_Iterable[_Union[Selector, _Mapping]]] = ...) -> None: ...
 
 class SignJwtReply(_message.Message):
     __slots__ = ("token", "spiffe_id", "issued_ns", "expires_ns")

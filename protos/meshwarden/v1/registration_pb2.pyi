@@ -90,14 +90,20 @@ class AgentInfo(_message.Message):
     def __init__(self, spiffe_id: _Optional[str] = ..., attestor: _Optional[str] = ..., selectors: _Optional[_Iterable[_Union[_agent_pb2.Selector, _Mapping]]] = ..., attested_ns: _Optional[int] = ..., svid_expires_ns: _Optional[int] = ..., serial: _Optional[str] = ..., banned: _Optional[bool] = ..., can_reattest: _Optional[bool] = ...) -> None: ...
 
 class ListAgentsRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("limit", "after")
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    after: str
+    def __init__(self, limit: _Optional[int] = ..., after: _Optional[str] = ...) -> None: ...
 
 class ListAgentsReply(_message.Message):
-    __slots__ = ("agents",)
+    __slots__ = ("agents", "next")
     AGENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
     agents: _containers.RepeatedCompositeFieldContainer[AgentInfo]
-    def __init__(self, agents: _Optional[_Iterable[_Union[AgentInfo, _Mapping]]] = ...) -> None: ...
+    next: str
+    def __init__(self, agents: _Optional[_Iterable[_Union[AgentInfo, _Mapping]]] = ..., next: _Optional[str] = ...) -> None: ...
 
 class EvictAgentRequest(_message.Message):
     __slots__ = ("spiffe_id", "ban", "unban")
@@ -124,11 +130,49 @@ class CreateJoinTokenRequest(_message.Message):
     def __init__(self, ttl_s: _Optional[int] = ..., agent_path: _Optional[str] = ..., selectors: _Optional[_Iterable[_Union[_agent_pb2.Selector, _Mapping]]] = ...) -> None: ...
 
 class CreateJoinTokenReply(_message.Message):
-    __slots__ = ("token", "agent_id", "expires_ns")
+    __slots__ = ("token", "agent_id", "expires_ns", "id")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     AGENT_ID_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_NS_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
     token: str
     agent_id: str
     expires_ns: int
-    def __init__(self, token: _Optional[str] = ..., agent_id: _Optional[str] = ..., expires_ns: _Optional[int] = ...) -> None: ...
+    id: str
+    def __init__(self, token: _Optional[str] = ..., agent_id: _Optional[str] = ..., expires_ns: _Optional[int] = ..., id: _Optional[str] = ...) -> None: ...
+
+class JoinTokenInfo(_message.Message):
+    __slots__ = ("id", "agent_id", "selectors", "created_ns", "expires_ns", "used_ns")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    SELECTORS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_NS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_NS_FIELD_NUMBER: _ClassVar[int]
+    USED_NS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    agent_id: str
+    selectors: _containers.RepeatedCompositeFieldContainer[_agent_pb2.Selector]
+    created_ns: int
+    expires_ns: int
+    used_ns: int
+    def __init__(self, id: _Optional[str] = ..., agent_id: _Optional[str] = ..., selectors: _Optional[_Iterable[_Union[_agent_pb2.Selector, _Mapping]]] = ..., created_ns: _Optional[int] = ..., expires_ns: _Optional[int] = ..., used_ns: _Optional[int] = ...) -> None: ...
+
+class ListJoinTokensRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListJoinTokensReply(_message.Message):
+    __slots__ = ("tokens",)
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedCompositeFieldContainer[JoinTokenInfo]
+    def __init__(self, tokens: _Optional[_Iterable[_Union[JoinTokenInfo, _Mapping]]] = ...) -> None: ...
+
+class RevokeJoinTokenRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class RevokeJoinTokenReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -64,6 +64,16 @@ class RegistrationStub:
                 request_serializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.CreateJoinTokenRequest.SerializeToString,
                 response_deserializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.CreateJoinTokenReply.FromString,
                 _registered_method=True)
+        self.ListJoinTokens = channel.unary_unary(
+                '/meshwarden.v1.Registration/ListJoinTokens',
+                request_serializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.ListJoinTokensRequest.SerializeToString,
+                response_deserializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.ListJoinTokensReply.FromString,
+                _registered_method=True)
+        self.RevokeJoinToken = channel.unary_unary(
+                '/meshwarden.v1.Registration/RevokeJoinToken',
+                request_serializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.RevokeJoinTokenRequest.SerializeToString,
+                response_deserializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.RevokeJoinTokenReply.FromString,
+                _registered_method=True)
 
 
 class RegistrationServicer:
@@ -108,6 +118,19 @@ class RegistrationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListJoinTokens(self, request, context):
+        """Tokens that are there, never with their secret.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeJoinToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistrationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -140,6 +163,16 @@ def add_RegistrationServicer_to_server(servicer, server):
                     servicer.CreateJoinToken,
                     request_deserializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.CreateJoinTokenRequest.FromString,
                     response_serializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.CreateJoinTokenReply.SerializeToString,
+            ),
+            'ListJoinTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJoinTokens,
+                    request_deserializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.ListJoinTokensRequest.FromString,
+                    response_serializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.ListJoinTokensReply.SerializeToString,
+            ),
+            'RevokeJoinToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeJoinToken,
+                    request_deserializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.RevokeJoinTokenRequest.FromString,
+                    response_serializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.RevokeJoinTokenReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -304,6 +337,60 @@ class Registration:
             '/meshwarden.v1.Registration/CreateJoinToken',
             protos_dot_meshwarden_dot_v1_dot_registration__pb2.CreateJoinTokenRequest.SerializeToString,
             protos_dot_meshwarden_dot_v1_dot_registration__pb2.CreateJoinTokenReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJoinTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwarden.v1.Registration/ListJoinTokens',
+            protos_dot_meshwarden_dot_v1_dot_registration__pb2.ListJoinTokensRequest.SerializeToString,
+            protos_dot_meshwarden_dot_v1_dot_registration__pb2.ListJoinTokensReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeJoinToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwarden.v1.Registration/RevokeJoinToken',
+            protos_dot_meshwarden_dot_v1_dot_registration__pb2.RevokeJoinTokenRequest.SerializeToString,
+            protos_dot_meshwarden_dot_v1_dot_registration__pb2.RevokeJoinTokenReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,6 +17,8 @@ class RegistrationStub:
     ListAgents: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.ListAgentsRequest, protos.meshwarden.v1.registration_pb2.ListAgentsReply]
     EvictAgent: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.EvictAgentRequest, protos.meshwarden.v1.registration_pb2.EvictAgentReply]
     CreateJoinToken: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.CreateJoinTokenRequest, protos.meshwarden.v1.registration_pb2.CreateJoinTokenReply]
+    ListJoinTokens: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.ListJoinTokensRequest, protos.meshwarden.v1.registration_pb2.ListJoinTokensReply]
+    RevokeJoinToken: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.RevokeJoinTokenRequest, protos.meshwarden.v1.registration_pb2.RevokeJoinTokenReply]
 
 class RegistrationAsyncStub(RegistrationStub):
     PutEntries: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.PutEntriesRequest, protos.meshwarden.v1.registration_pb2.PutEntriesReply]
@@ -25,6 +27,8 @@ class RegistrationAsyncStub(RegistrationStub):
     ListAgents: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.ListAgentsRequest, protos.meshwarden.v1.registration_pb2.ListAgentsReply]
     EvictAgent: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.EvictAgentRequest, protos.meshwarden.v1.registration_pb2.EvictAgentReply]
     CreateJoinToken: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.CreateJoinTokenRequest, protos.meshwarden.v1.registration_pb2.CreateJoinTokenReply]
+    ListJoinTokens: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.ListJoinTokensRequest, protos.meshwarden.v1.registration_pb2.ListJoinTokensReply]
+    RevokeJoinToken: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.RevokeJoinTokenRequest, protos.meshwarden.v1.registration_pb2.RevokeJoinTokenReply]
 
 class RegistrationServicer:
     def PutEntries(self, request: protos.meshwarden.v1.registration_pb2.PutEntriesRequest, context: Any) -> protos.meshwarden.v1.registration_pb2.PutEntriesReply | Awaitable[protos.meshwarden.v1.registration_pb2.PutEntriesReply]: ...
@@ -33,6 +37,8 @@ class RegistrationServicer:
     def ListAgents(self, request: protos.meshwarden.v1.registration_pb2.ListAgentsRequest, context: Any) -> protos.meshwarden.v1.registration_pb2.ListAgentsReply | Awaitable[protos.meshwarden.v1.registration_pb2.ListAgentsReply]: ...
     def EvictAgent(self, request: protos.meshwarden.v1.registration_pb2.EvictAgentRequest, context: Any) -> protos.meshwarden.v1.registration_pb2.EvictAgentReply | Awaitable[protos.meshwarden.v1.registration_pb2.EvictAgentReply]: ...
     def CreateJoinToken(self, request: protos.meshwarden.v1.registration_pb2.CreateJoinTokenRequest, context: Any) -> protos.meshwarden.v1.registration_pb2.CreateJoinTokenReply | Awaitable[protos.meshwarden.v1.registration_pb2.CreateJoinTokenReply]: ...
+    def ListJoinTokens(self, request: protos.meshwarden.v1.registration_pb2.ListJoinTokensRequest, context: Any) -> protos.meshwarden.v1.registration_pb2.ListJoinTokensReply | Awaitable[protos.meshwarden.v1.registration_pb2.ListJoinTokensReply]: ...
+    def RevokeJoinToken(self, request: protos.meshwarden.v1.registration_pb2.RevokeJoinTokenRequest, context: Any) -> protos.meshwarden.v1.registration_pb2.RevokeJoinTokenReply | Awaitable[protos.meshwarden.v1.registration_pb2.RevokeJoinTokenReply]: ...
 
 def add_RegistrationServicer_to_server(
     servicer: RegistrationServicer, server: grpc.Server | grpc.aio.Server
