@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from meshwarden import clock, metrics, plugins, status
 from meshwarden.config import restore
+from meshwarden.control.access import AccessInterceptor, LocalGate
 from meshwarden.control.decision_log import DecisionLog
 from meshwarden.control.grpcio_edge import SERVER_OPTIONS, GrpcioEdge
 from meshwarden.control.policy_service import PolicyService
@@ -36,10 +37,12 @@ from meshwarden.logs import configure_logging
 from meshwarden.settings import STORE, Settings
 from protos.envoy.service.auth.v3 import external_auth_pb2
 from protos.meshwarden.v1 import (
+    admin_pb2,
     admin_pb2_grpc,
     identity_pb2,
     identity_pb2_grpc,
     internal_pb2_grpc,
+    policy_pb2,
     policy_pb2_grpc,
 )
 
@@ -52,6 +55,12 @@ _REFLECTED = (
     external_auth_pb2.DESCRIPTOR.services_by_name["Authorization"].full_name,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     identity_pb2.DESCRIPTOR.services_by_name["Identity"].full_name,
+    reflection.SERVICE_NAME,
+)
+
+_REFLECTED_TO_OWNER = (
+    admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name,
+    policy_pb2.DESCRIPTOR.services_by_name["Policy"].full_name,
     reflection.SERVICE_NAME,
 )
 
@@ -158,13 +167,13 @@ def _servers(
     runtime: RuntimeDir, admin: AdminService, policy: PolicyService, internal: InternalService
 ) -> tuple[tuple[grpc.aio.Server, Path], ...]:
     """Put each service on the server that those who may call it can reach, and on no other."""
-    public_server, admin_server, internal_server = (
-        grpc.aio.server(options=_OPTIONS) for _ in "pai"
-    )
+    public_server, internal_server = (grpc.aio.server(options=_OPTIONS) for _ in "pi")
+    admin_server = grpc.aio.server(interceptors=[AccessInterceptor(LocalGate())], options=_OPTIONS)
     identity_pb2_grpc.add_IdentityServicer_to_server(IdentityService(), public_server)
     reflection.enable_server_reflection(_REFLECTED, public_server)
     admin_pb2_grpc.add_AdminServicer_to_server(admin, admin_server)
     policy_pb2_grpc.add_PolicyServicer_to_server(policy, admin_server)
+    reflection.enable_server_reflection(_REFLECTED_TO_OWNER, admin_server)
     internal_pb2_grpc.add_InternalServicer_to_server(internal, internal_server)
     return (
         (public_server, runtime.public_socket),

@@ -1,7 +1,6 @@
 """Revisions over gRPC: checked whole before one is made, and in force when the answer comes."""
 
 import asyncio
-import getpass
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -24,6 +23,7 @@ from authz.revisions import (
 )
 from meshwarden.control.source import PolicyPublisher
 from meshwarden.control.store_source import STREAM
+from meshwarden.control.who import Who, who_of
 from meshwarden.errors import FunctionModuleError
 from meshwarden.follower import build_policy
 from meshwarden.policy_messages import row_message, text_from, text_message
@@ -43,6 +43,7 @@ _MAX_MESSAGE_CHARACTERS = 4000
 class _Proposal:
     """What somebody wants to be the next revision; nothing of it is checked yet."""
 
+    who: Who
     action: str
     text: PolicyText
     message: str
@@ -51,7 +52,7 @@ class _Proposal:
 
 
 class PolicyService(policy_pb2_grpc.PolicyServicer):
-    """The Policy service of one instance, on the socket where being local is authority."""
+    """The Policy service of one instance; who may call what is judged before it is called."""
 
     def __init__(
         self,
@@ -72,8 +73,6 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
         self._store = store
         self._publisher = publisher
         self._now_ns = now_ns
-        # Whoever can open the socket is the service's own user, or root.
-        self._who = f"local:{getpass.getuser()}"
 
     @override
     async def Apply(
@@ -85,7 +84,9 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
         return await self._make(
             context,
             store,
-            _Proposal("policy.apply", text, request.message, request.origin, parent),
+            _Proposal(
+                who_of(context), "policy.apply", text, request.message, request.origin, parent
+            ),
             dry_run=request.dry_run,
         )
 
@@ -101,7 +102,8 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
         message = request.message or f"Back to revision {request.number}"
         origin = f"revision {request.number}"
         parent = request.parent if request.HasField("parent") else None
-        proposal = _Proposal("policy.rollback", draft.text, message, origin, parent)
+        who = who_of(context)
+        proposal = _Proposal(who, "policy.rollback", draft.text, message, origin, parent)
         return await self._make(context, store, proposal, dry_run=False)
 
     @override
@@ -245,7 +247,7 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
         draft = Draft(
             text=proposal.text,
             digest=digest,
-            author=self._who,
+            author=proposal.who.name,
             message=proposal.message,
             origin=proposal.origin,
             bind=self._settings.policy.bind,
@@ -253,7 +255,13 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
             removed=counts[1],
         )
         audit = AuditEntry(
-            self._now_ns(), self._who, "local", proposal.action, "done", "", proposal.message
+            self._now_ns(),
+            proposal.who.name,
+            proposal.who.source,
+            proposal.action,
+            "done",
+            "",
+            proposal.message,
         )
         return await store.commit(STREAM, parent, draft, audit)
 
