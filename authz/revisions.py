@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol
 
 from authz.errors import AuthzError
 from authz.policy.rules import PolicyText
+from authz.replicas import ReplicaBoard
 
 __all__ = [
     "AuditEntry",
@@ -196,6 +197,11 @@ class RevisionStore(Protocol):
 
     def changes(self) -> AsyncIterator[None]:
         """Yield whenever there may be something new, and after each lost connection; for ever."""
+        ...
+
+    @property
+    def replicas(self) -> ReplicaBoard:
+        """Where those who share this store say how they are."""
         ...
 
     async def close(self) -> None:

@@ -12,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from typing_extensions import override
 
 from adapters.sql.migrate import migrate
+from adapters.sql.replicas import SqlReplicaBoard
 from adapters.sql.tables import AUDIT, REVISION
 from authz.policy.rules import PolicyText
+from authz.replicas import ReplicaBoard
 from authz.revisions import (
     AuditEntry,
     ConflictError,
@@ -174,6 +176,11 @@ class SqlRevisionStore(RevisionStore):
     @override
     def changes(self) -> AsyncIterator[None]:
         return self._watch()
+
+    @property
+    @override
+    def replicas(self) -> ReplicaBoard:
+        return SqlReplicaBoard(self._in_transaction)
 
     @override
     async def close(self) -> None:

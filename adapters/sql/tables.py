@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
 
-__all__ = ["AUDIT", "METADATA", "REVISION"]
+__all__ = ["AUDIT", "METADATA", "REPLICA", "REVISION"]
 
 METADATA = MetaData()
 
@@ -38,4 +38,23 @@ AUDIT = Table(
     Column("outcome", Text, nullable=False),
     Column("revision", Text, nullable=False),
     Column("detail", Text, nullable=False),
+)
+
+REPLICA = Table(
+    "meshwarden_replica",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("loaded_ns", BigInteger, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("started_ns", BigInteger, nullable=False),
+    Column("seen_ns", BigInteger, nullable=False),
+    Column("shadow_digest", Text, nullable=False),
+    Column("shadow_same", BigInteger, nullable=False),
+    Column("shadow_would_allow", BigInteger, nullable=False),
+    Column("shadow_would_deny", BigInteger, nullable=False),
 )

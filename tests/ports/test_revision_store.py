@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from authz.policy.rules import PolicyText, Row
+from authz.replicas import Replica, ShadowCounts
 from authz.revisions import (
     AuditEntry,
     ConflictError,
@@ -25,6 +27,7 @@ from meshwarden import plugins
 from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
 
 Result = TypeVar("Result")
+_TABLES = ("meshwarden_revision", "meshwarden_audit", "meshwarden_replica", "meshwarden_schema")
 STORES = [
     pytest.param(
         name,
@@ -58,7 +61,7 @@ def build(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Revisi
 
 async def _emptied(store: Any) -> None:
     async with store._engine.begin() as connection:
-        for table in ("meshwarden_revision", "meshwarden_audit", "meshwarden_schema"):
+        for table in _TABLES:
             await connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
         await connection.execute(text("DROP FUNCTION IF EXISTS meshwarden_only_grows"))
     await store.close()
@@ -304,3 +307,50 @@ def test_a_watcher_goes_on_after_an_outage() -> None:
             await store.close()
 
         run(story())
+
+
+def replica(name: str, **changed: Any) -> Replica:
+    """One that decides by revision 3."""
+    return replace(
+        Replica(name, f"{name}.example", "0.0.0.0:7000", "0.1.0", 3, "d" * 64, 5, "", 4), **changed
+    )
+
+
+def test_each_replica_sees_every_other_as_it_last_was(build: Callable[[], RevisionStore]) -> None:
+    """A second word of one takes the place of its first; ages are the database's to tell."""
+
+    async def story() -> None:
+        one, two = build(), build()
+        first = replica("a", shadow=ShadowCounts("e" * 64, 1 << 40, 2, 3))
+        (alone,) = await one.replicas.beat(first, 60)
+        assert replace(alone, seen_s_ago=0.0) == first
+        await two.replicas.beat(replica("b"), 60)
+        failing = replica("a", revision=4, error="Not \0 good: \N{SNOWMAN}" + "!" * 5000)
+        found = await one.replicas.beat(failing, 60)
+        assert [(each.id, each.revision) for each in found] == [("a", 4), ("b", 3)]
+        assert found[0].error.startswith("Not  good: \N{SNOWMAN}!")
+        assert all(0 <= each.seen_s_ago < 20 for each in found)
+        await one.close()
+        await two.close()
+
+    run(story())
+
+
+def test_a_replica_that_left_or_fell_silent_is_forgotten(
+    build: Callable[[], RevisionStore],
+) -> None:
+    """One that is back is there again."""
+
+    async def story() -> None:
+        store = build()
+        for name in "abc":
+            await store.replicas.beat(replica(name), 60)
+        await store.replicas.leave("b")
+        await store.replicas.leave("nobody")
+        await asyncio.sleep(0.05)
+        assert [each.id for each in await store.replicas.beat(replica("a"), 60)] == ["a", "c"]
+        assert [each.id for each in await store.replicas.beat(replica("a"), 0.02)] == ["a"]
+        assert [each.id for each in await store.replicas.beat(replica("b"), 60)] == ["a", "b"]
+        await store.close()
+
+    run(story())
