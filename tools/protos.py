@@ -60,7 +60,10 @@ def generate(root: Path, out: Path) -> None:
     run_protoc(root, f"--grpc_python_out={out}", *(file.name for file in serving))
 
     modules = {
-        f".{file.package}.{message.name}": file.name.removesuffix(".proto").replace("/", ".")
+        # A file without a package, such as SPIFFE's, has one dot before its messages, not two.
+        f".{file.package}.{message.name}".replace("..", "."): file.name.removesuffix(
+            ".proto"
+        ).replace("/", ".")
         + "_pb2"
         for file in described
         for message in file.message_type
