@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from protos.meshwarden.v1.internal_pb2 import DecisionRecord as RecordMessage
 from telemetry.record import DecisionRecord
 
 __all__ = [
@@ -17,7 +16,6 @@ __all__ = [
     "DecisionArchive",
     "DecisionSink",
     "Kept",
-    "RecordMessage",
     "Search",
     "Written",
 ]
@@ -30,10 +28,12 @@ class Written:
     Attributes:
         count: How many of it were kept, counted from the first.
         fault: What went wrong, in one clause; "" for nothing. All may be kept in spite of one.
+        may_retry: Whether the rest is worth keeping: what is wrong is away and may come back.
     """
 
     count: int
     fault: str = ""
+    may_retry: bool = False
 
 
 class Search(NamedTuple):
@@ -45,7 +45,7 @@ class Search(NamedTuple):
         path: What the path begins with.
         service: The service asked for.
         rule: The deciding rule as "file:line", or its file.
-        verdict: "allow" or "deny".
+        verdict: "allow", "deny", "would_allow" or "would_deny".
         since_ns: The oldest time, in nanoseconds since 1970 UTC.
         limit: How many at most, the newest of them.
     """
@@ -64,12 +64,10 @@ class Kept(NamedTuple):
 
     Attributes:
         position: Where it stands in the order of arrival.
-        front: The process that decided.
         record: The decision.
     """
 
     position: int
-    front: str
     record: DecisionRecord
 
 
@@ -115,14 +113,15 @@ class DecisionSink(ABC):
     - making one opens nothing: a disk that is full or away stops no start;
     - no method raises for what the world does: it says so in its answer;
     - it recovers by itself as soon as the world does;
-    - what it keeps can be read by its owner only.
+    - what it keeps can be read by its owner only;
+    - a record that comes again soon, since nobody heard that it was kept, spoils nothing.
 
     All methods but `archive` are called on one thread.
     """
 
     @abstractmethod
-    def write(self, records: Sequence[RecordMessage]) -> Written:
-        """Keep a batch, in its order."""
+    def write(self, lines: Sequence[bytes]) -> Written:
+        """Keep a batch of `record_line`s, in its order."""
 
     @abstractmethod
     def trim(self, now_ns: int) -> str:

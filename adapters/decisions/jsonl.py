@@ -13,13 +13,12 @@ import msgspec
 from typing_extensions import override
 
 from adapters.spec import Adapter
-from telemetry.sink import DecisionSink, RecordMessage, Written
+from telemetry.sink import DecisionSink, Written
 
 __all__ = ["ADAPTER", "Config", "JsonLines"]
 
 _NAME = "decisions.jsonl"
 _DAY_NS = 86_400 * 10**9
-_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,7 @@ class JsonLines(DecisionSink):
         self._file: FileIO | None = None
 
     @override
-    def write(self, records: Sequence[RecordMessage]) -> Written:
-        lines = [_encode(_line(record)) + b"\n" for record in records]
+    def write(self, lines: Sequence[bytes]) -> Written:
         written = 0
         try:
             while written < len(lines):
@@ -96,12 +94,12 @@ class JsonLines(DecisionSink):
         """Write as many lines as the file has room for, but one at least; give their number."""
         file = self._open()
         size = file.seek(0, os.SEEK_END)
-        if size and size + len(lines[0]) > self._max_bytes:
+        if size and size + len(lines[0]) + 1 > self._max_bytes:
             self._rotate()
             file, size = self._open(), 0
-        ends = list(accumulate(map(len, lines), initial=size))[1:]
+        ends = list(accumulate((len(line) + 1 for line in lines), initial=size))[1:]
         count = max(1, bisect_right(ends, self._max_bytes))
-        text = b"".join(lines[:count])
+        text = b"\n".join((*lines[:count], b""))
         if file.write(text) != len(text):
             # Half a line would spoil the next one too.
             file.truncate(size)
@@ -135,14 +133,6 @@ class JsonLines(DecisionSink):
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _line(record: RecordMessage) -> dict[str, object]:
-    """Every field that holds something, in the order of the message's definition."""
-    return {
-        field.name: list(value) if field.is_repeated else value
-        for field, value in record.ListFields()
-    }
 
 
 ADAPTER: Adapter[DecisionSink, Config] = Adapter(config=Config, build=JsonLines)

@@ -9,22 +9,19 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
-import msgspec
 from typing_extensions import override
 
 from adapters.spec import Adapter
-from telemetry.record import DecisionRecord
+from adapters.sql.decisions import COLUMNS, LAST, conditions, kept, row
 from telemetry.sink import (
     ArchiveUnavailableError,
     DecisionArchive,
     DecisionSink,
     Kept,
-    RecordMessage,
     Search,
     Written,
 )
@@ -34,7 +31,7 @@ __all__ = ["ADAPTER", "Config", "SqliteArchive", "SqliteSink"]
 Result = TypeVar("Result")
 
 _NAME = "decisions.db"
-_FORMAT = 1  # PRAGMA user_version; a higher one was written by code that knows more.
+_FORMAT = 2  # PRAGMA user_version; a higher one was written by code that knows more.
 _BUSY_S = 1.0
 _WAL_BYTES = 16 * 1024 * 1024
 _DAY_NS = 86_400 * 10**9
@@ -44,34 +41,34 @@ _SLICES_A_BATCH = 3
 _VACUUM_PAGES = 1_000
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _FEW = 10
-_LAST = "\U0010ffff"  # Sorts after every character that can follow.
 
-_PLAIN = (
-    "id", "time_ns", "verdict", "status", "rule_file", "rule_line", "rule_text", "reason", "digest",
-    "principal", "user", "service", "method", "path", "source_ip", "host",
-)  # fmt: skip
-_LISTS = ("misses", "faults")
-_COLUMNS = (*_PLAIN, *_LISTS, "front")
 _NUMBERS = frozenset({"time_ns", "status", "rule_line"})
-_plain = attrgetter(*_PLAIN)
-_encode = msgspec.json.Encoder().encode
-
+_NAMES = ", ".join(f'"{name}"' for name in COLUMNS)  # "user" means something else without.
 _INSERT = (
-    f"INSERT OR IGNORE INTO decision ({', '.join(_COLUMNS)}) "  # noqa: S608 - names of our own
-    f"VALUES ({', '.join('?' * len(_COLUMNS))})"
+    f"INSERT OR IGNORE INTO decision ({_NAMES}) "  # noqa: S608 - names of our own
+    f"VALUES ({', '.join('?' * len(COLUMNS))})"
 )
-_SELECT = f"SELECT number, front, {', '.join((*_PLAIN, *_LISTS))} FROM decision"  # noqa: S608
-_SCHEMA = (
-    "CREATE TABLE decision (number INTEGER PRIMARY KEY, "
-    + ", ".join(f"{name} {'INTEGER' if name in _NUMBERS else 'TEXT'} NOT NULL" for name in _COLUMNS)
-    + ")",
-    # A front that got no answer sends a batch again: each decision is kept once.
-    "CREATE UNIQUE INDEX decision_by_id ON decision (id)",
-    "CREATE INDEX decision_by_time ON decision (time_ns)",
-    "CREATE INDEX decision_denied ON decision (time_ns) WHERE verdict = 'deny'",
-    "CREATE INDEX decision_by_principal ON decision (principal, time_ns)",
-    "CREATE INDEX decision_by_path ON decision (path, time_ns)",
-    f"PRAGMA user_version = {_FORMAT}",
+_SELECT = f"SELECT number, {_NAMES} FROM decision"  # noqa: S608 - likewise
+_ADDED = ("headers", "claims")  # By the second format.
+_FIRST = tuple(name for name in COLUMNS if name not in _ADDED)
+# What leads from each format to the next; none is edited once it was released.
+_STEPS = (
+    (
+        "CREATE TABLE decision (number INTEGER PRIMARY KEY, "
+        + ", ".join(
+            f"{name} {'INTEGER' if name in _NUMBERS else 'TEXT'} NOT NULL" for name in _FIRST
+        )
+        + ")",
+        # A front that got no answer sends a batch again: each decision is kept once.
+        "CREATE UNIQUE INDEX decision_by_id ON decision (id)",
+        "CREATE INDEX decision_by_time ON decision (time_ns)",
+        "CREATE INDEX decision_denied ON decision (time_ns) WHERE verdict = 'deny'",
+        "CREATE INDEX decision_by_principal ON decision (principal, time_ns)",
+        "CREATE INDEX decision_by_path ON decision (path, time_ns)",
+    ),
+    tuple(
+        f"ALTER TABLE decision ADD COLUMN {name} TEXT NOT NULL DEFAULT '{{}}'" for name in _ADDED
+    ),
 )
 
 
@@ -101,8 +98,8 @@ class SqliteSink(DecisionSink):
         self._inode = 0
 
     @override
-    def write(self, records: Sequence[RecordMessage]) -> Written:
-        rows = [_row(record) for record in records]
+    def write(self, lines: Sequence[bytes]) -> Written:
+        rows = [row(line) for line in lines]
         _, fault = self._attempt(lambda connection: self._insert(connection, rows))
         if fault.is_lost:
             return Written(0, fault.words)
@@ -233,17 +230,17 @@ class SqliteArchive(DecisionArchive):
     def find(self, id_or_start: str) -> list[Kept]:
         return self._read(
             f"{_SELECT} WHERE id >= ? AND id <= ? ORDER BY id LIMIT ?",
-            (id_or_start, id_or_start + _LAST, _FEW),
+            (id_or_start, id_or_start + LAST, _FEW),
         )
 
     @override
     def search(self, wanted: Search, after: int = 0) -> list[Kept]:
-        conditions, values = _conditions(wanted)
+        asked, values = conditions(wanted, "?")
         if after:
             # Numbers begin anew once all is deleted: what came after "after" is then everything.
-            conditions.append("number > min(?, (SELECT coalesce(max(number), 0) FROM decision))")
+            asked.append("number > min(?, (SELECT coalesce(max(number), 0) FROM decision))")
             values.append(after)
-        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        where = f" WHERE {' AND '.join(asked)}" if asked else ""
         # The order of arrival is that of time, but for what fronts send at once.
         order = "number" if after else "time_ns DESC, number DESC"
         found = self._read(f"{_SELECT}{where} ORDER BY {order} LIMIT ?", (*values, wanted.limit))
@@ -258,43 +255,15 @@ class SqliteArchive(DecisionArchive):
                 found = _pragma(connection, "user_version")
                 if found > _FORMAT:
                     raise ArchiveUnavailableError(f"{self._path} is of a newer version's format")
-                # Made a moment ago, with nothing in it yet.
-                return [_kept(row) for row in connection.execute(text, values)] if found else []
+                if not found:
+                    return []  # Made a moment ago, with nothing in it yet.
+                if found < _FORMAT:
+                    raise ArchiveUnavailableError(
+                        f"{self._path} is of an older version's format: start the service once"
+                    )
+                return [kept(each) for each in connection.execute(text, values)]
         except sqlite3.Error as error:
             raise ArchiveUnavailableError(f"{self._path} can't be read: {error}") from error
-
-
-def _conditions(wanted: Search) -> tuple[list[str], list[object]]:
-    conditions: list[str] = []
-    values: list[object] = []
-
-    def ask(condition: str, *asked: object) -> None:
-        conditions.append(condition)
-        values.extend(asked)
-
-    if wanted.principal:
-        column = "user" if wanted.principal.startswith("user:") else "principal"
-        start = wanted.principal.removesuffix("*")
-        if start == wanted.principal:
-            ask(f"{column} = ?", start)
-        else:
-            ask(f"{column} >= ? AND {column} <= ?", start, start + _LAST)
-    if wanted.path:
-        ask("path >= ? AND path <= ?", wanted.path, wanted.path + _LAST)
-    if wanted.service:
-        ask("service = ?", wanted.service)
-    if wanted.rule:
-        file, _, line = wanted.rule.rpartition(":")
-        if line.isdecimal():
-            ask("rule_file = ? AND rule_line = ?", file, int(line))
-        else:
-            ask("rule_file = ?", wanted.rule)
-    if wanted.verdict:
-        # As text: SQLite takes the index of denials only for a condition that it sees.
-        ask("verdict = 'deny'" if wanted.verdict == "deny" else "verdict = 'allow'")
-    if wanted.since_ns:
-        ask("time_ns >= ?", wanted.since_ns)
-    return conditions, values
 
 
 def _set_up(connection: sqlite3.Connection) -> None:
@@ -307,9 +276,10 @@ def _set_up(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
     with _transaction(connection):
-        if not _pragma(connection, "user_version"):
-            for statement in _SCHEMA:
+        for step in _STEPS[_pragma(connection, "user_version") :]:
+            for statement in step:
                 connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {_FORMAT}")
 
 
 @contextmanager
@@ -328,21 +298,6 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
     value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
     return value
-
-
-def _row(record: RecordMessage) -> tuple[object, ...]:
-    lists = (_list(record.misses), _list(record.faults))
-    return (*_plain(record), *lists, record.front)
-
-
-def _list(words: Sequence[str]) -> str:
-    return _encode(list(words)).decode() if words else "[]"
-
-
-def _kept(row: tuple[Any, ...]) -> Kept:
-    number, front, *plain, misses, faults = row
-    lists = (tuple(msgspec.json.decode(words)) for words in (misses, faults))
-    return Kept(number, front, DecisionRecord(*plain, *lists))
 
 
 ADAPTER: Adapter[DecisionSink, Config] = Adapter(config=Config, build=SqliteSink)

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -231,7 +230,7 @@ def _details(kept: "Kept") -> "Iterator[tuple[str, str]]":
     """Everything that holds something, in the order in which a reader asks."""
     record = kept.record
     yield "id", record.id
-    yield "decided", f"{_time(record.time_ns, 'milliseconds')} by {kept.front}"
+    yield "decided", f"{_time(record.time_ns, 'milliseconds')} by {record.front}"
     yield "verdict", f"{record.verdict} {record.status}: {record.reason}"
     if rule := _rule(record):
         yield "rule", rule
@@ -244,6 +243,8 @@ def _details(kept: "Kept") -> "Iterator[tuple[str, str]]":
         ("host", record.host),
         ("from", record.source_ip),
         ("policy", record.digest),
+        *((f"header {name}", value) for name, value in record.headers.items()),
+        *((f"claim {name}", value) for name, value in record.claims.items()),
     )
     yield from ((name, _printable(value)) for name, value in optional if value)
     for number, miss in enumerate(record.misses):
@@ -253,7 +254,9 @@ def _details(kept: "Kept") -> "Iterator[tuple[str, str]]":
 
 
 def _as_dict(kept: "Kept") -> dict[str, object]:
-    return {**asdict(kept.record), "front": kept.front}
+    import msgspec  # noqa: PLC0415 - only what is printed for programs needs it
+
+    return msgspec.structs.asdict(kept.record)
 
 
 def _rule(record: "DecisionRecord") -> str:

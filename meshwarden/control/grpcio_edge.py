@@ -23,10 +23,9 @@ from meshwarden.decider import Decider
 from meshwarden.faults import fault_id
 from meshwarden.files import RuntimeDir
 from meshwarden.front.grpc_http import Receive, Scope, Send
-from meshwarden.front.reporter import record_message
 from meshwarden.health import Health, health_reply
 from meshwarden.settings import Settings
-from telemetry.record import DecisionRecord
+from telemetry.record import DecisionRecord, record_line
 
 __all__ = ["SERVER_OPTIONS", "GrpcioEdge"]
 
@@ -152,6 +151,7 @@ class GrpcioEdge:
         if len(self._pending) >= self._settings.decisions.queue_records:
             self._dropped += 1
         else:
+            record.front = _NAME
             self._pending.append(record)
 
     async def _log_records(self) -> None:
@@ -162,7 +162,7 @@ class GrpcioEdge:
     def _flush_records(self) -> None:
         pending, self._pending = self._pending, []
         dropped, self._dropped = self._dropped, 0
-        logged = self._log.append([record_message(each, _NAME) for each in pending])
+        logged = self._log.append([record_line(each) for each in pending])
         metrics.RECORDS.labels("logged").inc(logged)
         metrics.RECORDS.labels("dropped").inc(dropped + len(pending) - logged)
 

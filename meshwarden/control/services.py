@@ -123,4 +123,4 @@ class InternalService(internal_pb2_grpc.InternalServicer):
         self, request: internal_pb2.ReportRequest, context: _Context
     ) -> internal_pb2.ReportReply:
         del context
-        return internal_pb2.ReportReply(accepted=self._log.append(request.records))
+        return internal_pb2.ReportReply(accepted=await self._log.keep(request.lines))

@@ -1,8 +1,8 @@
 """Decision records that can be told from each other."""
 
-from protos.meshwarden.v1.internal_pb2 import DecisionRecord
+from telemetry.record import DecisionRecord, record_line
 
-__all__ = ["START_NS", "decision", "decision_id"]
+__all__ = ["START_NS", "decision", "decision_id", "line"]
 
 START_NS = 1_700_000_000 * 10**9
 
@@ -33,3 +33,8 @@ def decision(number: int, **fields: object) -> DecisionRecord:
         **fields,
     }
     return DecisionRecord(id=decision_id(number), **given)  # type: ignore[arg-type]
+
+
+def line(number: int, **fields: object) -> bytes:
+    """Make a numbered record as a sink gets it."""
+    return record_line(decision(number, **fields))

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/meshwarden/v1/internal.proto\x12\rmeshwarden.v1\"P\n\rReportRequest\x12.\n\x07records\x18\x01 \x03(\x0b\x32\x1d.meshwarden.v1.DecisionRecord\x12\x0f\n\x07\x64ropped\x18\x02 \x01(\x04\"\x1f\n\x0bReportReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x04\"\xc7\x02\n\x0e\x44\x65\x63isionRecord\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07time_ns\x18\x02 \x01(\x03\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\r\x12\x11\n\trule_file\x18\x05 \x01(\t\x12\x11\n\trule_line\x18\x06 \x01(\r\x12\x11\n\trule_text\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0e\n\x06\x64igest\x18\t \x01(\t\x12\x11\n\tprincipal\x18\n \x01(\t\x12\x0c\n\x04user\x18\x0b \x01(\t\x12\x0f\n\x07service\x18\x0c \x01(\t\x12\x0e\n\x06method\x18\r \x01(\t\x12\x0c\n\x04path\x18\x0e \x01(\t\x12\x11\n\tsource_ip\x18\x0f \x01(\t\x12\x0c\n\x04host\x18\x10 \x01(\t\x12\x0e\n\x06misses\x18\x11 \x03(\t\x12\x0e\n\x06\x66\x61ults\x18\x12 \x03(\t\x12\r\n\x05\x66ront\x18\x13 \x01(\t2N\n\x08Internal\x12\x42\n\x06Report\x12\x1c.meshwarden.v1.ReportRequest\x1a\x1a.meshwarden.v1.ReportReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/meshwarden/v1/internal.proto\x12\rmeshwarden.v1\"/\n\rReportRequest\x12\r\n\x05lines\x18\x01 \x03(\x0c\x12\x0f\n\x07\x64ropped\x18\x02 \x01(\x04\"\x1f\n\x0bReportReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x04\x32N\n\x08Internal\x12\x42\n\x06Report\x12\x1c.meshwarden.v1.ReportRequest\x1a\x1a.meshwarden.v1.ReportReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,11 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.meshwarden.v1.intern
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPORTREQUEST']._serialized_start=54
-  _globals['_REPORTREQUEST']._serialized_end=134
-  _globals['_REPORTREPLY']._serialized_start=136
-  _globals['_REPORTREPLY']._serialized_end=167
-  _globals['_DECISIONRECORD']._serialized_start=170
-  _globals['_DECISIONRECORD']._serialized_end=497
-  _globals['_INTERNAL']._serialized_start=499
-  _globals['_INTERNAL']._serialized_end=577
+  _globals['_REPORTREQUEST']._serialized_end=101
+  _globals['_REPORTREPLY']._serialized_start=103
+  _globals['_REPORTREPLY']._serialized_end=134
+  _globals['_INTERNAL']._serialized_start=136
+  _globals['_INTERNAL']._serialized_end=214
 # @@protoc_insertion_point(module_scope)

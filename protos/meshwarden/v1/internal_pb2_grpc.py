@@ -45,7 +45,8 @@ class InternalServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Report(self, request, context):
-        """Hands over decisions already made. A front sends one batch at a time and never makes a Check wait for it.
+        """Hands over decisions already made; the answer comes when they are written, or after a second where a sink hangs.
+        A front sends one batch at a time and never makes a Check wait for it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adapters.decisions.jsonl import Config, JsonLines
-from protos.meshwarden.v1.internal_pb2 import DecisionRecord
+from telemetry.record import DecisionRecord, record_line
 from telemetry.sink import Written
 
 NAME = "decisions.jsonl"
@@ -28,9 +28,9 @@ def new_log() -> Iterator[NewLog]:
         yield make
 
 
-def record(number: int, path: str = "/") -> DecisionRecord:
+def record(number: int, path: str = "/", **more: tuple[str, ...]) -> bytes:
     """Make a record that can be told from others."""
-    return DecisionRecord(id=str(number), verdict="allow", status=200, path=path)
+    return record_line(DecisionRecord(str(number), number, "allow", 200, path=path, **more))
 
 
 def ids(folder: Path) -> list[str]:
@@ -42,11 +42,11 @@ def ids(folder: Path) -> list[str]:
 def test_a_record_is_a_line_of_what_it_holds(new_log: NewLog, tmp_path: Path) -> None:
     """Empty fields are left out; lists stay lists."""
     log = new_log(tmp_path, 65_536, 2)
-    full = record(1)
-    full.misses.extend(["policy.csv:1: path", "policy.csv:2: method"])
+    full = record(1, misses=("policy.csv:1: path", "policy.csv:2: method"))
     assert log.write([full]) == Written(1)
     assert json.loads((tmp_path / NAME).read_text()) == {
         "id": "1",
+        "time_ns": 1,
         "verdict": "allow",
         "status": 200,
         "path": "/",
@@ -157,9 +157,7 @@ DAY_NS = 86_400 * 10**9
 def test_a_file_is_begun_for_each_share_of_the_days(new_log: NewLog, tmp_path: Path) -> None:
     """Ten files of thirty days hold three days each: where little happens, lines get old too."""
     log = new_log(tmp_path, 65_536, 10)
-    first = record(1)
-    first.time_ns = 100 * DAY_NS
-    log.write([first])
+    log.write([record_line(DecisionRecord("1", 100 * DAY_NS, "allow", 200))])
     assert not log.trim(102 * DAY_NS)
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
     assert not log.trim(104 * DAY_NS)

@@ -1,5 +1,6 @@
 """The decision log: no sink holds up another, or who hands records in; drops are counted."""
 
+import asyncio
 import logging
 import threading
 import time
@@ -14,12 +15,11 @@ from typing_extensions import override
 
 from meshwarden import plugins
 from meshwarden.control.decision_log import DecisionLog
-from meshwarden.front.reporter import record_message
 from meshwarden.service import check_service
 from meshwarden.settings import Decisions, Runtime, Settings
-from telemetry.record import DecisionRecord
-from telemetry.sink import DecisionSink, RecordMessage, Search, Written
-from tests.fakes.decisions import decision
+from telemetry.record import DecisionRecord, read_line, record_line
+from telemetry.sink import DecisionSink, Search, Written
+from tests.fakes.decisions import decision, line
 from tests.fakes.envoy import check_request
 from tests.fakes.policy import mesh_policy
 
@@ -39,17 +39,22 @@ class Sink(DecisionSink):
         self.may_write.set()
         self.fault = ""
         self.error: Exception | None = None
+        self.is_away = False
+        self.attempts = 0
 
     @override
-    def write(self, records: Sequence[RecordMessage]) -> Written:
+    def write(self, lines: Sequence[bytes]) -> Written:
         self.threads.add(threading.get_ident())
         self.may_write.wait(10)
         if self.error is not None:
             raise self.error
+        self.attempts += 1
+        if self.is_away:
+            return Written(0, "it is away", may_retry=True)
         if self.fault:
             return Written(0, self.fault)
-        self.kept += [record.id for record in records]
-        return Written(len(records))
+        self.kept += [read_line(each).id for each in lines]
+        return Written(len(lines))
 
     @override
     def trim(self, now_ns: int) -> str:
@@ -83,9 +88,9 @@ def until(condition: Callable[[], object]) -> None:
     raise TimeoutError
 
 
-def batch(*numbers: int) -> list[RecordMessage]:
+def batch(*numbers: int) -> list[bytes]:
     """Records with these numbers."""
-    return [decision(number) for number in numbers]
+    return [line(number) for number in numbers]
 
 
 def test_a_sink_that_stalls_keeps_nothing_from_another() -> None:
@@ -161,6 +166,97 @@ def test_what_is_past_its_days_is_looked_for_without_records() -> None:
         until(lambda: sink.trims > 2)
 
 
+def test_what_is_away_gets_its_records_when_it_is_back() -> None:
+    """In their order; the oldest stay, the rest is dropped and counted, once each."""
+    away, other = Sink(), Sink()
+    away.is_away = True
+    with log_of(away, other, max_records=4) as log:
+        for number in range(6):
+            log.append(batch(number))
+            until(lambda number=number: len(other.kept) == number + 1)
+        until(lambda: away.counted("dropped") == 2)
+        away.is_away = False
+        until(lambda: len(away.kept) == 4)
+    assert away.kept == [decision(number).id for number in range(4)]
+    assert (away.counted("written"), away.counted("dropped")) == (4, 2)
+    assert other.counted("dropped") == 0
+
+
+def test_attempts_at_what_is_away_get_rarer() -> None:
+    """It is not asked in a circle."""
+    sink = Sink()
+    sink.is_away = True
+    with log_of(sink) as log:
+        log.append(batch(1))
+        time.sleep(1.0)
+        assert 2 <= sink.attempts <= 5
+
+
+def test_a_close_does_not_wait_for_what_is_away() -> None:
+    """What it would have got is counted as dropped."""
+    sink = Sink()
+    sink.is_away = True
+    began_s = time.monotonic()
+    with log_of(sink) as log:
+        log.append(batch(1, 2, 3))
+        until(lambda: sink.attempts)
+    assert time.monotonic() - began_s < 2
+    assert sink.counted("dropped") == 3
+
+
+def kept_within_s(log: DecisionLog, *numbers: int) -> float:
+    """How long it takes to hand records in and hear that they are written."""
+
+    async def story() -> float:
+        began_s = time.monotonic()
+        assert await log.keep(batch(*numbers)) == len(numbers)
+        return time.monotonic() - began_s
+
+    return asyncio.run(story())
+
+
+def test_who_waits_hears_when_every_sink_has_written() -> None:
+    """A front forgets a batch on this word: what is killed later has lost nothing."""
+    sinks = [Sink(), Sink()]
+    sinks[1].may_write.clear()
+    with log_of(*sinks) as log:
+
+        async def story() -> None:
+            waiting = asyncio.ensure_future(log.keep(batch(1, 2)))
+            await asyncio.sleep(0.2)
+            assert not waiting.done()
+            sinks[1].may_write.set()
+            assert await waiting == 2
+            assert [len(sink.kept) for sink in sinks] == [2, 2]
+
+        asyncio.run(story())
+
+
+def test_a_sink_that_hangs_is_waited_for_once() -> None:
+    """It costs its own records; the others' go on at their pace."""
+    slow, quick = Sink(), Sink()
+    slow.may_write.clear()
+    with log_of(slow, quick) as log:
+        assert kept_within_s(log, 1) >= 0.9
+        assert kept_within_s(log, 2) < 0.5
+        slow.may_write.set()
+        until(lambda: len(slow.kept) == 2)
+        assert kept_within_s(log, 3) < 0.5
+        assert len(slow.kept) == 3
+
+
+@pytest.mark.parametrize("is_away", [True, False])
+def test_a_sink_that_fails_is_not_waited_for(*, is_away: bool) -> None:
+    """Nor is one whose database is away, though its records stay queued."""
+    failing, quick = Sink(), Sink()
+    failing.is_away = is_away
+    failing.fault = "full"
+    with log_of(failing, quick) as log:
+        for number in range(4):
+            assert kept_within_s(log, number) < 0.5
+        assert len(quick.kept) == 4
+
+
 SECRETS = {
     "authorization": "Bearer very-secret-token",
     "cookie": "session=very-secret-cookie",
@@ -202,7 +298,7 @@ def test_no_secret_of_a_request_reaches_a_sink(
     """Headers, cookies, tokens' claims, query and body stay out, whatever conditions read."""
     settings = Settings(runtime=Runtime(state_dir=tmp_path))
     with closing(DecisionLog(plugins.decision_sinks(settings), 100, lambda: 2)) as log:
-        log.append([record_message(record, "front-0") for record in records])
+        log.append([record_line(record) for record in records])
     archive = plugins.decision_archive(settings)
     assert archive is not None
     assert len(archive.search(Search())) == len(records) == 9
