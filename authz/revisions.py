@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
+from authz.admin_tokens import TokenStore
+from authz.audit import AuditEntry
 from authz.errors import AuthzError
 from authz.policy.rules import PolicyText
 from authz.replicas import ReplicaBoard
@@ -78,29 +80,6 @@ class Draft:
     bind: Mapping[str, str] = field(default_factory=dict)
     added: int | None = None
     removed: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
-    """One thing that somebody did, or was refused; entries are only ever added.
-
-    Attributes:
-        time_ns: When, in nanoseconds since the epoch.
-        who: The caller, as a principal, "token:NAME" or "local:USER".
-        source: From where: "local", or an address.
-        action: What, such as "policy.apply".
-        outcome: "done" or "refused".
-        revision: "STREAM/NUMBER" of the revision it made; "" if none.
-        detail: One line more.
-    """
-
-    time_ns: int
-    who: str
-    source: str
-    action: str
-    outcome: str
-    revision: str = ""
-    detail: str = ""
 
 
 class ConflictError(AuthzError):
@@ -202,6 +181,11 @@ class RevisionStore(Protocol):
     @property
     def replicas(self) -> ReplicaBoard:
         """Where those who share this store say how they are."""
+        ...
+
+    @property
+    def tokens(self) -> TokenStore:
+        """The tokens of the admin API."""
         ...
 
     async def close(self) -> None:

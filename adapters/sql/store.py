@@ -11,9 +11,12 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from typing_extensions import override
 
+from adapters.sql.audit import audit_columns
 from adapters.sql.migrate import migrate
 from adapters.sql.replicas import SqlReplicaBoard
 from adapters.sql.tables import AUDIT, REVISION
+from adapters.sql.tokens import SqlTokenStore
+from authz.admin_tokens import TokenStore
 from authz.policy.rules import PolicyText
 from authz.replicas import ReplicaBoard
 from authz.revisions import (
@@ -131,7 +134,7 @@ class SqlRevisionStore(RevisionStore):
         )
         body = await asyncio.to_thread(_packed, draft)
         values = {**_columns(revision), "format": _FORMAT, "body": body}
-        trail = {**_entry_columns(audit), "revision": f"{stream}/{revision.number}"}
+        trail = {**audit_columns(audit), "revision": f"{stream}/{revision.number}"}
 
         async def run(connection: AsyncConnection) -> None:
             newest = select(REVISION.c.number).where(REVISION.c.stream == stream)
@@ -156,7 +159,7 @@ class SqlRevisionStore(RevisionStore):
     @override
     async def record(self, entry: AuditEntry) -> None:
         async def run(connection: AsyncConnection) -> None:
-            await connection.execute(AUDIT.insert(), _entry_columns(entry))
+            await connection.execute(AUDIT.insert(), audit_columns(entry))
 
         await self._in_transaction(run)
 
@@ -181,6 +184,11 @@ class SqlRevisionStore(RevisionStore):
     @override
     def replicas(self) -> ReplicaBoard:
         return SqlReplicaBoard(self._in_transaction)
+
+    @property
+    @override
+    def tokens(self) -> TokenStore:
+        return SqlTokenStore(self._in_transaction)
 
     @override
     async def close(self) -> None:
@@ -264,16 +272,4 @@ def _columns(revision: Revision) -> Mapping[str, Any]:
         "row_count": revision.rows,
         "added": revision.added,
         "removed": revision.removed,
-    }
-
-
-def _entry_columns(entry: AuditEntry) -> Mapping[str, Any]:
-    return {
-        "time_ns": entry.time_ns,
-        "who": entry.who,
-        "source": entry.source,
-        "action": entry.action,
-        "outcome": entry.outcome,
-        "revision": entry.revision,
-        "detail": entry.detail,
     }

@@ -58,3 +58,18 @@ REPLICA = Table(
     Column("shadow_would_allow", BigInteger, nullable=False),
     Column("shadow_would_deny", BigInteger, nullable=False),
 )
+
+TOKEN = Table(
+    "meshwarden_token",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    # SHA-256 of the token's text: the text itself is nowhere.
+    Column("digest", LargeBinary, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+    # 0 is never.
+    Column("revoked_ns", BigInteger, nullable=False),
+    Column("used_ns", BigInteger, nullable=False),
+)

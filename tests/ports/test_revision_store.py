@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from authz.admin_tokens import ID_BYTES, SECRET_BYTES, Token, TokenLimitError, new_token
 from authz.policy.rules import PolicyText, Row
 from authz.replicas import Replica, ShadowCounts
 from authz.revisions import (
@@ -27,7 +28,13 @@ from meshwarden import plugins
 from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
 
 Result = TypeVar("Result")
-_TABLES = ("meshwarden_revision", "meshwarden_audit", "meshwarden_replica", "meshwarden_schema")
+_TABLES = (
+    "meshwarden_revision",
+    "meshwarden_audit",
+    "meshwarden_replica",
+    "meshwarden_token",
+    "meshwarden_schema",
+)
 STORES = [
     pytest.param(
         name,
@@ -351,6 +358,84 @@ def test_a_replica_that_left_or_fell_silent_is_forgotten(
         assert [each.id for each in await store.replicas.beat(replica("a"), 60)] == ["a", "c"]
         assert [each.id for each in await store.replicas.beat(replica("a"), 0.02)] == ["a"]
         assert [each.id for each in await store.replicas.beat(replica("b"), 60)] == ["a", "b"]
+        await store.close()
+
+    run(story())
+
+
+def token(number: int, *, expires_ns: int = 1000, created_ns: int = 10) -> Token:
+    """A token of which nobody knows the secret."""
+    made = new_token(number.to_bytes(ID_BYTES + SECRET_BYTES, "little"))
+    return Token(made.id, f"ci-{number}", made.digest, created_ns, "local:ann", expires_ns)
+
+
+def test_a_token_is_kept_until_it_is_forgotten(build: Callable[[], RevisionStore]) -> None:
+    """Every replica reads it; revoked and used are times that only others' later ones change."""
+
+    async def story() -> None:
+        store, other = build(), build()
+        await store.tokens.add(token(1), entry(), 0)
+        await other.tokens.add(token(2, created_ns=11), entry(), 0)
+        assert list(await store.tokens.all()) == [token(2, created_ns=11), token(1)]
+        await store.tokens.used({token(1).id: 50, "no such": 60})
+        await other.tokens.used({token(1).id: 40})
+        await store.tokens.revoke([token(1).id], AuditEntry(70, "ann", "local", "x", "done"))
+        await other.tokens.revoke([token(1).id], AuditEntry(80, "bob", "local", "x", "done"))
+        assert list(await other.tokens.all())[1] == replace(token(1), used_ns=50, revoked_ns=70)
+        assert [each.who for each in await store.audit(9)] == ["bob", "ann", "ann", "ann"]
+        # What ended before some time is forgotten with the next one.
+        await store.tokens.add(token(3, created_ns=90), entry(), 75)
+        assert [each.name for each in await store.tokens.all()] == ["ci-3", "ci-2"]
+        await store.close()
+        await other.close()
+
+    run(story())
+
+
+def test_a_token_and_its_audit_entry_come_together_or_not_at_all(
+    build: Callable[[], RevisionStore],
+) -> None:
+    """One that is there already is refused, and leaves no word that it was made."""
+
+    async def story() -> None:
+        store = build()
+        await store.tokens.add(token(1), entry(), 0)
+        with pytest.raises(Exception):  # noqa: B017, PT011 - the database's own
+            await store.tokens.add(token(1), entry(), 0)
+        assert len(await store.audit(9)) == 1
+        await store.close()
+
+    run(story())
+
+
+def test_there_is_an_end_to_live_tokens(
+    build: Callable[[], RevisionStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each replica has all of them in memory; ended ones don't count."""
+    monkeypatch.setattr("adapters.sql.tokens._MAX_LIVE", 2)
+
+    async def story() -> None:
+        store = build()
+        await store.tokens.add(token(1, expires_ns=15), entry(), 0)
+        await store.tokens.add(token(2), entry(), 0)
+        await store.tokens.add(token(3, created_ns=20), entry(), 0)
+        with pytest.raises(TokenLimitError):
+            await store.tokens.add(token(4, created_ns=20), entry(), 0)
+        assert len(await store.audit(9)) == 3
+        await store.close()
+
+    run(story())
+
+
+def test_text_that_the_database_can_not_hold_is_kept_as_far_as_it_goes(
+    build: Callable[[], RevisionStore],
+) -> None:
+    """What was refused must be on record, whatever its caller called himself."""
+
+    async def story() -> None:
+        store = build()
+        await store.record(entry("a\0b"))
+        assert [each.who for each in await store.audit(9)] == ["a\N{REPLACEMENT CHARACTER}b"]
         await store.close()
 
     run(story())
