@@ -1,8 +1,7 @@
-"""Policy from a folder: `*.csv` in the order of their names, and `model.conf` if there is one.
+"""Policy from a folder: its files in the order of their names, then those of its subfolders.
 
-Subfolders are read too; names that begin with a dot, Markdown and editors' backups are not. What
-looks like policy but would not be read, such as `rules.cvs`, is a fault: it must not silently do
-nothing.
+What a file means is said in authz/policy/files.py; here is what a disk may have in its place:
+links, pipes, files that change while they are read, and more than a policy ever needs.
 """
 
 import hashlib
@@ -10,23 +9,18 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 from typing_extensions import override
 
 from adapters.spec import Adapter
-from authz.policy.csv_rows import parse_csv
 from authz.policy.errors import Fault, PolicyError
-from authz.policy.rules import PolicyText, Row
+from authz.policy.files import MAX_BYTES, PolicyFiles, is_passed_over
+from authz.policy.rules import PolicyText
 from authz.policy_source import PolicySource
 
 __all__ = ["ADAPTER", "Config", "FolderSource", "fingerprint"]
 
-_MODEL = "model.conf"
-# Suffixes that somebody meant as policy: read if spelt right, else a fault.
-_LIKE_POLICY = frozenset({".csv", ".cvs", ".tsv", ".conf"})
-_FILE_BYTES = 64 * 1024 * 1024
 # Somebody's home folder, named by mistake, must not hold a load for minutes.
 _ENTRIES = 10_000
 _ATTEMPTS = 3
@@ -99,36 +93,17 @@ def fingerprint(path: Path) -> str:
 
 
 def _read(path: Path) -> PolicyText:
-    faults: list[Fault] = []
-    rows: list[Row] = []
-    model: str | None = None
-    has_rows = False
-    for entry in _entries(path, faults):
+    files = PolicyFiles()
+    left = MAX_BYTES
+    for entry in _entries(path, files.faults):
         name = entry.relative_to(path).as_posix()
-        if name == _MODEL:
-            model = _text(entry, name, path, faults)
-        elif entry.suffix == ".csv":
-            has_rows = True
-            text = _text(entry, name, path, faults)
-            if text is not None:
-                found, wrong = parse_csv(text, name)
-                rows += found
-                faults += wrong
-        elif entry.suffix.lower() in _LIKE_POLICY:
-            expected = (
-                "*.csv, in lower case" if entry.suffix != ".conf" else "the folder's model.conf"
-            )
-            faults.append(Fault(name, 0, f"is not read: policy is {expected}; rename or remove it"))
-    if not has_rows and not faults:
-        faults.append(
-            Fault(str(path), 0, "holds no *.csv; a policy without rules is an empty one, written")
-        )
-    if faults:
-        raise PolicyError(faults)
-    if model is None:
-        mesh = resources.files("authz.policy").joinpath("mesh.conf").read_text(encoding="utf-8")
-        return PolicyText(mesh, tuple(rows))
-    return PolicyText(model, tuple(rows), _MODEL)
+        if not files.is_policy(name):
+            continue
+        content = _content(entry, name, path, left, files.faults)
+        if content is not None:
+            left -= len(content)
+            files.add(name, content)
+    return files.text(str(path))
 
 
 def _entries(folder: Path, faults: list[Fault]) -> Iterator[Path]:
@@ -148,7 +123,7 @@ def _entries(folder: Path, faults: list[Fault]) -> Iterator[Path]:
             if seen > _ENTRIES:
                 faults.append(Fault(str(folder), 0, f"holds more than {_ENTRIES} entries"))
                 return
-            if entry.name.startswith((".", "#")) or entry.name.endswith(("~", ".md")):
+            if is_passed_over(entry.name):
                 continue
             if not entry.is_dir():
                 yield entry
@@ -161,8 +136,8 @@ def _entries(folder: Path, faults: list[Fault]) -> Iterator[Path]:
         waiting += reversed(inner)
 
 
-def _text(file: Path, name: str, folder: Path, faults: list[Fault]) -> str | None:
-    """Read one file; None with a fault where it is no text that may count."""
+def _content(file: Path, name: str, folder: Path, left: int, faults: list[Fault]) -> bytes | None:
+    """Read one file of at most `left` bytes; None with a fault where it is none that may count."""
     try:
         if not file.resolve(strict=True).is_relative_to(folder.resolve(strict=True)):
             faults.append(Fault(name, 0, "is a link out of the policy folder"))
@@ -173,35 +148,20 @@ def _text(file: Path, name: str, folder: Path, faults: list[Fault]) -> str | Non
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 faults.append(Fault(name, 0, "is no regular file"))
                 return None
-            content = stream.read(_FILE_BYTES + 1)
+            # Told by its size, a file beyond all measure costs nothing; one that grows is cut off.
+            if os.fstat(descriptor).st_size <= left:
+                content = stream.read(left + 1)
+                if len(content) <= left:
+                    return content
     except RuntimeError:  # Path.resolve before Python 3.13
         faults.append(Fault(name, 0, "is a link to itself"))
         return None
     except OSError as error:
         faults.append(Fault(name, 0, f"can't be read: {error.strerror}"))
         return None
-    if len(content) > _FILE_BYTES:
-        faults.append(Fault(name, 0, f"is larger than {_FILE_BYTES // 1024**2} MiB; split it"))
-        return None
-    return _decoded(content, name, faults)
-
-
-def _decoded(content: bytes, name: str, faults: list[Fault]) -> str | None:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # utf-8-sig counts from after the byte-order mark.
-        at = error.start + (3 if content.startswith(b"\xef\xbb\xbf") else 0)
-        line = content.count(b"\n", 0, at) + 1
-        said = f"is not UTF-8: byte 0x{content[at]:02x} at offset {at}"
-        faults.append(Fault(name, line, said))
-        return None
-    at = content.find(b"\0")
-    if at >= 0:
-        line = content.count(b"\n", 0, at) + 1
-        faults.append(Fault(name, line, f"is not text: a NUL byte at offset {at}"))
-        return None
-    return text
+    size = f"{MAX_BYTES // 1024**2} MiB"
+    faults.append(Fault(name, 0, f"makes the policy larger than {size}, the most that is read"))
+    return None
 
 
 ADAPTER: Adapter[PolicySource, Config] = Adapter(config=Config, build=FolderSource)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.policies import folder
 from adapters.policies.folder import Config, FolderSource, fingerprint
 from authz.policy.errors import PolicyError
+from authz.policy.files import MAX_BYTES
 from authz.policy.rules import PolicyText
 
 RULE = "p, *, *, GET, /, allow\n"
@@ -151,11 +151,46 @@ def test_a_pipe_does_not_hold_the_load(tmp_path: Path) -> None:
     assert faults(tmp_path) == ["policy.csv: is no regular file"]
 
 
-def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
-    """64 MiB is a million rules; the file here is sparse."""
-    with (tmp_path / "policy.csv").open("wb") as file:
-        file.truncate(folder._FILE_BYTES + 1)
-    assert faults(tmp_path) == ["policy.csv: is larger than 64 MiB; split it"]
+def test_files_beyond_the_limit_are_refused_unread(tmp_path: Path) -> None:
+    """64 MiB is a million rules, of all files together; the ones here are sparse."""
+    (tmp_path / "a.csv").write_text(RULE)
+    for name, size in (("b.csv", MAX_BYTES), ("c.csv", 200 * 1024**2)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+    said = "makes the policy larger than 64 MiB, the most that is read"
+    assert faults(tmp_path) == [f"b.csv: {said}", f"c.csv: {said}"]
+
+
+def test_rules_in_yaml_come_beside_those_in_csv(tmp_path: Path) -> None:
+    """One folder may hold both; each row has its own file and line."""
+    (tmp_path / "a.csv").write_text(RULE)
+    rule = 'rules:\n  - deny: {who: "*", service: s, methods: "*", path: /admin/**}\n'
+    (tmp_path / "b.yaml").write_text(rule)
+    found = [(row.file, row.line, row.values[-1]) for row in load(tmp_path).rows]
+    assert found == [("a.csv", 1, "allow"), ("b.yaml", 2, "deny")]
+
+
+def test_tests_are_no_policy_and_policy_among_them_is_told(tmp_path: Path) -> None:
+    """Cases are YAML too; a rule that lies beside them would silently not be there."""
+    (tmp_path / "a.csv").write_text(RULE)
+    (tmp_path / "tests" / "more").mkdir(parents=True)
+    (tmp_path / "tests" / "more" / "cases.yaml").write_text("cases: []\n")
+    (tmp_path / "tests" / "cases.yml").write_text("cases: []\n")
+    assert len(load(tmp_path).rows) == 1
+    (tmp_path / "tests" / "more" / "rules.csv").write_text(RULE)
+    assert faults(tmp_path) == [
+        "tests/more/rules.csv: is not read: tests/ holds cases, not policy; move it"
+    ]
+
+
+def test_yaml_is_refused_beside_a_model_of_ones_own(tmp_path: Path) -> None:
+    """Its fields are the mesh model's."""
+    (tmp_path / "a.yaml").write_text("rules: []\n")
+    assert load(tmp_path).rows == ()
+    (tmp_path / "model.conf").write_text("[request_definition]\n")
+    assert faults(tmp_path) == [
+        "a.yaml: *.yaml has the built-in mesh model's fields; with a model.conf write *.csv"
+    ]
 
 
 def test_a_fingerprint_changes_with_the_folder_and_only_then(tmp_path: Path) -> None:
