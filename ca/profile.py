@@ -1,0 +1,133 @@
+"""What an X509-SVID holds: times, serial and extensions, and nothing that the standard hasn't.
+
+Source: X509-SVID standard, sections 2 to 4 and appendix A; RFC 5280 section 4.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from ca.errors import NoAuthorityError
+from ca.keys import PublicKey
+from ca.spiffe_id import SpiffeId
+
+__all__ = [
+    "BACKDATE_S",
+    "EXTENDED_USAGE",
+    "NO_AUTHORITY",
+    "SECOND_NS",
+    "Validity",
+    "key_usage",
+    "serial_from",
+    "subject_alternative_names",
+    "validity",
+]
+
+SECOND_NS = 1_000_000_000
+BACKDATE_S = 60
+"""How far before now a certificate begins: clocks differ, and a renewal is used at once."""
+
+_SERIAL_BYTES = 16
+_MIN_TTL_S = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """From when to when a certificate holds, both included, in whole seconds.
+
+    Attributes:
+        not_before_ns: Nanoseconds since the epoch.
+        not_after_ns: Likewise; not before the other.
+    """
+
+    not_before_ns: int
+    not_after_ns: int
+
+
+def validity(now_ns: int, ttl_s: int, issuers: Sequence[Validity]) -> Validity:
+    """Give the times of a certificate.
+
+    It begins a little before now, never before an issuer, and never outlives one: a chain is good
+    for as long as its shortest link.
+
+    Args:
+        now_ns: Nanoseconds since the epoch.
+        ttl_s: Seconds from now; at least 1.
+        issuers: Those of every certificate above it.
+
+    Raises:
+        NoAuthorityError: An issuer does not hold now, or for less than a second.
+        ValueError: The TTL is below 1.
+    """
+    if ttl_s < _MIN_TTL_S:
+        raise ValueError(f"a TTL of {ttl_s} s is below {_MIN_TTL_S}")
+    now_s = now_ns // SECOND_NS
+    begin_s = max([now_s - BACKDATE_S, *(-(-each.not_before_ns // SECOND_NS) for each in issuers)])
+    end_s = min([now_s + ttl_s, *(each.not_after_ns // SECOND_NS for each in issuers)])
+    if begin_s > now_s:
+        raise NoAuthorityError("the authority is not valid yet: is this machine's clock right?")
+    if end_s <= now_s:
+        raise NoAuthorityError("the authority has expired: 'meshwarden ca show' says which")
+    return Validity(begin_s * SECOND_NS, end_s * SECOND_NS)
+
+
+def serial_from(randomness: bytes) -> int:
+    """Make a serial number of 128 random bits, positive as RFC 5280 section 4.1.2.2 wants it.
+
+    Args:
+        randomness: Exactly 16 bytes that nobody can foresee.
+    """
+    serial = int.from_bytes(randomness)
+    if len(randomness) != _SERIAL_BYTES or not serial:
+        raise ValueError("a serial is made of 16 random bytes")
+    return serial
+
+
+def key_usage(key: PublicKey) -> x509.KeyUsage:
+    """Give a leaf's key usage: section 4.3 wants digitalSignature, and more only for RSA."""
+    return _RSA_USAGE if isinstance(key, rsa.RSAPublicKey) else _USAGE
+
+
+def subject_alternative_names(
+    spiffe_id: SpiffeId, names: Sequence[str] = ()
+) -> x509.SubjectAlternativeName:
+    """Give a leaf's names: its SPIFFE ID as the one URI, then DNS names and IP addresses."""
+    return x509.SubjectAlternativeName(
+        [x509.UniformResourceIdentifier(str(spiffe_id)), *map(_name, names)]
+    )
+
+
+def _name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _usage(*, key_encipherment: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=key_encipherment,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+_USAGE, _RSA_USAGE = _usage(key_encipherment=False), _usage(key_encipherment=True)
+
+EXTENDED_USAGE = x509.ExtendedKeyUsage(
+    [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+)
+"""Section 4.4: both, since a workload is called and calls."""
+
+NO_AUTHORITY = x509.BasicConstraints(ca=False, path_length=None)
+"""Section 4.1."""

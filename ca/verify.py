@@ -1,0 +1,263 @@
+"""Looks at finished certificates, and knows nothing of how they were built.
+
+Two uses: every certificate of ours passes here before it is published, and what others made (a
+plugged-in authority) passes here before it is used. So this file reads bytes, compares them with
+what was promised, and imports nothing that signs.
+
+Source: X509-SVID standard, sections 2 to 5; RFC 5280 sections 4 and 6.1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
+
+from ca.errors import CertificateError
+from ca.keys import PublicKey, weakness
+from ca.spiffe_id import InvalidSpiffeIdError, SpiffeId, parse
+
+__all__ = ["Expected", "VerifiedChain", "spiffe_id_of"]
+
+_Kind = TypeVar("_Kind", bound=x509.ExtensionType)
+
+_SECOND_NS = 1_000_000_000
+_MAX_CHAIN = 8
+_MAX_SERIAL_BITS = 8 * 20  # RFC 5280 section 4.1.2.2.
+# Every extension that an SVID may have, and whether it is critical there.
+_LEAF_EXTENSIONS = {
+    ExtensionOID.BASIC_CONSTRAINTS: True,
+    ExtensionOID.KEY_USAGE: True,
+    ExtensionOID.EXTENDED_KEY_USAGE: False,
+    ExtensionOID.SUBJECT_KEY_IDENTIFIER: False,
+    ExtensionOID.AUTHORITY_KEY_IDENTIFIER: False,
+    ExtensionOID.SUBJECT_ALTERNATIVE_NAME: True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What was promised to be in an X509-SVID.
+
+    Attributes:
+        spiffe_id: Whose it is.
+        public_key: Whose private key its owner has.
+        names: DNS names and IP addresses, in any order.
+        serial: What the ledger says.
+        latest_ns: When it ends at the latest, nanoseconds since the epoch.
+    """
+
+    spiffe_id: SpiffeId
+    public_key: PublicKey
+    names: Sequence[str]
+    serial: int
+    latest_ns: int
+
+
+class VerifiedChain:
+    """Authorities, each signed by the next, up to a root that is trusted.
+
+    Attributes:
+        certificates: DER, the one that signs SVIDs first, the root last.
+        not_before_ns: When all of them have begun, nanoseconds since the epoch.
+        not_after_ns: When the first of them ends.
+    """
+
+    def __init__(self, certificates: Sequence[bytes], trust_domain: str) -> None:
+        """Verify a chain, whatever the time is.
+
+        Args:
+            certificates: DER, each signed by the next; the last is self-signed.
+            trust_domain: For which they shall be good.
+
+        Raises:
+            CertificateError: It is no such chain; the message says which certificate and why.
+        """
+        if not 1 <= len(certificates) <= _MAX_CHAIN:
+            raise CertificateError(
+                f"a chain has 1 to {_MAX_CHAIN} certificates, not {len(certificates)}"
+            )
+        self.certificates = tuple(certificates)
+        self.trust_domain = trust_domain
+        parsed = [_parsed(der, _place(index)) for index, der in enumerate(certificates)]
+        for index, each in enumerate(parsed):
+            above = parsed[min(index + 1, len(parsed) - 1)]
+            self._check_authority(each, below=index, where=_place(index))
+            _check_signature(each, above, _place(index))
+        self.not_before_ns = max(_begin_ns(each) for each in parsed)
+        self.not_after_ns = min(_end_ns(each) for each in parsed)
+        self._issuer = parsed[0]
+        self._identifier = _extension(parsed[0], x509.SubjectKeyIdentifier, _place(0)).digest
+
+    def _check_authority(self, each: x509.Certificate, below: int, where: str) -> None:
+        basic = _extension(each, x509.BasicConstraints, where)
+        if not basic.ca:
+            raise CertificateError(f"{where} is no authority (CA:FALSE)")
+        if basic.path_length is not None and basic.path_length < below:
+            raise CertificateError(
+                f"{where} allows {basic.path_length} authorities below it; there are {below}"
+            )
+        if not _extension(each, x509.KeyUsage, where).key_cert_sign:
+            raise CertificateError(f"{where} may not sign certificates (no keyCertSign)")
+        if reason := weakness(each.public_key()):
+            raise CertificateError(f"{where}: {reason}")
+        _extension(each, x509.SubjectKeyIdentifier, where)
+        # Section 3.2: without a path, and in the trust domain of what it signs.
+        uris = _uris(each)
+        if uris and uris != [f"spiffe://{self.trust_domain}"]:
+            raise CertificateError(
+                f"{where} is {', '.join(uris)}, not spiffe://{self.trust_domain}"
+            )
+
+    def check(self, leaf: bytes, expected: Expected, now_ns: int) -> None:
+        """Check a finished X509-SVID against what was promised.
+
+        Raises:
+            CertificateError: It differs, or nobody would accept it.
+        """
+        where = "the certificate"
+        found = _parsed(leaf, where)
+        extensions = found.extensions
+        seen = {each.oid: each for each in extensions}
+        if {oid: each.critical for oid, each in seen.items()} != _LEAF_EXTENSIONS:
+            raise CertificateError(f"{where} has other extensions than an SVID has")
+        if found.subject.rdns:
+            raise CertificateError(f"{where} has a subject")
+        if seen[ExtensionOID.BASIC_CONSTRAINTS].value.ca:
+            raise CertificateError(f"{where} is an authority")
+        _check_leaf_usage(seen, expected.public_key, where)
+        _check_leaf_names(seen[ExtensionOID.SUBJECT_ALTERNATIVE_NAME].value, expected, where)
+        if found.public_key() != expected.public_key:
+            raise CertificateError(f"{where} is for another key")
+        if found.serial_number != expected.serial or not (
+            0 < found.serial_number.bit_length() <= _MAX_SERIAL_BITS
+        ):
+            raise CertificateError(f"{where} has another serial than the ledger")
+        begin_ns, end_ns = _begin_ns(found), _end_ns(found)
+        if not begin_ns <= now_ns < end_ns:
+            raise CertificateError(f"{where} does not hold now")
+        if begin_ns < self.not_before_ns or end_ns > min(self.not_after_ns, expected.latest_ns):
+            raise CertificateError(f"{where} holds for longer than it may")
+        identifier = seen[ExtensionOID.AUTHORITY_KEY_IDENTIFIER].value.key_identifier
+        if identifier != self._identifier:
+            raise CertificateError(f"{where} names another authority's key")
+        _check_signature(found, self._issuer, where)
+
+
+def spiffe_id_of(certificate: bytes) -> SpiffeId:
+    """Read whose X509-SVID this is; trusts nothing and verifies no signature.
+
+    Raises:
+        CertificateError: It is no X509-SVID of a workload.
+    """
+    where = "the certificate"
+    uris = _uris(_parsed(certificate, where))
+    if len(uris) != 1:
+        raise CertificateError(f"{where} has {len(uris)} URIs; an SVID has one")
+    try:
+        found = parse(uris[0])
+    except InvalidSpiffeIdError as error:
+        raise CertificateError(f"{where}: {uris[0]!r} is no SPIFFE ID: {error}") from error
+    if not found.path:
+        raise CertificateError(f"{where} is of a trust domain, not of a workload")
+    return found
+
+
+def _check_leaf_usage(
+    seen: "dict[x509.ObjectIdentifier, x509.Extension[x509.ExtensionType]]",
+    key: PublicKey,
+    where: str,
+) -> None:
+    usage = seen[ExtensionOID.KEY_USAGE].value
+    if not isinstance(usage, x509.KeyUsage):
+        raise CertificateError(f"{where} has a key usage that can't be read")
+    others = (
+        usage.content_commitment,
+        usage.data_encipherment,
+        usage.key_agreement,
+        usage.key_cert_sign,
+        usage.crl_sign,
+    )
+    if not usage.digital_signature or any(others):
+        raise CertificateError(f"{where} has another key usage than an SVID has")
+    if usage.key_encipherment != isinstance(key, rsa.RSAPublicKey):
+        raise CertificateError(f"{where} has keyEncipherment, or lacks it, against its key")
+    purposes = seen[ExtensionOID.EXTENDED_KEY_USAGE].value
+    if not isinstance(purposes, x509.ExtendedKeyUsage) or set(purposes) != {
+        ExtendedKeyUsageOID.SERVER_AUTH,
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+    }:
+        raise CertificateError(f"{where} is not for TLS servers and clients, both and alone")
+
+
+def _check_leaf_names(value: object, expected: Expected, where: str) -> None:
+    if not isinstance(value, x509.SubjectAlternativeName):
+        raise CertificateError(f"{where} has names that can't be read")
+    uris: list[str] = []
+    names: list[str] = []
+    for each in value:
+        if isinstance(each, x509.UniformResourceIdentifier):
+            uris.append(each.value)
+        elif isinstance(each, x509.DNSName | x509.IPAddress):
+            names.append(str(each.value))
+        else:
+            raise CertificateError(f"{where} has a name of a kind that no SVID has")
+    if uris != [str(expected.spiffe_id)]:
+        raise CertificateError(f"{where} is for {uris}, not for {expected.spiffe_id}")
+    if sorted(names) != sorted(expected.names):
+        raise CertificateError(f"{where} has other DNS names or addresses than ordered")
+
+
+def _check_signature(each: x509.Certificate, above: x509.Certificate, where: str) -> None:
+    try:
+        # Names agree, and the signature is by that key.
+        each.verify_directly_issued_by(above)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise CertificateError(f"{where} is not signed by the one above it") from error
+
+
+def _parsed(der: bytes, where: str) -> x509.Certificate:
+    try:
+        found = x509.load_der_x509_certificate(der)
+        # Read lazily by the library: what can't be read should be found here.
+        _ = found.extensions, found.public_key(), found.subject
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
+        raise CertificateError(f"{where} can't be read: {' '.join(str(error).split())}") from error
+    return found
+
+
+def _extension(each: x509.Certificate, kind: type[_Kind], where: str) -> _Kind:
+    try:
+        return each.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound as error:
+        raise CertificateError(f"{where} lacks the extension {kind.__name__}") from error
+
+
+def _uris(each: x509.Certificate) -> list[str]:
+    try:
+        names = each.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return names.get_values_for_type(x509.UniformResourceIdentifier)
+
+
+def _place(index: int) -> str:
+    return f"certificate {index + 1} of the chain"
+
+
+def _begin_ns(each: x509.Certificate) -> int:
+    return int(each.not_valid_before_utc.timestamp()) * _SECOND_NS
+
+
+def _end_ns(each: x509.Certificate) -> int:
+    return int(each.not_valid_after_utc.timestamp()) * _SECOND_NS
