@@ -1,0 +1,1 @@
+"""Who tells what is true of a workload, one file each."""
