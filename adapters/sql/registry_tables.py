@@ -9,8 +9,8 @@ __all__ = ["AGENT", "ENTRY", "JOIN_TOKEN", "REGISTRY", "REMOVED"]
 REGISTRY = Table(
     "meshwarden_registry",
     METADATA,
-    # One row. Whoever writes counts its version up first, and holds it until the commit: so versions
-    # appear in their order.
+    # One row. Whoever writes counts its version up first, and holds it until the commit: so
+    # versions appear in their order.
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("version", BigInteger, nullable=False),
     # What was removed up to this version is forgotten: a reader that is older reads everything.

@@ -1,0 +1,1 @@
+"""Where identities are kept: one file for each store of them, over one kind of database."""

@@ -1,0 +1,209 @@
+"""The database that identities are kept in: transactions within a bound, and a watch on changes.
+
+The same database as that of policy revisions, by connections of its own: PostgreSQL where
+`store.url` names one, else the SQLite file in the state folder.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import event, make_url, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from adapters.sql.migrate import migrate
+from ca.errors import IdentityStoreError
+
+__all__ = ["Database", "open_database"]
+
+_TIMEOUT_S = 10.0
+_CONNECT_TIMEOUT_S = 3
+_POLL_S = 0.2
+# A notification can be lost with a connection that died silently: look without one too.
+_SLOW_POLL_S = 3.0
+_RETRY_S = 1.0
+_Result = TypeVar("_Result")
+
+
+class Database:
+    """One database.
+
+    Args:
+        engine: SQLAlchemy's engine.
+        changes: Yields when there may be something new, given a statement whose result says so.
+        notify: Run inside a transaction, to wake those who watch.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        changes: Callable[[str], AsyncIterator[None]],
+        notify: Callable[[AsyncConnection], Awaitable[None]],
+    ) -> None:
+        self._engine = engine
+        self._changes = changes
+        self.notify = notify
+        self._migrated = False
+        self._migrating = asyncio.Lock()
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is a file of one machine."""
+        return self._engine.dialect.name == "sqlite"
+
+    async def run(self, work: Callable[[AsyncConnection], Awaitable[_Result]]) -> _Result:
+        """Do something whole or not at all, within the time-out.
+
+        Raises:
+            IdentityStoreError: The database can't be reached or written.
+            IntegrityError: A row is there already; for the caller to translate.
+        """
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._make_tables()
+                async with self._engine.begin() as connection:
+                    return await work(connection)
+        except IntegrityError:
+            raise
+        except TimeoutError as error:
+            raise IdentityStoreError(f"the store did not answer in {_TIMEOUT_S:g} s") from error
+        except (SQLAlchemyError, OSError) as error:
+            raise IdentityStoreError(f"the store: {_said(error)}") from error
+
+    async def watch(self, probe: str) -> AsyncIterator[None]:
+        """Yield at once, after each lost connection, and when what a statement gives has changed.
+
+        Args:
+            probe: A SELECT of one row, cheap: it is asked after every change of anything.
+        """
+        while not self._migrated:
+            yield
+            try:
+                await self.run(_nothing)
+            except IdentityStoreError:
+                await asyncio.sleep(_RETRY_S)
+        async for _ in self._changes(probe):
+            yield
+
+    async def close(self) -> None:
+        """Release its connections; a second call does nothing."""
+        await self._engine.dispose()
+
+    async def _make_tables(self) -> None:
+        async with self._migrating:
+            if not self._migrated:
+                async with self._engine.begin() as connection:
+                    await connection.run_sync(migrate)
+                self._migrated = True
+
+
+def open_database(url: str, file: Path, channel: str) -> Database:
+    """Open one; nothing is connected before it is used.
+
+    Args:
+        url: Of a PostgreSQL; "" for SQLite.
+        file: Of SQLite; its folder has to exist.
+        channel: Of notifications, for PostgreSQL.
+    """
+    return _postgresql(url, channel) if url else _sqlite(file)
+
+
+def _sqlite(file: Path) -> Database:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{file}")
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def set_up(connection: Any, _record: object) -> None:
+        # SQLite's driver begins transactions late unless told not to; SQLAlchemy begins them.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        # What was acknowledged survives a power cut.
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA busy_timeout=5000")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        # IMMEDIATE takes the write lock first: two writers wait for each other and never dead-lock.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    async def changes(probe: str) -> AsyncIterator[None]:
+        import aiosqlite  # noqa: PLC0415 - only who watches needs it
+
+        while True:
+            try:
+                async with aiosqlite.connect(file, isolation_level=None) as held:
+                    before = None
+                    seen: object = held  # Equal to no row: the first look always tells.
+                    while True:
+                        # It changes when another connection commits. A new connection always reads
+                        # the same number, so one is held, and never in a transaction.
+                        async with held.execute("PRAGMA data_version") as cursor:
+                            now = await cursor.fetchone()
+                        if now != before:
+                            async with held.execute(probe) as cursor:
+                                found = await cursor.fetchone()
+                            if found != seen:
+                                yield
+                            before, seen = now, found
+                        await asyncio.sleep(_POLL_S)
+            except (aiosqlite.Error, OSError):
+                await asyncio.sleep(_RETRY_S)
+
+    async def notify(_connection: AsyncConnection) -> None:
+        """Watchers poll."""
+
+    return Database(engine, changes, notify)
+
+
+def _postgresql(address: str, channel: str) -> Database:
+    url = make_url(address).set(drivername="postgresql+psycopg")
+    engine = create_async_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=4,
+        connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
+    )
+
+    async def changes(probe: str) -> AsyncIterator[None]:
+        import psycopg  # noqa: PLC0415 - only who watches needs it
+
+        plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        while True:
+            seen: object = changes  # Equal to no row: the first look always tells.
+            try:
+                async with await psycopg.AsyncConnection.connect(
+                    plain, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S
+                ) as connection:
+                    # Before the first look: no change falls between.
+                    await connection.execute(f"LISTEN {channel}")
+                    while True:
+                        # A silent connection is asked all the same, so that a dead one is noticed.
+                        async with asyncio.timeout(_SLOW_POLL_S):
+                            found = await (await connection.execute(probe)).fetchone()
+                        if found != seen:
+                            yield
+                        seen = found
+                        async for _ in connection.notifies(timeout=_SLOW_POLL_S, stop_after=1):
+                            pass
+            except (psycopg.Error, OSError, TimeoutError):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.sleep(_RETRY_S)
+
+    async def notify(connection: AsyncConnection) -> None:
+        await connection.execute(text(f"NOTIFY {channel}"))
+
+    return Database(engine, changes, notify)
+
+
+async def _nothing(_connection: AsyncConnection) -> None:
+    """Only make the tables."""
+
+
+def _said(error: Exception) -> str:
+    """The database's own words, without SQLAlchemy's statement and link; no parameter is told."""
+    inner = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    return " ".join(str(inner).split())
