@@ -19,6 +19,11 @@ class PolicySource(Protocol):
         """Where it comes from, for people."""
         ...
 
+    @property
+    def revision(self) -> int:
+        """The revision that was loaded last; 0 where policy has no revisions."""
+        return 0
+
     def state(self) -> str:
         """Tell one state of the source from another, without a load; never raises.
 

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["Replica", "ReplicaBoard", "ShadowCounts"]
+__all__ = ["STALE_S", "Replica", "ReplicaBoard", "ShadowCounts"]
+
+STALE_S = 20.0
+"""A replica beats every 5 s; one that has said nothing for so long is not well, or gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ Envoy has one, and control has one where fronts can't run.
 import asyncio
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from meshwarden import clock, metrics, status
+from meshwarden import clock, metrics, shadow, status
 from meshwarden.files import RuntimeDir
 from meshwarden.follower import PolicyFollower, PolicyState, shadow_settings
 from meshwarden.front.asgi import Front, Limits
@@ -45,9 +45,12 @@ class Decider:
         self._started_ns = clock.now_ns()
         self.service = check_service(settings, offer)
         self._follower = PolicyFollower(settings, self.service, self._policy_changed)
-        self._shadow: PolicyFollower | None = None
-        if settings.policy.shadow is not None:
-            self._shadow = PolicyFollower(shadow_settings(settings), self.service.shadow)
+        self._shadow = PolicyFollower(
+            shadow_settings(settings), self.service.shadow, self._shadow_changed, may_end=True
+        )
+        self._shadow_since_ns = 0
+        self._shadow_before: Mapping[str, int] = {}
+        self._shadow_told: shadow.Seen | None = None
         self.health = Health(
             lambda: self._follower.state,
             runtime.draining,
@@ -90,13 +93,14 @@ class Decider:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follower.follow())
             group.create_task(self._tick())
-            if self._shadow is not None:
-                group.create_task(self._shadow.follow())
+            group.create_task(self._shadow.follow())
 
     def flush(self) -> None:
         """Put what was counted where every process sees it."""
         service = self.service
         self.counts.flush(service.verdicts, service.counts, service.shadow.outcomes)
+        if self._shadow_since_ns:
+            self._write_shadow_counts()
 
     async def _tick(self) -> None:
         told = None
@@ -112,6 +116,23 @@ class Decider:
         metrics.POLICY_RULES.set(state.rules)
         metrics.POLICY_PUBLISHED.set(state.published_ns / 1e9)
         self._write_status()
+
+    def _shadow_changed(self, state: PolicyState) -> None:
+        """Count from here on for this candidate; not one check lies between it and the last."""
+        if state.published_ns != self._shadow_since_ns:
+            self._shadow_since_ns = state.published_ns
+            self._shadow_before = dict(self.service.shadow.outcomes)
+
+    def _write_shadow_counts(self) -> None:
+        since = {
+            name: total - self._shadow_before.get(name, 0)
+            for name, total in self.service.shadow.outcomes.items()
+        }
+        seen = shadow.Seen(self._shadow_since_ns, os.getpid(), **since)
+        if seen != self._shadow_told:
+            self._shadow_told = seen
+            name = f"{self._name}-{os.getpid()}-{self._started_ns}"
+            shadow.write_counts(self._runtime.path, name, seen)
 
     def _write_status(self) -> None:
         state = self._follower.state

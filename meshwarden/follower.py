@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from authz import masks
 from authz.attributes import MESH_BINDING, Binding, reader
 from authz.check import ActivePolicy
 from authz.errors import AuthzError
@@ -63,6 +64,10 @@ def engine_options(settings: Settings) -> EngineOptions:
         backtracking_regex=settings.engine.backtracking_regex,
         functions=load_functions(settings.engine.functions),
         now=clock.local_now,
+        privacy=lambda attribute: masks.privacy(
+            attribute, settings.decisions.headers, settings.decisions.claims
+        ),
+        masked=masks.masked_text,
     )
 
 
@@ -102,10 +107,21 @@ class PolicyFollower:
         settings: Settings,
         service: HoldsPolicy,
         changed: Callable[[PolicyState], None] = lambda _: None,
+        *,
+        may_end: bool = False,
     ) -> None:
+        """Watch, once it is started.
+
+        Args:
+            settings: Where to look, and how policy is built.
+            service: What a policy is put into.
+            changed: Told of each change in the same turn of the loop in which it is put in force.
+            may_end: Drop the policy when it was withdrawn, as a shadow is.
+        """
         self._settings = settings
         self._service = service
         self._changed = changed
+        self._may_end = may_end
         self._state_dir: Path = settings.runtime.state_dir
         self._seen: tuple[int, int, int] | None = None
         self._retry_at_s = 0.0
@@ -131,6 +147,10 @@ class PolicyFollower:
 
     async def _look(self) -> None:
         stamp = publication.stamp(self._state_dir)
+        if stamp is None and self._may_end and self._service.policy is not None:
+            self._seen = None
+            await self._put(None, PolicyState(), [])
+            return
         is_retry = bool(self.state.error) and clock.monotonic_s() >= self._retry_at_s
         if stamp is None or (stamp == self._seen and not is_retry):
             return
@@ -147,6 +167,10 @@ class PolicyFollower:
         ) as error:
             self._report(replace(self.state, error=str(error)))
             return
+        await self._put(policy, state, rows)
+
+    async def _put(self, policy: ActivePolicy | None, state: PolicyState, rows: list[Row]) -> None:
+        """Put a policy in force by one assignment, and take the one before apart."""
         previous, self._service.policy = self._service.policy, policy
         self._report(state)
         # Dropped at once, 100,000 rules would stop all answers for a tenth of a second.
@@ -182,7 +206,12 @@ class PolicyFollower:
             return
         self.state = state
         if state.error:
-            _LOG.error("policy not put in force: %s", state.error)
+            what = "candidate not judged by" if self._may_end else "policy not put in force"
+            _LOG.error("%s: %s", what, state.error)
+        elif self._may_end and state.digest:
+            _LOG.info("candidate %s beside the policy: %d rules", state.digest[:12], state.rules)
+        elif self._may_end:
+            _LOG.info("no candidate beside the policy any more")
         else:
             _LOG.info("policy %s in force: %d rules", state.digest[:12], state.rules)
         self._changed(state)

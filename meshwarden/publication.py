@@ -13,7 +13,7 @@ import msgspec
 
 from authz.policy.rules import PolicyText, Row
 
-__all__ = ["BrokenPublicationError", "Publication", "load", "publish", "stamp"]
+__all__ = ["BrokenPublicationError", "Publication", "load", "publish", "stamp", "withdraw"]
 
 _FILE = "policy.json"
 _RUN = 500  # Rows that are decoded in one go.
@@ -34,6 +34,7 @@ class Publication(msgspec.Struct, frozen=True):
         published_ns: When it was written, nanoseconds since the epoch.
         source: Where it came from, for people.
         rule_count: Rules of that Snapshot.
+        revision: Its number in the store; 0 where it isn't from there.
         format: Version of this file's layout.
     """
 
@@ -43,6 +44,7 @@ class Publication(msgspec.Struct, frozen=True):
     published_ns: int
     source: str
     rule_count: int = 0
+    revision: int = 0
     format: int = _FORMAT
 
 
@@ -75,6 +77,15 @@ def publish(state_dir: Path, publication: Publication) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def withdraw(state_dir: Path) -> None:
+    """Take back what was published; those who may be without a policy drop it.
+
+    Raises:
+        OSError: The disk is read-only.
+    """
+    (state_dir / _FILE).unlink(missing_ok=True)
 
 
 def load(state_dir: Path) -> Publication:

@@ -8,20 +8,26 @@ from pathlib import Path
 
 import msgspec
 
+from authz.replicas import Replica
+
 __all__ = [
     "LoadState",
     "ProcessStatus",
+    "Replicas",
     "clear",
     "read_all",
     "read_load",
+    "read_replicas",
     "until_all_decide_by",
     "write",
     "write_load",
+    "write_replicas",
 ]
 
 _LOG = logging.getLogger(__name__)
 _FOLDER = "status"
 _LOAD = "load.json"
+_REPLICAS = "replicas.json"
 _POLL_S = 0.02
 _SPREAD_TIMEOUT_S = 10.0
 
@@ -62,6 +68,7 @@ class LoadState(msgspec.Struct, frozen=True):
         restored: It is the local copy: the source could not be loaded since the start.
         errors: "file:line: message" each, of the newest load, if that failed.
         failed_ns: Since when loads fail; 0 after a good one.
+        revision: Its number in the store; 0 where it isn't from there.
         begun_ns: When the newest load began, on the machine's monotonic clock, so that a reader can
             await one that saw what it has just written.
     """
@@ -72,7 +79,22 @@ class LoadState(msgspec.Struct, frozen=True):
     restored: bool = False
     errors: tuple[str, ...] = ()
     failed_ns: int = 0
+    revision: int = 0
     begun_ns: int = 0
+
+
+class Replicas(msgspec.Struct, frozen=True):
+    """How every replica is that shares the store with this one.
+
+    Attributes:
+        replicas: All of them, this one too; it alone where there is nothing to share.
+        error: Why this is older than it should be; "" where it is not.
+        read_ns: When all this was so, in nanoseconds since the epoch; 0 before the first look.
+    """
+
+    replicas: tuple[Replica, ...] = ()
+    error: str = ""
+    read_ns: int = 0
 
 
 def clear(runtime_dir: Path) -> None:
@@ -96,6 +118,20 @@ def read_load(runtime_dir: Path) -> LoadState:
         return msgspec.json.decode((runtime_dir / _FOLDER / _LOAD).read_bytes(), type=LoadState)
     except FileNotFoundError:
         return LoadState()
+
+
+def write_replicas(runtime_dir: Path, replicas: Replicas) -> None:
+    """Replace the file about the replicas."""
+    _replace(runtime_dir, _REPLICAS, replicas)
+
+
+def read_replicas(runtime_dir: Path) -> Replicas:
+    """Read how the replicas are; nothing before control's first look."""
+    try:
+        path = runtime_dir / _FOLDER / _REPLICAS
+        return msgspec.json.decode(path.read_bytes(), type=Replicas)
+    except FileNotFoundError:
+        return Replicas()
 
 
 def read_all(runtime_dir: Path) -> list[ProcessStatus]:

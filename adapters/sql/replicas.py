@@ -4,11 +4,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import BigInteger, RowMapping, literal_column, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from typing_extensions import override
 
 from adapters.sql.tables import REPLICA
 from authz.replicas import Replica, ReplicaBoard, ShadowCounts
+from authz.revisions import StoreUnavailableError
 
 __all__ = ["SqlReplicaBoard"]
 
@@ -54,7 +56,13 @@ class SqlReplicaBoard(ReplicaBoard):
             rows = (await connection.execute(wanted)).mappings()
             return [_replica(row, now_ns) for row in rows]
 
-        return await self._in_transaction(run)
+        try:
+            return await self._in_transaction(run)
+        except IntegrityError as error:
+            raise StoreUnavailableError(
+                f"two replicas say at once that they are {replica.id}: was one's state directory "
+                "copied? Each needs its own"
+            ) from error
 
     @override
     async def leave(self, replica_id: str) -> None:

@@ -40,6 +40,11 @@ NEEDS: Mapping[str, Role] = {
     "/meshwarden.v1.Policy/Diff": "viewer",
     "/meshwarden.v1.Policy/History": "viewer",
     "/meshwarden.v1.Policy/Audit": "viewer",
+    "/meshwarden.v1.Live/Get": "viewer",
+    "/meshwarden.v1.Live/Replicas": "viewer",
+    "/meshwarden.v1.Shadow/Set": "author",
+    "/meshwarden.v1.Shadow/Show": "viewer",
+    "/meshwarden.v1.Shadow/Stop": "author",
 }
 """The least role that a method asks for; one of a guarded service that isn't here needs admin."""
 

@@ -21,8 +21,11 @@ from meshwarden.config import restore
 from meshwarden.control.access import AccessInterceptor, LocalGate
 from meshwarden.control.decision_log import DecisionLog
 from meshwarden.control.grpcio_edge import SERVER_OPTIONS, GrpcioEdge
+from meshwarden.control.live_service import LiveService, ShadowService
 from meshwarden.control.policy_service import PolicyService
+from meshwarden.control.replicas import ReplicaReporter
 from meshwarden.control.services import AdminService, IdentityService, InternalService
+from meshwarden.control.shadow import ShadowKeeper
 from meshwarden.control.source import PolicyPublisher
 from meshwarden.control.store_source import StoreSource
 from meshwarden.files import (
@@ -32,7 +35,6 @@ from meshwarden.files import (
     RUNTIME_VARIABLE,
     RuntimeDir,
 )
-from meshwarden.follower import shadow_settings
 from meshwarden.logs import configure_logging
 from meshwarden.settings import STORE, Settings
 from protos.envoy.service.auth.v3 import external_auth_pb2
@@ -42,8 +44,12 @@ from protos.meshwarden.v1 import (
     identity_pb2,
     identity_pb2_grpc,
     internal_pb2_grpc,
+    live_pb2,
+    live_pb2_grpc,
     policy_pb2,
     policy_pb2_grpc,
+    shadow_pb2,
+    shadow_pb2_grpc,
 )
 
 __all__ = ["main"]
@@ -60,7 +66,9 @@ _REFLECTED = (
 
 _REFLECTED_TO_OWNER = (
     admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name,
+    live_pb2.DESCRIPTOR.services_by_name["Live"].full_name,
     policy_pb2.DESCRIPTOR.services_by_name["Policy"].full_name,
+    shadow_pb2.DESCRIPTOR.services_by_name["Shadow"].full_name,
     reflection.SERVICE_NAME,
 )
 
@@ -99,18 +107,26 @@ async def _serve(  # noqa: C901 - the whole program, in order
     log = DecisionLog(
         plugins.decision_sinks(settings), settings.decisions.queue_records, clock.now_ns
     )
+    shadow = ShadowKeeper(settings, runtime, store, clock.now_ns)
+    # SQLite has one replica, which need not write down for itself how it is.
+    board = store.replicas if store and settings.store.url else None
+    replicas = ReplicaReporter(
+        settings, runtime, board, lambda: publisher.state, lambda: shadow.counts
+    )
     servers = _servers(
         runtime,
         AdminService(publisher, runtime.path, clock.now_ns),
         PolicyService(settings, store, publisher, clock.now_ns),
         InternalService(log),
+        LiveService(settings.runtime.state_dir, lambda: replicas.known),
+        ShadowService(
+            shadow, store, publisher, plugins.decision_archive(settings), lambda: replicas.known
+        ),
     )
     for server, socket in servers:
         await _listen(server, socket)
 
-    tasks = [asyncio.create_task(publisher.run())]
-    if settings.policy.shadow is not None:
-        tasks.append(asyncio.create_task(_shadow(settings, runtime).run()))
+    tasks = [asyncio.create_task(each.run()) for each in (publisher, shadow, replicas)]
     if isinstance(source, StoreSource):
         tasks.append(asyncio.create_task(source.follow()))
     edge = None
@@ -147,24 +163,19 @@ async def _serve(  # noqa: C901 - the whole program, in order
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(server.stop(settings.server.drain_s) for server, _ in servers))
         if store is not None:
+            await replicas.leave()
             await store.close()
         log.close()
     return 0
 
 
-def _shadow(settings: Settings, runtime: RuntimeDir) -> PolicyPublisher:
-    """Publish the candidate apart, where nothing but shadows looks."""
-    apart = shadow_settings(settings)
-    folders = (apart.runtime.state_dir, runtime.path / "shadow")
-    for folder in folders:
-        folder.mkdir(mode=0o700, exist_ok=True)
-    adapter = plugins.load("policies", "folder")
-    source = adapter.build(adapter.config(path=apart.policy.path))
-    return PolicyPublisher(apart, source, folders[1], clock.now_ns, is_shadow=True)
-
-
-def _servers(
-    runtime: RuntimeDir, admin: AdminService, policy: PolicyService, internal: InternalService
+def _servers(  # noqa: PLR0913, PLR0917 - each is a service
+    runtime: RuntimeDir,
+    admin: AdminService,
+    policy: PolicyService,
+    internal: InternalService,
+    live: LiveService,
+    shadow: ShadowService,
 ) -> tuple[tuple[grpc.aio.Server, Path], ...]:
     """Put each service on the server that those who may call it can reach, and on no other."""
     public_server, internal_server = (grpc.aio.server(options=_OPTIONS) for _ in "pi")
@@ -173,6 +184,8 @@ def _servers(
     reflection.enable_server_reflection(_REFLECTED, public_server)
     admin_pb2_grpc.add_AdminServicer_to_server(admin, admin_server)
     policy_pb2_grpc.add_PolicyServicer_to_server(policy, admin_server)
+    live_pb2_grpc.add_LiveServicer_to_server(live, admin_server)
+    shadow_pb2_grpc.add_ShadowServicer_to_server(shadow, admin_server)
     reflection.enable_server_reflection(_REFLECTED_TO_OWNER, admin_server)
     internal_pb2_grpc.add_InternalServicer_to_server(internal, internal_server)
     return (

@@ -75,6 +75,7 @@ class PolicyPublisher:
             digest=last.digest,
             rules=last.rule_count,
             published_ns=last.published_ns,
+            revision=last.revision,
             restored=True,
         )
 
@@ -104,13 +105,15 @@ class PolicyPublisher:
         return state
 
     def _publish(self) -> status.LoadState:
+        text = self._source.load()
         found = publication.Publication(
-            text=self._source.load(),
+            text=text,
             bind=dict(self._settings.policy.bind),
             digest="",
             rule_count=0,
             published_ns=self._now_ns(),
             source=self._source.where,
+            revision=self._source.revision,
         )
         snapshot = build_policy(found, self._settings).snapshot
         last = self._published
@@ -135,6 +138,7 @@ class PolicyPublisher:
             digest=published.digest,
             rules=published.rule_count,
             published_ns=published.published_ns,
+            revision=published.revision,
         )
 
     def _failed(self, faults: list[str]) -> status.LoadState:

@@ -26,12 +26,18 @@ class StoreSource(PolicySource):
         self._store = store
         self._loop = loop
         self._state = ""
+        self._revision = 0
         self._where = "the store, which holds no revision yet"
 
     @property
     @override
     def where(self) -> str:
         return self._where
+
+    @property
+    @override
+    def revision(self) -> int:
+        return self._revision
 
     @override
     def state(self) -> str:
@@ -60,9 +66,9 @@ class StoreSource(PolicySource):
     async def _read(self) -> PolicyText:
         head = await self._store.head(STREAM)
         if head is None:
-            self._state = "0"
+            self._state, self._revision = "0", 0
             return PolicyText(resources.files("authz.policy").joinpath("mesh.conf").read_text(), ())
         _, draft = await self._store.read(STREAM, head.number)
-        self._state = f"{head.number}"
+        self._state, self._revision = f"{head.number}", head.number
         self._where = f"revision {head.number} by {head.author}"
         return draft.text

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from authz.replicas import STALE_S, Replica
 from meshwarden import clock, status
 from meshwarden.files import RuntimeDir
 from meshwarden.supervisor.fronts import FrontStartError
@@ -86,12 +87,15 @@ class CommandServer:
         load = status.read_load(self._runtime.path)
         now_ns = clock.now_ns()
         processes = status.read_all(self._runtime.path)
+        known = status.read_replicas(self._runtime.path)
+        known_for_s = (now_ns - known.read_ns) / 1e9
         return {
             "ok": True,
             "ready": self._is_ready(),
             "policy": {
                 "digest": load.digest,
                 "rules": load.rules,
+                "revision": load.revision,
                 "age_s": round((now_ns - load.published_ns) / 1e9, 1) if load.digest else None,
                 "restored": load.restored,
                 "errors": load.errors,
@@ -111,6 +115,8 @@ class CommandServer:
                 }
                 for each in processes
             ],
+            "replicas": [_replica(each, known_for_s, now_ns) for each in known.replicas],
+            "replicas_error": known.error,
         }
 
     async def _reload(self) -> Mapping[str, Any]:
@@ -141,3 +147,20 @@ class CommandServer:
             return {"ok": False, "error": f"a front could not be renewed: {error}"}
         fronts = [each for each in status.read_all(self._runtime.path) if each.kind == "front"]
         return {"ok": True, "fronts": [{"name": each.name, "pid": each.pid} for each in fronts]}
+
+
+def _replica(replica: Replica, known_for_s: float, now_ns: int) -> Mapping[str, Any]:
+    seen_s_ago = replica.seen_s_ago + known_for_s
+    return {
+        "id": replica.id,
+        "host": replica.host,
+        "address": replica.address,
+        "version": replica.version,
+        "revision": replica.revision,
+        "digest": replica.digest,
+        "age_s": round((now_ns - replica.loaded_ns) / 1e9, 1) if replica.digest else None,
+        "error": replica.error,
+        "up_s": round((now_ns - replica.started_ns) / 1e9, 1),
+        "seen_s_ago": round(max(0.0, seen_s_ago), 1),
+        "stale": seen_s_ago > STALE_S,
+    }
