@@ -1,8 +1,9 @@
-"""The Policy service as commands call it: over the admin socket of the service on this machine."""
+"""The services of control as commands call them: over the admin socket of this machine's."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 
@@ -10,7 +11,9 @@ from meshwarden.errors import SupervisorError
 from meshwarden.files import RuntimeDir
 from protos.meshwarden.v1 import policy_pb2_grpc
 
-__all__ = ["policy_service"]
+__all__ = ["admin_service", "policy_service"]
+
+_Stub = TypeVar("_Stub")
 
 _READY_TIMEOUT_S = 10.0
 _MESSAGE_BYTES = 64 * 1024 * 1024
@@ -22,9 +25,16 @@ _OPTIONS = (
 )
 
 
+def policy_service(
+    runtime_dir: Path,
+) -> AbstractContextManager[policy_pb2_grpc.PolicyStub]:
+    """Call the Policy service: see admin_service()."""
+    return admin_service(runtime_dir, policy_pb2_grpc.PolicyStub)
+
+
 @contextmanager
-def policy_service(runtime_dir: Path) -> Iterator[policy_pb2_grpc.PolicyStub]:
-    """Call the service, and tell what it refuses in its own words.
+def admin_service(runtime_dir: Path, stub: Callable[[grpc.Channel], _Stub]) -> Iterator[_Stub]:
+    """Call a service, and tell what it refuses in its own words.
 
     Raises:
         SupervisorError: No service runs there, or it says no.
@@ -39,7 +49,7 @@ def policy_service(runtime_dir: Path) -> Iterator[policy_pb2_grpc.PolicyStub]:
         try:
             # Fronts may answer by the local copy before control listens, as after a restart.
             grpc.channel_ready_future(channel).result(timeout=_READY_TIMEOUT_S)
-            yield policy_pb2_grpc.PolicyStub(channel)
+            yield stub(channel)
         except grpc.FutureTimeoutError as error:
             raise SupervisorError(f"control of {runtime_dir} does not answer") from error
         except grpc.RpcError as error:
