@@ -8,17 +8,20 @@ What a caller can provoke is judged, closed, and never raised: an RPC error make
 failure mode, so with `failure_mode_allow` a request that makes us stumble would be let through.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from authz import masks
 from authz.attributes import Attributes, Binding, Reader, reader
 from authz.decision import ANYBODY, Caller, CheckSettings, Responder, Verdict
 from authz.errors import InvalidRequestError, NoPolicyError
+from authz.masks import masked_text
 from authz.paths import RequestPath
 from authz.policy.decision import Decision
+from authz.policy.options import MASKED
 from authz.policy.rules import Rule
 from authz.policy.snapshot import Snapshot
 from authz.wellformed import is_check_request
@@ -210,11 +213,10 @@ class CheckService(Generic[Record]):
             outcome = "would_allow" if verdict.allowed else "would_deny"
         self.shadow.outcomes[outcome] += 1
         if outcome != "same" and self._offer is not None and self._record is not None:
-            digest = candidate.snapshot.digest
             self._offer(
                 self._record(
-                    **self._record_fields(verdict, self._new_id(), outcome, digest, now_ns),
-                    **_request_fields(attributes),
+                    **self._record_fields(verdict, self._new_id(), outcome, candidate, now_ns),
+                    **self._request_fields(attributes),
                 )
             )
 
@@ -269,15 +271,15 @@ class CheckService(Generic[Record]):
         if is_recorded and self._offer is not None and self._record is not None:
             self._offer(
                 self._record(
-                    **self._record_fields(verdict, decision_id, word, digest, now_ns),
-                    **_request_fields(attributes),
+                    **self._record_fields(verdict, decision_id, word, policy, now_ns),
+                    **self._request_fields(attributes),
                 )
             )
         return response
 
     @staticmethod
     def _record_fields(
-        verdict: Verdict, decision_id: str, word: str, digest: str, now_ns: int
+        verdict: Verdict, decision_id: str, word: str, policy: ActivePolicy, now_ns: int
     ) -> dict[str, Any]:
         return {
             "id": decision_id,
@@ -285,11 +287,19 @@ class CheckService(Generic[Record]):
             "verdict": word,
             "status": verdict.status,
             "reason": verdict.reason,
-            "digest": digest,
+            "digest": policy.snapshot.digest,
             "misses": verdict.misses,
             "faults": tuple(rule.where for rule in verdict.faults),
-            **_rule_fields(verdict.rule),
+            **_rule_fields(verdict.rule, policy.snapshot.secret_columns),
         }
+
+    def _request_fields(self, attributes: Attributes | None) -> dict[str, Any]:
+        fields: dict[str, Any] = _request_fields(attributes)
+        settings = self._settings
+        if attributes is not None and (settings.record_headers or settings.record_claims):
+            fields["headers"] = _kept(settings.record_headers, lambda: attributes.headers)
+            fields["claims"] = _kept(settings.record_claims, lambda: attributes.claims)
+        return fields
 
 
 def _verdict(decision: Decision) -> Verdict:
@@ -305,11 +315,16 @@ def _verdict(decision: Decision) -> Verdict:
     return Verdict(403, _NO_RULE, None, misses, decision.faults)
 
 
-def _rule_fields(rule: Rule | None) -> dict[str, Any]:
+def _rule_fields(rule: Rule | None, secret_columns: Mapping[str, frozenset[int]]) -> dict[str, Any]:
     if rule is None:
         return {"rule_file": "", "rule_line": 0, "rule_text": ""}
+    values = rule.values
+    if secret := secret_columns.get(rule.ptype):
+        values = tuple([MASKED if index in secret else value for index, value in enumerate(values)])
     # A condition left off is an empty last value.
-    text = ", ".join((rule.ptype, *rule.values)).removesuffix(", ")
+    text = ", ".join((rule.ptype, *values)).removesuffix(", ")
+    if "[" in text:
+        text = masked_text(text)
     return {"rule_file": rule.file, "rule_line": rule.line, "rule_text": text}
 
 
@@ -336,6 +351,16 @@ def _shown(read: Reader, attributes: Attributes) -> str:
         return str(read(attributes))
     except Exception:  # noqa: BLE001 - it was judged already; telling of it must not undo that
         return ""
+
+
+def _kept(names: Sequence[str], read: Callable[[], Mapping[str, Any]]) -> dict[str, str]:
+    """Read those headers or claims that the settings name; see `_shown`."""
+    if not names:
+        return {}
+    try:
+        return masks.kept(names, read())
+    except Exception:  # noqa: BLE001 - as in _shown
+        return {}
 
 
 def _path(attributes: Attributes) -> str:

@@ -82,6 +82,8 @@ class CheckSettings:
         max_request_bytes: Larger CheckRequests are denied unread.
         trusted_hops: See `Attributes`.
         sample_allows: Share of allowed requests that is recorded, from 0 to 1; denials all are.
+        record_headers: Names of headers that a record keeps, and that near misses may tell.
+        record_claims: Likewise of claims.
         error_response: Whether a fault of ours is answered by `error_response` (Envoy 1.37 and
             newer) in place of an RPC error.
     """
@@ -97,6 +99,8 @@ class CheckSettings:
     max_request_bytes: int = 16 * 1024 * 1024
     trusted_hops: int | None = None
     sample_allows: float = 0.01
+    record_headers: tuple[str, ...] = ()
+    record_claims: tuple[str, ...] = ()
     error_response: bool = False
 
     @property

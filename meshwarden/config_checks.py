@@ -45,6 +45,12 @@ def cross_faults(settings: Settings) -> Iterator[CrossFault]:
     yield from _challenge(settings.check.denied.challenge)
     removed = dict.fromkeys(settings.check.allowed.remove_request_headers, "")
     yield from _headers("check.allowed.remove_request_headers", removed)
+    for header in settings.decisions.headers:
+        if not _HEADER_NAME.fullmatch(header):
+            yield CrossFault(
+                ("decisions.headers",),
+                f"{header!r} is no header name; write it in lower case, without a colon",
+            )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -32,6 +32,8 @@ def check_settings(settings: Settings) -> CheckSettings:
         max_request_bytes=check.max_request_bytes,
         trusted_hops=check.trusted_hops,
         sample_allows=settings.decisions.sample_allows,
+        record_headers=settings.decisions.headers,
+        record_claims=settings.decisions.claims,
         error_response=check.error_response,
     )
 

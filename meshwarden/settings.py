@@ -414,6 +414,21 @@ class Decisions:
         float,
         Meta(ge=0, le=1, description="Share of allowed requests that is logged. Denials all are."),
     ] = 0.01
+    headers: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Request headers whose values records keep and near misses tell; none is "
+            "otherwise. `authorization`, `cookie` and whatever else may open doors (by its name or "
+            "its form) is kept as `[masked]` only, also when it is listed."
+        ),
+    ] = ()
+    claims: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Claims of end users' tokens that records keep, likewise. Issuer and "
+            "subject are kept always, as `user`."
+        ),
+    ] = ()
     queue_records: Annotated[
         int,
         Meta(

@@ -7,11 +7,12 @@ the order in which its terms, or the rules, are tried.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from authz.policy import operations
+from authz.policy.options import Privacy
 from authz.policy.syntax import (
     And,
     Arithmetic,
@@ -44,7 +45,17 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class Calls(Protocol):
-    """What names in call position do."""
+    """What names in call position do, and what may be told.
+
+    Attributes:
+        privacy: Of the request's fields, by name; those that are not here may be told.
+    """
+
+    privacy: Mapping[str, Privacy]
+
+    def masked(self, text: str) -> str:
+        """The text of a condition without what must not be told."""
+        ...
 
     def plain(self, name: str) -> Callable[..., Any]:
         """The function of that name, or the role definition as a function of names."""

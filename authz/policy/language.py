@@ -1,6 +1,6 @@
 """One model's language: its functions, its matchers as trees, the texts that rules bring along."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from authz.policy.effects import Effect, parse_effect
@@ -10,11 +10,11 @@ from authz.policy.functions import Function, Tools, built_in
 from authz.policy.functions.regex import Backtracking, Linear
 from authz.policy.functions.spec import Pattern
 from authz.policy.model import Model
-from authz.policy.options import EngineOptions
+from authz.policy.options import EngineOptions, Privacy
 from authz.policy.parser import parse_expression
 from authz.policy.roles import Roles
 from authz.policy.scope import ConditionScope, MatcherScope
-from authz.policy.syntax import Call, Compare, Const, Field, Node, walk
+from authz.policy.syntax import And, Call, Compare, Const, Field, Node, Not, Or, walk
 
 __all__ = ["Language", "Matcher", "Terms", "compared_constants", "policy_fields"]
 
@@ -42,6 +42,9 @@ class Language:
     """What expressions mean under one model.
 
     Grows only by remembering: patterns and conditions are parsed once for each text.
+
+    Attributes:
+        privacy: How much may be told of the request's fields, by name.
     """
 
     def __init__(self, model: Model, options: EngineOptions) -> None:
@@ -57,6 +60,25 @@ class Language:
         self._conditions: dict[tuple[str, str, str], Node] = {}
         self._whens: dict[str, Node | None] = {"": None}
         self._readers: dict[str, Callable[[Any], Any]] = {}
+        self.privacy: Mapping[str, Privacy] = {}
+
+    def bind(self, binding: Mapping[str, str]) -> None:
+        """Learn which attribute fills which request field; before anything is made of it."""
+        self.privacy = {
+            field: self.options.privacy(attribute) for field, attribute in binding.items()
+        }
+
+    def secret_columns(self, context: Terms) -> frozenset[int]:
+        """The fields of a rule that hold what a secret field of the request is compared with."""
+        secret = {name for name, each in self.privacy.items() if each is Privacy.SECRET}
+        node = self.matcher(context).node
+        return frozenset(
+            each.index
+            for term in _terms(node)
+            if any(_is_field(other, context.request, secret) for other in walk(term))
+            for each in walk(term)
+            if isinstance(each, Field) and each.key == context.policy
+        )
 
     def _new_roles(self, key: str) -> Roles:
         roles = Roles(conditional=self.model.roles[key].parameters > 0)
@@ -203,9 +225,27 @@ class _Calls:
         self.plain = language.plain
         self.when = language.when
         self.attribute = language.attribute
+        self.privacy = language.privacy
+        self.masked = language.options.masked
 
     def condition(self, text: Any) -> Node:
         return self._language.condition(text, self._terms)
+
+
+def _terms(node: Node) -> Iterator[Node]:
+    """What is joined by and, or and not."""
+    match node:
+        case And() | Or():
+            for each in node.terms:
+                yield from _terms(each)
+        case Not():
+            yield from _terms(node.value)
+        case _:
+            yield node
+
+
+def _is_field(node: Node, key: str, names: Container[str]) -> bool:
+    return isinstance(node, Field) and node.key == key and node.name in names
 
 
 def policy_fields(node: Node, policy: str) -> dict[int, list[str]]:

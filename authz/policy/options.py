@@ -3,9 +3,24 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from enum import Enum
+from typing import Any, Final
 
-__all__ = ["EngineOptions"]
+__all__ = ["MASKED", "EngineOptions", "Privacy"]
+
+MASKED: Final = "[masked]"
+"""Stands for what must not be told."""
+
+
+class Privacy(Enum):
+    """How much may be told of a value that a request brings."""
+
+    TOLD = "told"
+    """All of it."""
+    PRIVATE = "private"
+    """That it is there, and what a rule has in its place."""
+    SECRET = "secret"  # noqa: S105 - a word, no password
+    """That it is there, and nothing of what it is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +39,8 @@ class EngineOptions:
         domain_matching: The same for domains.
         link_condition: For a role definition with parameters, the function that says whether a
             link holds.
+        privacy: How much near misses tell of the attribute that a request field is bound to.
+        masked: Takes what must not be told out of a condition's text.
         any_effect: Take a rule with an effect other than allow or deny, which then takes no part,
             as pycasbin does. Off, it is refused.
     """
@@ -35,4 +52,6 @@ class EngineOptions:
     role_matching: Mapping[str, str] = field(default_factory=dict)
     domain_matching: Mapping[str, str] = field(default_factory=dict)
     link_condition: Mapping[str, str] = field(default_factory=dict)
+    privacy: Callable[[str], Privacy] = lambda _: Privacy.TOLD
+    masked: Callable[[str], str] = str
     any_effect: bool = False

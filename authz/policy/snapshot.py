@@ -56,9 +56,18 @@ class Snapshot:
             same policy however it came in.
         rule_count: Policy rules; roles are not counted.
         request_fields: Names in `r = ...`, in order.
+        secret_columns: By "p", "p2", ...: the values of a rule that must not be told, since a
+            request that matches holds the like of them in a field that is secret.
     """
 
-    __slots__ = ("_decide", "_engine", "digest", "request_fields", "rule_count")
+    __slots__ = (
+        "_decide",
+        "_engine",
+        "digest",
+        "request_fields",
+        "rule_count",
+        "secret_columns",
+    )
 
     def __init__(self, engine: Engine, digest: str) -> None:
         self._engine = engine
@@ -66,6 +75,11 @@ class Snapshot:
         self.digest = digest
         self.request_fields = engine.model.definitions["r"].fields
         self.rule_count = sum(len(rules) for rules in engine.rules.values())
+        self.secret_columns: Mapping[str, frozenset[int]] = {
+            terms.policy: columns
+            for terms in natural_terms(engine.language)
+            if (columns := engine.language.secret_columns(terms))
+        }
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -150,6 +164,7 @@ class Snapshot:
     ) -> Generator[None, None, Self]:
         model = parse_model(text.model, text.model_file)
         engine = Engine(model, options)
+        engine.language.bind(binding or {})
         terms = natural_terms(engine.language)
         checks = RowChecks(engine.language, terms)
         faults = _without_condition(engine)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from authz.policy.evaluate import Scene, evaluate
+from authz.policy.options import MASKED, Privacy
 from authz.policy.syntax import (
     And,
     Arithmetic,
@@ -81,27 +82,40 @@ def _inner(node: Node) -> str:
 
 
 def miss_in_words(term: Node, scene: Scene) -> str:
-    """Why a term is not true of a request and a rule."""
+    """Why a term is not true of a request and a rule.
+
+    These words are kept in logs: of a header or a claim they tell no more than the program allows.
+    """
+    masked = scene.calls.masked
     of_rule = list(dict.fromkeys(each for each in walk(term) if _is_field(each, of_rule=True)))
     asked = list(dict.fromkeys(each for each in walk(term) if _is_field(each, of_rule=False)))
     try:
         evaluate(term, scene)
     except Exception as error:  # noqa: BLE001 - a user's value, and any fault, told in words
-        # Its message may quote a header or a claim, and these words are kept in logs.
-        return _short(f"{written(term)} raised {type(error).__name__}")
+        # Its message may quote a header or a claim.
+        return _short(f"{masked(written(term))} raised {type(error).__name__}")
     if isinstance(term, Call) and term.name in {"meshWhen", "eval"} and of_rule:
         field = of_rule[0]
-        return _short(f"{field.name} is not met: {scene.rule[field.index]}")  # type: ignore[union-attr]
+        return _short(f"{field.name} is not met: {masked(scene.rule[field.index])}")  # type: ignore[union-attr]
     if len(of_rule) == 1 and asked:
         field = of_rule[0]
-        values = [_shown(scene.request[each.index]) for each in asked]  # type: ignore[union-attr]
+        values = [_told(each, scene) for each in asked]  # type: ignore[arg-type]
         told = " and ".join(dict.fromkeys(value for value in values if value != "''")) or "nothing"
-        return _short(f"{field.name} is {told}, the rule has {_shown(scene.rule[field.index])}")  # type: ignore[union-attr]
-    return _short(f"{written(term)} is not true")
+        privacy = [scene.calls.privacy.get(each.name) for each in asked]  # type: ignore[union-attr]
+        wanted = MASKED if Privacy.SECRET in privacy else _shown(scene.rule[field.index])  # type: ignore[union-attr]
+        return _short(f"{field.name} is {told}, the rule has {wanted}")  # type: ignore[union-attr]
+    return _short(f"{masked(written(term))} is not true")
 
 
 def _is_field(node: Node, *, of_rule: bool) -> bool:
     return isinstance(node, Field) and node.of_rule is of_rule
+
+
+def _told(field: Field, scene: Scene) -> str:
+    """What a field of the request holds, or only that it holds something."""
+    value = scene.request[field.index]
+    is_told = scene.calls.privacy.get(field.name, Privacy.TOLD) is Privacy.TOLD
+    return _shown(value) if is_told or value == "" else MASKED
 
 
 def _shown(value: Any) -> str:

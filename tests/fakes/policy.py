@@ -26,6 +26,7 @@ class FixedSnapshot(Snapshot):
         self.digest = "f" * 64
         self.request_fields = tuple(MESH_BINDING)
         self.rule_count = 1
+        self.secret_columns = {}
 
     @override
     def decide(self, request: RequestValues, terms: Terms = Terms()) -> Decision:  # noqa: B008
