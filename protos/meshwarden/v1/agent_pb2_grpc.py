@@ -39,6 +39,11 @@ class AttestationStub:
                 request_serializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.AttestRequest.SerializeToString,
                 response_deserializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.AttestReply.FromString,
                 _registered_method=True)
+        self.GetBundle = channel.unary_unary(
+                '/meshwarden.v1.Attestation/GetBundle',
+                request_serializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.BundlesRequest.SerializeToString,
+                response_deserializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.Bundle.FromString,
+                _registered_method=True)
 
 
 class AttestationServicer:
@@ -52,6 +57,15 @@ class AttestationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetBundle(self, request, context):
+        """Gives the bundle of the trust domain to anybody: it is public. An agent that knows no authority yet
+        takes it from a server that it can't verify, compares it with the hash in its join token, and
+        shows the token to nobody who doesn't verify by it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AttestationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -59,6 +73,11 @@ def add_AttestationServicer_to_server(servicer, server):
                     servicer.Attest,
                     request_deserializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.AttestRequest.FromString,
                     response_serializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.AttestReply.SerializeToString,
+            ),
+            'GetBundle': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBundle,
+                    request_deserializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.BundlesRequest.FromString,
+                    response_serializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.Bundle.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -88,6 +107,33 @@ class Attestation:
             '/meshwarden.v1.Attestation/Attest',
             protos_dot_meshwarden_dot_v1_dot_agent__pb2.AttestRequest.SerializeToString,
             protos_dot_meshwarden_dot_v1_dot_agent__pb2.AttestReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBundle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwarden.v1.Attestation/GetBundle',
+            protos_dot_meshwarden_dot_v1_dot_agent__pb2.BundlesRequest.SerializeToString,
+            protos_dot_meshwarden_dot_v1_dot_agent__pb2.Bundle.FromString,
             options,
             channel_credentials,
             insecure,

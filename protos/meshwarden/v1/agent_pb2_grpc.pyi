@@ -12,12 +12,15 @@ class AttestationStub:
     @overload
     def __new__(cls, channel: grpc.aio.Channel) -> AttestationAsyncStub: ...
     Attest: grpc.StreamStreamMultiCallable[protos.meshwarden.v1.agent_pb2.AttestRequest, protos.meshwarden.v1.agent_pb2.AttestReply]
+    GetBundle: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.agent_pb2.BundlesRequest, protos.meshwarden.v1.agent_pb2.Bundle]
 
 class AttestationAsyncStub(AttestationStub):
     Attest: grpc.aio.StreamStreamMultiCallable[protos.meshwarden.v1.agent_pb2.AttestRequest, protos.meshwarden.v1.agent_pb2.AttestReply]
+    GetBundle: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.agent_pb2.BundlesRequest, protos.meshwarden.v1.agent_pb2.Bundle]
 
 class AttestationServicer:
     def Attest(self, request: Iterator[protos.meshwarden.v1.agent_pb2.AttestRequest] | AsyncIterator[protos.meshwarden.v1.agent_pb2.AttestRequest], context: Any) -> Iterator[protos.meshwarden.v1.agent_pb2.AttestReply] | AsyncIterator[protos.meshwarden.v1.agent_pb2.AttestReply]: ...
+    def GetBundle(self, request: protos.meshwarden.v1.agent_pb2.BundlesRequest, context: Any) -> protos.meshwarden.v1.agent_pb2.Bundle | Awaitable[protos.meshwarden.v1.agent_pb2.Bundle]: ...
 
 def add_AttestationServicer_to_server(
     servicer: AttestationServicer, server: grpc.Server | grpc.aio.Server
