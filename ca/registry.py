@@ -1,6 +1,6 @@
 """The port that entries, agents and join tokens are kept behind."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -240,7 +240,7 @@ class RegistryStore(Protocol):
         """Add to the audit trail something that changed nothing."""
         ...
 
-    def watch(self) -> AsyncIterator[None]:
+    def watch(self) -> AsyncGenerator[None]:
         """Yield at once, and whenever there may be something new, within 5 s; for ever."""
         ...
 

@@ -6,7 +6,7 @@ The same database as that of policy revisions, by connections of its own: Postgr
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +40,7 @@ class Database:
     def __init__(
         self,
         engine: AsyncEngine,
-        changes: Callable[[str], AsyncIterator[None]],
+        changes: Callable[[str], AsyncGenerator[None]],
         notify: Callable[[AsyncConnection], Awaitable[None]],
     ) -> None:
         self._engine = engine
@@ -73,7 +73,7 @@ class Database:
         except (SQLAlchemyError, OSError) as error:
             raise IdentityStoreError(f"the store: {_said(error)}") from error
 
-    async def watch(self, probe: str) -> AsyncIterator[None]:
+    async def watch(self, probe: str) -> AsyncGenerator[None]:
         """Yield at once, after each lost connection, and when what a statement gives has changed.
 
         Args:
@@ -85,8 +85,10 @@ class Database:
                 await self.run(_nothing)
             except IdentityStoreError:
                 await asyncio.sleep(_RETRY_S)
-        async for _ in self._changes(probe):
-            yield
+        # Closed with this one, or its connection would stay open until somebody collects it.
+        async with contextlib.aclosing(self._changes(probe)) as changes:
+            async for _ in changes:
+                yield
 
     async def close(self) -> None:
         """Release its connections; a second call does nothing."""
@@ -130,7 +132,7 @@ def _sqlite(file: Path) -> Database:
         # IMMEDIATE takes the write lock first: two writers wait for each other and never dead-lock.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    async def changes(probe: str) -> AsyncIterator[None]:
+    async def changes(probe: str) -> AsyncGenerator[None]:
         import aiosqlite  # noqa: PLC0415 - only who watches needs it
 
         while True:
@@ -168,7 +170,7 @@ def _postgresql(address: str, channel: str) -> Database:
         connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
     )
 
-    async def changes(probe: str) -> AsyncIterator[None]:
+    async def changes(probe: str) -> AsyncGenerator[None]:
         import psycopg  # noqa: PLC0415 - only who watches needs it
 
         plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
