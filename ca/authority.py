@@ -4,7 +4,7 @@ Source: X509-SVID standard, section 3.2; SPIFFE Trust Domain and Bundle standard
 """
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -297,6 +297,7 @@ class AuthorityStore(Protocol):
 
         Raises:
             ConflictingAuthorityError: The database is another trust domain's.
+            DamagedError: A row holds what was never written.
             IdentityStoreError: It can't be read.
         """
         ...
@@ -312,4 +313,8 @@ class AuthorityStore(Protocol):
             ConflictingAuthorityError: The database is another trust domain's.
             IdentityStoreError: Nothing was changed.
         """
+        ...
+
+    def changes(self) -> AsyncIterator[None]:
+        """Yield whenever there may be something new, and after each lost connection; for ever."""
         ...

@@ -4,6 +4,7 @@ __all__ = [
     "CertificateError",
     "ConflictingAuthorityError",
     "CsrError",
+    "DamagedError",
     "IdentityError",
     "IdentityStoreError",
     "KeyNotOpenedError",
@@ -70,6 +71,12 @@ class IdentityStoreError(IdentityError):
     """The database can't be read or written; nothing was issued, and it may be tried again."""
 
     code = "UNAVAILABLE"
+
+
+class DamagedError(IdentityError):
+    """What the database holds is not what was written to it; an operator has to look."""
+
+    code = "DATA_LOSS"
 
 
 class OverloadedError(IdentityError):

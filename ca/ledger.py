@@ -282,6 +282,7 @@ class IssuanceLog(Protocol):
         """Read rows in their order.
 
         Raises:
+            DamagedError: A row holds what was never written.
             IdentityStoreError: They can't be read.
         """
         ...
@@ -290,6 +291,7 @@ class IssuanceLog(Protocol):
         """List what was intended, newest first; "" is any.
 
         Raises:
+            DamagedError: A row holds what was never written.
             IdentityStoreError: It can't be read.
         """
         ...

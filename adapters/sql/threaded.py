@@ -1,0 +1,136 @@
+"""A database asked from threads: for what is done so often that each hop between threads counts.
+
+The asyncio drivers hop to a thread, or wait on a socket, once for each statement. Here a whole
+transaction is one hop, and a bounded number of threads do them.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from adapters.sql.migrate import migrate
+from ca.errors import IdentityStoreError
+
+__all__ = ["ThreadedDatabase", "open_threaded"]
+
+_CONNECT_TIMEOUT_S = 3
+# For one statement, the wait for a lock included; longer than a slow disk, shorter than patience.
+_STATEMENT_TIMEOUT_MS = 5_000
+_READING = "meshwarden_reading"
+_Result = TypeVar("_Result")
+
+
+class ThreadedDatabase:
+    """One database: one thread that writes, one that reads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._reading = engine.execution_options(**{_READING: True})
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
+        self._is_migrated = False
+
+    async def write(self, work: Callable[[Connection], _Result]) -> _Result:
+        """Do something whole or not at all; the next one begins when it has ended.
+
+        Raises:
+            IdentityStoreError: The database can't be reached or written.
+        """
+        return await self._run(self._writer, self._engine, work)
+
+    async def read(self, work: Callable[[Connection], _Result]) -> _Result:
+        """Read, without holding up who writes.
+
+        Raises:
+            IdentityStoreError: The database can't be read.
+        """
+        if not self._is_migrated:
+            await self.write(lambda _connection: None)
+        return await self._run(self._reader, self._reading, work)
+
+    async def close(self) -> None:
+        """Finish what is under way and release the connections; a second call does nothing."""
+
+        def finish() -> None:
+            self._writer.shutdown()
+            self._reader.shutdown()
+            self._engine.dispose()
+
+        await asyncio.to_thread(finish)
+
+    async def _run(
+        self, threads: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], _Result]
+    ) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(
+            threads, self._in_transaction, engine, work
+        )
+
+    def _in_transaction(self, engine: Engine, work: Callable[[Connection], _Result]) -> _Result:
+        try:
+            if not self._is_migrated:
+                with self._engine.begin() as connection:
+                    migrate(connection)
+                self._is_migrated = True
+            with engine.begin() as connection:
+                return work(connection)
+        except (SQLAlchemyError, OSError) as error:
+            raise IdentityStoreError(f"the store: {_said(error)}") from error
+
+
+def open_threaded(url: str, file: Path) -> ThreadedDatabase:
+    """Open one; nothing is connected before it is used.
+
+    Args:
+        url: Of a PostgreSQL; "" for SQLite.
+        file: Of SQLite; its folder has to exist.
+    """
+    return ThreadedDatabase(_postgresql(url) if url else _sqlite(file))
+
+
+def _postgresql(url: str) -> Engine:
+    return create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        pool_pre_ping=True,
+        pool_size=2,
+        connect_args={
+            "connect_timeout": _CONNECT_TIMEOUT_S,
+            "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}",
+            # A server that went away without a word: the thread must not wait for the kernel's
+            # quarter of an hour.
+            "tcp_user_timeout": _STATEMENT_TIMEOUT_MS,
+        },
+    )
+
+
+def _sqlite(file: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{file}", connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, _record: object) -> None:
+        # SQLite's driver begins transactions late unless told not to; SQLAlchemy begins them.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        # What was acknowledged survives a power cut.
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute(f"PRAGMA busy_timeout={_STATEMENT_TIMEOUT_MS}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # IMMEDIATE takes the write lock first: two writers wait for each other and never dead-lock.
+        is_reading = connection.get_execution_options().get(_READING)
+        connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _said(error: Exception) -> str:
+    """The database's own words, without SQLAlchemy's statement and link; no parameter is told."""
+    inner = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    return " ".join(str(inner).split())
