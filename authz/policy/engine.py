@@ -73,13 +73,11 @@ class Engine:
         found = self._programs.get(terms)
         if found is None:
             rules = self.rules.get(terms.policy, {})
-            pairs = self._ranked_pairs(terms.policy)
             found = Program(
                 self.language,
                 terms,
                 rules,
-                ranked_pairs=pairs,
-                deny_first=self._deny_first and not pairs,
+                deny_first=self._deny_first and not self._ranked_pairs(terms.policy),
             )
             found.arrange([rule.values for rule in _sampled(list(rules.values()))])
             for rule in rules.values():

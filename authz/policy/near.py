@@ -110,7 +110,7 @@ def _behind(tree: Tree, values: Sequence[Any], places: int, rules: int) -> Itera
     waiting = [tree.root]
     for place in waiting:
         if not isinstance(place, TreeNode):
-            for rule in place[:rules]:
+            for rule in place[:rules] if isinstance(place, list) else (place,):
                 yield rule
                 rules -= 1
             if rules <= 0:

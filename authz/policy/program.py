@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from math import inf
 from typing import Any
 
 from authz.policy import operations
@@ -18,6 +17,7 @@ from authz.policy.probes import Link, Matching, Probe
 from authz.policy.rules import Rule
 from authz.policy.source import decide_source, find_source
 from authz.policy.syntax import And, Call, Const, Field, Node, walk
+from authz.policy.tree import Node as TreeNode
 from authz.policy.tree import Tree
 
 __all__ = ["Program"]
@@ -48,7 +48,6 @@ class Program:
         terms: Terms,
         rules: Mapping[int, Rule],
         *,
-        ranked_pairs: bool,
         deny_first: bool = False,
     ) -> None:
         self.terms = terms
@@ -56,7 +55,6 @@ class Program:
         self.matcher = language.matcher(terms)
         self.plan: Plan = make_plan(self.matcher.node, language, terms)
         self._rules = rules
-        self._end: Any = (inf,) if ranked_pairs else inf
         self._order = _first_order(self.plan.probes)
         # One search does for both effects where ranks tell which rule decides, and where no value
         # of a request can raise: else deny rules must be looked for in places where allow rules
@@ -159,7 +157,6 @@ class Program:
         effect = self.matcher.effect
         faults: list[Rule] = []
         best: Rule | None = None
-        bound = self._end
         sound, open_ = self.careful(request)
         raised = any(one is not other for one, other in zip(sound, open_, strict=True))
         guards = [self._guards(branch, request) for branch in self.plan.branches]
@@ -169,9 +166,7 @@ class Program:
                 # A guard that raised may hold for a deny rule, and does not for an allow rule.
                 if held or (held is None and group != "allow"):
                     root = self._trees[group, branch.probes].root
-                    found = self._find(root, bound, faults, request, values)
-                    if found is not None:
-                        best, bound = found, found.rank
+                    best = self._find(root, best, faults, request, values)
             if best is not None and not effect.ordered:
                 break
             if group == "allow" and (raised or None in guards):
@@ -248,6 +243,7 @@ class Program:
         emitter.names.update(
             type=type,
             list=list,
+            Node=TreeNode,
             len=len,
             str=str,
             tuple=tuple,
@@ -263,7 +259,6 @@ class Program:
             blank=self.blank,
             near=self.near,
             rules=self._rules,
-            end=self._end,
         )
         source = find_source(predicate, len(self.plan.probes))
         self._find = emitter.function(source, "find")

@@ -10,24 +10,26 @@ __all__ = ["decide_source", "find_source"]
 
 
 def find_source(predicate: str, probes: int) -> str:
-    """A search: the first rule by rank, in front of a bound, that the predicate holds for.
+    """A search: the first rule by rank, in front of the best so far, that the predicate holds for.
+
+    A rank is read only where there is another to hold it against: with many rules it is one more
+    thing to fetch from memory.
 
     Args:
         predicate: An expression over the rule `v`, the request `q` and the probes' values.
         probes: How many probes there are.
     """
     return f"""
-def find(root, bound, faults, q, values):
+def find(root, best, faults, q, values):
  {_unpacked("V", range(probes), "values")}
- best = None
  places = [root]
  for place in places:
-  while type(place) is not list:
+  while type(place) is Node:
    wanted = values[place.probe]
    children = place.children
    if type(wanted) is str:
-    place = children.get(wanted, ())
-    if place:
+    place = children.get(wanted)
+    if place is not None:
      continue
     break
    if wanted is None:
@@ -44,8 +46,8 @@ def find(root, bound, faults, q, values):
       places.append(children[each])
    break
   else:
-   for rule in place:
-    if not rule.rank < bound:
+   for rule in place if type(place) is list else (place,):
+    if best is not None and not rule.rank < best.rank:
      break
     v = rule.values
     try:
@@ -54,7 +56,6 @@ def find(root, bound, faults, q, values):
      hit = judge(rule, q, faults)
     if hit:
      best = rule
-     bound = rule.rank
      break
  return best
 """
@@ -95,7 +96,7 @@ def decide_source(  # noqa: PLR0913, PLR0917 - each is one thing that the source
             whole = branch.guards == (plan.node,)
             lines += [f"  G{number} = truth({guards})" if whole else f"  G{number} = {guards}"]
     lines += [f"  values = {_packed('V', range(len(plan.probes)))}"]
-    lines += ["  faults = []", "  best = None", "  bound = end"]
+    lines += ["  faults = []", "  best = None"]
     for group in groups:
         for number, branch in enumerate(plan.branches):
             lines += _search(plan, number, trees[group, branch.probes])
@@ -152,10 +153,7 @@ def _search(plan: Plan, number: int, tree: str) -> list[str]:
     hopes = f" and not ({hopeless})" if hopeless else ""
     return [
         f"  if {tree}.size{guard}{hopes}:",
-        f"   found = find({tree}.root, bound, faults, q, values)",
-        "   if found is not None:",
-        "    best = found",
-        "    bound = found.rank",
+        f"   best = find({tree}.root, best, faults, q, values)",
     ]
 
 

@@ -1,9 +1,10 @@
 """Rules filed by their fields, so that a request meets only the few that it could match.
 
 A node files rules by one field: by value in a dict. A leaf is a short list of rules in the order
-in which they decide; it becomes a node once it is too long and its rules differ in some field that
-no node above has asked. A search takes, for each field, the values that the request could match,
-and goes down only there.
+in which they decide, or the rule itself where there is one, as in most places: with many rules a
+decision costs what it has to fetch from memory, and a list is two more things to fetch. A leaf
+becomes a node once it is too long and its rules differ in some field that no node above has asked.
+A search takes, for each field, the values that the request could match, and goes down only there.
 """
 
 from bisect import insort
@@ -17,7 +18,7 @@ __all__ = ["Leaf", "Node", "Tree"]
 # Trying a rule costs about a fifth of going down a node.
 _MAX_LEAF = 6
 
-Leaf = list[Rule]
+Leaf = list[Rule] | Rule
 
 
 class Node:
@@ -74,10 +75,15 @@ class Tree:
             key = rule.values[place.field]
             child = place.children.get(key)
             if child is None:
-                place.children[key] = [rule]
+                place.children[key] = rule
                 return
             place = child
-        leaf: Leaf = place  # type: ignore[assignment]  # a place that is no Node is a leaf
+        leaf: list[Rule]
+        if type(place) is Rule:
+            leaf = [place]
+            self._put(above, rule, leaf)
+        else:
+            leaf = place  # type: ignore[assignment]  # no Node and no Rule
         if leaf and rule.rank < leaf[-1].rank:
             insort(leaf, rule, key=_rank)
         else:
@@ -87,12 +93,8 @@ class Tree:
             len(leaf) > _MAX_LEAF and self._differs(leaf, rule, asked)
         ):
             split = self._split(leaf, asked)
-            if split is None:
-                return
-            if above is None:
-                self.root = split
-            else:
-                above.children[rule.values[above.field]] = split
+            if split is not None:
+                self._put(above, rule, split)
 
     def remove(self, rule: Rule) -> None:
         """Take one rule out."""
@@ -102,12 +104,23 @@ class Tree:
         while type(place) is Node:
             above = place
             place = place.children[rule.values[place.field]]
-        leaf: Leaf = place  # type: ignore[assignment]
-        leaf.remove(rule)
-        if not leaf and above is not None:
+        if isinstance(place, list):
+            place.remove(rule)
+            if place or above is None:
+                return
+        if above is None:
+            self.root = []
+        else:
             del above.children[rule.values[above.field]]
 
-    def _differs(self, leaf: Leaf, rule: Rule, asked: int) -> bool:
+    def _put(self, above: Node | None, rule: Rule, place: "Node | Leaf") -> None:
+        """Let a place stand where a rule is filed below a node, or as the root."""
+        if above is None:
+            self.root = place
+        else:
+            above.children[rule.values[above.field]] = place
+
+    def _differs(self, leaf: Sequence[Rule], rule: Rule, asked: int) -> bool:
         other = leaf[0] if leaf[0] is not rule else leaf[-1]
         return any(
             rule.values[field] != other.values[field]
@@ -115,7 +128,7 @@ class Tree:
             if not asked >> probe & 1
         )
 
-    def _split(self, leaf: Leaf, asked: int) -> Node | None:
+    def _split(self, leaf: Sequence[Rule], asked: int) -> Node | None:
         """File a leaf by the first field, of those not asked yet, that tells its rules apart."""
         for probe, field in self.order:
             if asked >> probe & 1:
@@ -125,24 +138,28 @@ class Tree:
             # it.
             if all(rule.values[field] == first for rule in leaf) and (asked or not self.arranged):
                 continue
-            node = Node(probe, field)
+            filed: dict[str, list[Rule]] = {}
             for rule in leaf:
-                child = node.children.setdefault(rule.values[field], [])
-                child.append(rule)  # type: ignore[union-attr]  # all are leaves so far
-            for key, child in node.children.items():
-                if len(child) > _MAX_LEAF:  # type: ignore[arg-type]
-                    node.children[key] = self._split(child, asked | 1 << probe) or child  # type: ignore[arg-type]
+                filed.setdefault(rule.values[field], []).append(rule)
+            node = Node(probe, field)
+            for key, rules in filed.items():
+                child: Node | Leaf = rules[0] if len(rules) == 1 else rules
+                if len(rules) > _MAX_LEAF:
+                    child = self._split(rules, asked | 1 << probe) or rules
+                node.children[key] = child
             return node
         return None
 
     def rules(self) -> Iterator[Rule]:
         """Every rule, in no particular order."""
-        places = [self.root]
+        places: list[Node | Leaf] = [self.root]
         for place in places:
             if type(place) is Node:
                 places.extend(place.children.values())
+            elif isinstance(place, list):
+                yield from place
             else:
-                yield from place  # type: ignore[misc]
+                yield place  # type: ignore[misc]  # no Node and no list
 
 
 def _rank(rule: Rule) -> Any:

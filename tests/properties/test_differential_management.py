@@ -158,8 +158,11 @@ def _matching(pair: Pair) -> None:
 
 
 def _add_link(pair: Pair, key: str, link: list[str]) -> None:
-    # One that is there is not added again: divergence "A link given twice".
-    if not pair.both[0].has_named_grouping_policy(key, link):
+    # One that is there is not added again: divergence "A link given twice". clear_policy takes rows
+    # away and leaves the links.
+    theirs = pair.both[0]
+    known = theirs.has_named_grouping_policy(key, link) or theirs.rm_map[key].has_link(*link)
+    if not known:
         pair.on_both("add_named_grouping_policy", key, link)
 
 
