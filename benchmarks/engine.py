@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -45,6 +46,7 @@ _QUICK_SIZES = (100, 10_000)  # Those with a bar.
 _PYCASBIN_SIZE = 10_000
 _REQUESTS = 1_000
 _ROUNDS = 5
+_FLAT_ROUNDS = 15
 _PYCASBIN_S = 0.2  # For each of its turns, and four decisions at least.
 # At these sizes at least so many times pycasbin; what can't be indexed has a bar of its own.
 _BARS = {100: 50.0, 10_000: 2_000.0}
@@ -70,28 +72,34 @@ def measure(options: Options) -> Iterator[Result]:
 
 
 def _sizes(case: Case, options: Options) -> Iterator[Result]:
-    costs: dict[int, float] = {}
     for size in _QUICK_SIZES if options.quick else _SIZES:
-        is_wanted = options.wants(f"{case.name}/{size}")
-        # 100,000 rules are compared with 100.
-        if is_wanted or (size == 100 and options.wants(f"{case.name}/100000")):
-            result = _decisions(case, size, costs)
-            if is_wanted:
-                yield result
+        if options.wants(f"{case.name}/{size}"):
+            yield (_flatness if size > _PYCASBIN_SIZE else _decisions)(case, size)
 
 
-def _decisions(case: Case, size: int, costs: dict[int, float]) -> Result:
+def _flatness(case: Case, size: int) -> Result:
+    """Very many rules against a hundred, in turns: neighbours on the machine come and go."""
+    both = []
+    for rules in (size, 100):
+        asked = requests(case, rules, _REQUESTS)
+        # What tries every rule takes a tenth of a second at 100,000: fewer requests say it as well.
+        both.append((_snapshot(case, rules).decide, asked if case.is_indexed else asked[:10]))
+    with _collected():
+        for turn in both:
+            _round_us(*turn)
+        rounds = [[_round_us(*turn) for turn in both] for _ in range(_FLAT_ROUNDS)]
+    ours, few = zip(*rounds, strict=True)
+    bar = _FLAT_BAR if case.is_indexed else None
+    return Scenario(f"{case.name}/{size}", "us", "lower", bar).compare(ours, few)
+
+
+def _decisions(case: Case, size: int) -> Result:
     snapshot = _snapshot(case, size)
     # As many at every size: what it costs to fetch a request from memory is no cost of rules.
     asked = requests(case, size, _REQUESTS)
     # What tries every rule takes a tenth of a second at 100,000: fewer requests say it as well.
     timed = asked if case.is_indexed else asked[: max(10, 100_000 // size)]
-    us = costs[size] = _median_us(snapshot.decide, timed)
-    if size > _PYCASBIN_SIZE:
-        flat = Scenario(
-            f"{case.name}/{size}", "us", "lower", _FLAT_BAR if case.is_indexed else None
-        )
-        return flat.compare([us], [costs[100]])
+    us = _median_us(snapshot.decide, timed)
     theirs = _pycasbin(case, size)
     _agree(case, snapshot, theirs, asked)
     slow = _bounded_us(theirs.enforce, asked)
@@ -105,20 +113,31 @@ def _median_us(
     decide: Callable[[Sequence[object]], object], asked: Sequence[Sequence[object]]
 ) -> float:
     """Cost of one decision: the median of several rounds over all requests, warmed up."""
+    with _collected():
+        return statistics.median([_round_us(decide, asked) for _ in range(_ROUNDS + 1)][1:])
+
+
+@contextmanager
+def _collected() -> Iterator[None]:
+    """Without collections of garbage, as a front decides."""
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
-        costs = []
-        for _ in range(_ROUNDS + 1):
-            begun = time.thread_time()
-            for request in asked:
-                decide(request)
-            costs.append((time.thread_time() - begun) / len(asked) * 1e6)
+        yield
     finally:
         gc.enable()
         gc.unfreeze()
-    return statistics.median(costs[1:])
+
+
+def _round_us(
+    decide: Callable[[Sequence[object]], object], asked: Sequence[Sequence[object]]
+) -> float:
+    """Cost of one decision, over all requests once."""
+    begun = time.thread_time()
+    for request in asked:
+        decide(request)
+    return (time.thread_time() - begun) / len(asked) * 1e6
 
 
 def _bounded_us(enforce: Callable[..., object], asked: Sequence[Sequence[object]]) -> float:
