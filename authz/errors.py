@@ -11,6 +11,7 @@ from typing import ClassVar
 __all__ = [
     "AuthzError",
     "BindingError",
+    "BundleError",
     "InvalidRequestError",
     "NoPolicyError",
     "UnknownAttributeError",
@@ -37,6 +38,12 @@ class NoPolicyError(AuthzError):
 
 class UnknownAttributeError(AuthzError):
     """An expression names an attribute there is not; the message has the nearest that there is."""
+
+    code = "INVALID_ARGUMENT"
+
+
+class BundleError(AuthzError):
+    """A policy bundle can't be believed or read; whoever made or sent it must mend it."""
 
     code = "INVALID_ARGUMENT"
 

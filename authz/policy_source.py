@@ -24,6 +24,16 @@ class PolicySource(Protocol):
         """The revision that was loaded last; 0 where policy has no revisions."""
         return 0
 
+    @property
+    def version(self) -> str:
+        """What tells the state that was loaded last from others, for people; "" if nothing does."""
+        return ""
+
+    @property
+    def retry_s(self) -> float:
+        """How long to wait after a load that failed before the next one, in seconds."""
+        return 5.0
+
     def state(self) -> str:
         """Tell one state of the source from another, without a load; never raises.
 
@@ -40,3 +50,15 @@ class PolicySource(Protocol):
             OSError: The source can't be reached.
         """
         ...
+
+    def published(self) -> None:
+        """Learn that what was loaded last is in force.
+
+        Raises:
+            OSError: It can't be remembered; the load counts as failed.
+        """
+        return
+
+    def close(self) -> None:
+        """End what a load or a look waits for, from another thread; the service stops."""
+        return

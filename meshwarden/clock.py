@@ -3,7 +3,7 @@
 import time
 from datetime import datetime
 
-__all__ = ["local_now", "monotonic_ns", "monotonic_s", "now_ns"]
+__all__ = ["local_now", "monotonic_ns", "monotonic_s", "now_ns", "thread_s"]
 
 now_ns = time.time_ns
 """Nanoseconds since the Unix epoch."""
@@ -13,6 +13,9 @@ monotonic_ns = time.monotonic_ns
 
 monotonic_s = time.monotonic
 """Seconds on a clock that never goes back."""
+
+thread_s = time.thread_time
+"""Seconds that the calling thread has run on a core."""
 
 
 def local_now() -> datetime:

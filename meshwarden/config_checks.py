@@ -5,14 +5,16 @@ some seconds later.
 """
 
 import difflib
+import ipaddress
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from meshwarden import plugins
-from meshwarden.settings import PLACEHOLDERS, STORE, Settings
+from meshwarden.settings import PLACEHOLDERS, STORE, Bundle, Settings
 
 __all__ = ["CrossFault", "cross_faults", "did_you_mean"]
 
@@ -21,7 +23,9 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 # The message's own framing and routing: another value would break what Envoy then sends.
 _FRAMING_HEADERS = frozenset({"connection", "content-length", "host", "te", "transfer-encoding"})
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # sun_path holds 108 bytes with its final NUL (unix(7)); 41 are left for a socket's own name.
 _RUNTIME_DIR_BYTES = 66
 
@@ -39,18 +43,14 @@ def cross_faults(settings: Settings) -> Iterator[CrossFault]:
     yield from _tls(settings)
     yield from _runtime(settings)
     yield from _names(settings)
+    yield from _bundle(settings.bundle, is_used=settings.policy.source == "bundle")
     yield from _headers("check.allowed.request_headers", settings.check.allowed.request_headers)
     yield from _headers("check.allowed.response_headers", settings.check.allowed.response_headers)
     yield from _headers("check.denied.response_headers", settings.check.denied.response_headers)
     yield from _challenge(settings.check.denied.challenge)
     removed = dict.fromkeys(settings.check.allowed.remove_request_headers, "")
     yield from _headers("check.allowed.remove_request_headers", removed)
-    for header in settings.decisions.headers:
-        if not _HEADER_NAME.fullmatch(header):
-            yield CrossFault(
-                ("decisions.headers",),
-                f"{header!r} is no header name; write it in lower case, without a colon",
-            )
+    yield from _decisions(settings)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -152,6 +152,79 @@ def _names(settings: Settings) -> Iterator[CrossFault]:
             yield CrossFault(
                 ("engine.functions",), f"{module!r} is no module name, such as company.functions"
             )
+
+
+def _bundle(bundle: Bundle, *, is_used: bool) -> Iterator[CrossFault]:
+    if bundle.url:
+        yield from _bundle_url(bundle)
+    elif is_used:
+        yield CrossFault(("bundle.url", "policy.source"), "is needed by policy.source = 'bundle'")
+    if bundle.digest and not _DIGEST.fullmatch(bundle.digest):
+        yield CrossFault(("bundle.digest",), "must be sha256: and 64 hexadecimal digits")
+    if not _HEADER_NAME.fullmatch(bundle.header):
+        yield CrossFault(("bundle.header",), f"{bundle.header!r} is no header name in lower case")
+    for name, file, label in (
+        ("bundle.public_key", bundle.public_key, "PUBLIC KEY"),
+        ("bundle.ca", bundle.ca, "CERTIFICATE"),
+    ):
+        if file and (fault := _pem_fault(file, label)):
+            yield CrossFault((name,), fault)
+
+
+def _bundle_url(bundle: Bundle) -> Iterator[CrossFault]:
+    key = "bundle.url"
+    try:
+        url = urlsplit(bundle.url)
+        host, _ = url.hostname, url.port
+    except ValueError as error:
+        yield CrossFault((key,), f"is no URL: {error}")
+        return
+    if url.scheme not in {"http", "https"} or not host:
+        yield CrossFault((key,), "must begin with https:// or http:// and name a server")
+        return
+    if not (bundle.url.isascii() and bundle.url.isprintable()) or " " in bundle.url:
+        yield CrossFault((key,), "holds what a URL can't: write it as %XX")
+    if url.username is not None:
+        yield CrossFault((key,), "holds a name or password; use bundle.token_file")
+    if url.scheme == "https" or _is_here(host):
+        return
+    if not (bundle.digest or bundle.public_key):
+        yield CrossFault(
+            (key, "bundle.digest", "bundle.public_key"),
+            "whoever is on the way could change it: write https://, or set bundle.public_key",
+        )
+    if bundle.token_file:
+        yield CrossFault(
+            ("bundle.token_file", key),
+            "whoever is on the way could read it: write https:// in bundle.url",
+        )
+
+
+def _is_here(host: str) -> bool:
+    """Whether a name is this machine's own, without asking anybody for its address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _decisions(settings: Settings) -> Iterator[CrossFault]:
+    decisions = settings.decisions
+    for header in decisions.headers:
+        if not _HEADER_NAME.fullmatch(header):
+            yield CrossFault(
+                ("decisions.headers",),
+                f"{header!r} is no header name; write it in lower case, without a colon",
+            )
+    if not _SCHEMA_NAME.fullmatch(decisions.schema):
+        yield CrossFault(
+            ("decisions.schema",), f"{decisions.schema!r} is no plain name, such as decisions_2"
+        )
+    if "postgresql" in decisions.sinks and not (decisions.url or settings.store.url):
+        yield CrossFault(
+            ("decisions.sinks", "decisions.url", "store.url"),
+            "postgresql needs to know where that is: set decisions.url, or store.url",
+        )
 
 
 def _challenge(challenge: str) -> Iterator[CrossFault]:

@@ -69,7 +69,15 @@ def policy_source(settings: Settings) -> PolicySource:
         UnknownAdapterError: There is none of that name.
     """
     adapter = load("policies", settings.policy.source)
-    source: PolicySource = adapter.build(adapter.config(path=settings.policy.path))
+    # A source's settings are those keys of its own section that it has a field for.
+    own = getattr(settings, settings.policy.source, None)
+    known = {
+        "path": settings.policy.path,
+        "state_dir": settings.runtime.state_dir,
+        **({field.name: getattr(own, field.name) for field in fields(own)} if own else {}),
+    }
+    config = {field.name: known[field.name] for field in fields(adapter.config)}
+    source: PolicySource = adapter.build(adapter.config(**config))
     return source
 
 
@@ -81,6 +89,7 @@ def decision_sinks(settings: Settings) -> "Mapping[str, DecisionSink]":
     """
     # A sink's own settings are those keys of [decisions] that it has a field for.
     known = {"state_dir": settings.runtime.state_dir, **asdict(settings.decisions)}
+    known["url"] = settings.decisions.url or settings.store.url
     sinks: dict[str, DecisionSink] = {}
     for name in settings.decisions.sinks:
         adapter = load("decisions", name)

@@ -20,6 +20,7 @@ __all__ = [
     "STORE",
     "Address",
     "Allowed",
+    "Bundle",
     "Check",
     "Decisions",
     "Denied",
@@ -264,13 +265,16 @@ class Policy:
         str,
         Meta(
             min_length=1,
-            description="`folder`, or `store` for revisions that `meshwarden policy apply` makes; "
-            "any other name is a file in adapters/policies.",
+            description="`folder`; `bundle` for a file from an HTTP server; `store` for revisions "
+            "that `meshwarden policy apply` makes; any other name is a file in adapters/policies.",
         ),
     ] = "folder"
     path: Annotated[
         Path,
-        Meta(description="Folder of `*.csv` and, for a model of your own, `model.conf`."),
+        Meta(
+            description="Folder of `*.csv` and `*.yaml`, and of a `model.conf` for a model of your "
+            "own.",
+        ),
     ] = Path("policy")
     shadow: Annotated[
         Path | None,
@@ -281,7 +285,7 @@ class Policy:
         ),
     ] = None
     watch: Annotated[
-        bool, Meta(description="Reload when the folder changes, without `meshwarden reload`.")
+        bool, Meta(description="Reload when the source changes, without `meshwarden reload`.")
     ] = True
     max_stale_s: Annotated[
         float,
@@ -299,6 +303,76 @@ class Policy:
             '`sub = "source.principal"`. The built-in mesh model is bound already.'
         ),
     ] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A policy bundle on an HTTP server, when `policy.source` is `bundle`.
+
+    `meshwarden policy bundle build` makes one.
+    """
+
+    url: Annotated[
+        str,
+        Meta(
+            description="Where it is: `https://`, or `http://` on this machine or with `digest` or "
+            "`public_key`. A redirect is followed from https to https, or to the same server."
+        ),
+    ] = ""
+    public_key: Annotated[
+        Path | None,
+        Meta(
+            description="PEM file of Ed25519 or P-256 keys: a bundle that none of them has signed "
+            "is refused. Without, whoever can write to the server can write the policy."
+        ),
+    ] = None
+    digest: Annotated[
+        str,
+        Meta(description="`sha256:HEX` of the one file to be taken; empty takes any."),
+    ] = ""
+    allow_older: Annotated[
+        bool,
+        Meta(
+            description="Take a bundle whose revision is lower than that of the last one in force: "
+            "to go back on purpose. Otherwise whoever sits at the server could bring back an old "
+            "one, which is signed as well."
+        ),
+    ] = False
+    ca: Annotated[
+        Path | None,
+        Meta(
+            description="PEM file of the authorities that may vouch for the server, in place of "
+            "the system's."
+        ),
+    ] = None
+    token_file: Annotated[
+        Path | None,
+        Meta(
+            description="File with a secret for the server, sent as `Bearer` unless it is two "
+            "words; read anew each time, never logged, never sent to where a redirect leads."
+        ),
+    ] = None
+    header: Annotated[
+        str, Meta(min_length=1, description="The header that carries it, such as `private-token`.")
+    ] = "authorization"
+    poll_s: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=86_400,
+            description="Longest time until a new bundle is noticed, in seconds. Each look comes "
+            "up to a quarter earlier, by chance. What has the same ETag is not sent again.",
+        ),
+    ] = 5.0
+    timeout_s: Annotated[
+        float, Meta(ge=0.1, le=600, description="For a whole download, in seconds.")
+    ] = 10.0
+    max_bytes: Annotated[
+        int, Meta(ge=1024, le=1 << 30, description="Largest bundle, in bytes.")
+    ] = 33_554_432
+    max_unpacked_bytes: Annotated[
+        int, Meta(ge=1024, le=1 << 32, description="Most that it may unpack to, in bytes.")
+    ] = 134_217_728
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,7 +482,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """The decision log, under the state folder: JSON lines, and a database to be searched."""
+    """The decision log: JSON lines, and a database to be searched."""
 
     sample_allows: Annotated[
         float,
@@ -441,10 +515,27 @@ class Decisions:
     sinks: Annotated[
         tuple[str, ...],
         Meta(
-            description="Where records are kept: `jsonl` and `sqlite`, the one that `meshwarden "
-            "decisions` reads; any other name is a file in adapters/decisions."
+            description="Where records are kept: `jsonl` and `sqlite`, under the state folder, and "
+            "`postgresql`, which replicas share. `meshwarden decisions` reads the first of them "
+            "that is a database. Any other name is a file in adapters/decisions."
         ),
     ] = ("jsonl", "sqlite")
+    url: Annotated[
+        str,
+        Meta(
+            description="`postgresql://USER@HOST:PORT/DATABASE` of the sink `postgresql` (needs the "
+            "extra `postgresql`); empty is that of `store.url`. Keep a password in a passfile, not "
+            "here."
+        ),
+    ] = ""
+    schema: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=63,
+            description="The schema of its tables, for records alone. It is made if it isn't there.",
+        ),
+    ] = "meshwarden_decisions"
     days: Annotated[
         int, Meta(ge=1, le=36_500, description="Age at which a record is removed, in days.")
     ] = 30
@@ -453,8 +544,8 @@ class Decisions:
         Meta(
             ge=1_048_576,
             le=1 << 40,
-            description="Size at which `decisions.db` gives up its oldest records, in bytes; its "
-            "write-ahead log, some MB, comes on top.",
+            description="Size at which a database gives up its oldest records, in bytes. The "
+            "write-ahead log of `decisions.db`, some MB, comes on top.",
         ),
     ] = 536_870_912
     file_bytes: Annotated[
@@ -483,6 +574,7 @@ class Settings:
     server: Server = field(default_factory=Server)
     policy: Policy = field(default_factory=Policy)
     store: Store = field(default_factory=Store)
+    bundle: Bundle = field(default_factory=Bundle)
     engine: Engine = field(default_factory=Engine)
     check: Check = field(default_factory=Check)
     decisions: Decisions = field(default_factory=Decisions)

@@ -69,6 +69,9 @@ class LoadState(msgspec.Struct, frozen=True):
         errors: "file:line: message" each, of the newest load, if that failed.
         failed_ns: Since when loads fail; 0 after a good one.
         revision: Its number in the store; 0 where it isn't from there.
+        source: Where the policy came from, for people.
+        version: What the source calls it: revision, digest and ETag of a bundle; "" where nothing
+            is known of that.
         begun_ns: When the newest load began, on the machine's monotonic clock, so that a reader can
             await one that saw what it has just written.
     """
@@ -80,6 +83,8 @@ class LoadState(msgspec.Struct, frozen=True):
     errors: tuple[str, ...] = ()
     failed_ns: int = 0
     revision: int = 0
+    source: str = ""
+    version: str = ""
     begun_ns: int = 0
 
 

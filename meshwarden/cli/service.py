@@ -101,6 +101,10 @@ def _show_status(answer: dict[str, Any]) -> None:
         rules = _count(policy["rules"], "rule")
         age = _age(policy["age_s"])
         lines.append(f"policy  {policy['digest'][:_SHORT_DIGEST]}, {rules}, published {age} ago")
+        if policy["source"]:
+            lines.append(f"        from {policy['source']}")
+        if policy["version"]:
+            lines.append(f"        {policy['version']}")
     else:
         lines.append("policy  none yet: every request fails")
     if policy["restored"]:

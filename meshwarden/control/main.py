@@ -83,7 +83,7 @@ def main() -> int:
         return runner.run(_serve(settings, runtime))
 
 
-async def _serve(  # noqa: C901 - the whole program, in order
+async def _serve(  # noqa: C901, PLR0915 - the whole program, in order
     settings: Settings, runtime: RuntimeDir
 ) -> int:
     started_ns = clock.now_ns()
@@ -156,6 +156,8 @@ async def _serve(  # noqa: C901 - the whole program, in order
             tell(ready=True)
     finally:
         tell(ready=False)
+        # A thread may be waiting for a server that says nothing.
+        source.close()
         if edge is not None:
             await edge.stop()
         for task in tasks:

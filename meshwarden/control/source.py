@@ -23,9 +23,9 @@ from meshwarden.settings import Settings
 __all__ = ["PolicyPublisher"]
 
 _LOG = logging.getLogger(__name__)
-_RETRY_S = 5.0
 _LOOK_S = 0.2
-# A source that is looked at for long is looked at more rarely: a twentieth of a core at most.
+# A source that takes work to look at is looked at more rarely: a twentieth of a core at most. To
+# wait for a server is no work.
 _LOOK_SHARE = 20
 # An editor writes a file in several steps, a checkout many files: two looks alike are awaited. But
 # something that changes without end must not keep a new policy out.
@@ -51,6 +51,7 @@ class PolicyPublisher:
         self._runtime_dir = runtime_dir
         self._now_ns = now_ns
         self._lock = asyncio.Lock()
+        self._failing = asyncio.Event()
         self._published: publication.Publication | None = None
         self._stamp: tuple[int, int, int] | None = None
         self._loaded_state = ""
@@ -76,6 +77,7 @@ class PolicyPublisher:
             rules=last.rule_count,
             published_ns=last.published_ns,
             revision=last.revision,
+            source=last.source,
             restored=True,
         )
 
@@ -85,6 +87,10 @@ class PolicyPublisher:
             begun_ns = clock.monotonic_ns()
             state = await asyncio.to_thread(self._load)
             self.state = msgspec.structs.replace(state, begun_ns=begun_ns)
+            if self.state.errors:
+                self._failing.set()
+            else:
+                self._failing.clear()
             status.write_load(self._runtime_dir, self.state)
             return self.state
 
@@ -123,12 +129,14 @@ class PolicyPublisher:
             is_current = (last.text, last.source) == (found.text, found.source)
             found = msgspec.structs.replace(found, published_ns=last.published_ns)
             if is_current and publication.stamp(self._state_dir) == self._stamp:
+                self._source.published()
                 return self._good(last)
         found = msgspec.structs.replace(
             found, digest=snapshot.digest, rule_count=snapshot.rule_count
         )
         publication.publish(self._state_dir, found)
         self._published, self._stamp = found, publication.stamp(self._state_dir)
+        self._source.published()
         if not same:
             _LOG.info("policy %s published from %s", found.digest[:12], found.source)
         return self._good(found)
@@ -139,6 +147,8 @@ class PolicyPublisher:
             rules=published.rule_count,
             published_ns=published.published_ns,
             revision=published.revision,
+            source=published.source,
+            version=self._source.version,
         )
 
     def _failed(self, faults: list[str]) -> status.LoadState:
@@ -158,9 +168,15 @@ class PolicyPublisher:
 
     async def _retry(self) -> None:
         while True:
-            await asyncio.sleep(_RETRY_S)
+            await self._failing.wait()
+            await asyncio.sleep(self._source.retry_s)
             if self.state.errors:
                 await self.load()
+
+    def _look(self) -> tuple[str, float]:
+        """The source's state, and what it took this thread to tell, in seconds of work."""
+        begun_s = clock.thread_s()
+        return self._source.state(), clock.thread_s() - begun_s
 
     async def _watch(self) -> None:
         if not self._settings.policy.watch:
@@ -170,10 +186,10 @@ class PolicyPublisher:
         pause_s = _LOOK_S
         while True:
             await asyncio.sleep(pause_s)
-            begun_s = clock.monotonic_s()
-            before, seen = seen, await asyncio.to_thread(self._source.state)
+            before = seen
+            seen, worked_s = await asyncio.to_thread(self._look)
             unsettled_s += pause_s
-            pause_s = max(_LOOK_S, _LOOK_SHARE * (clock.monotonic_s() - begun_s))
+            pause_s = max(_LOOK_S, _LOOK_SHARE * worked_s)
             if seen == self._loaded_state:
                 unsettled_s = 0.0
             elif seen == before or unsettled_s > _SETTLE_LIMIT_S:

@@ -96,6 +96,8 @@ class CommandServer:
                 "digest": load.digest,
                 "rules": load.rules,
                 "revision": load.revision,
+                "source": load.source,
+                "version": load.version,
                 "age_s": round((now_ns - load.published_ns) / 1e9, 1) if load.digest else None,
                 "restored": load.restored,
                 "errors": load.errors,
