@@ -160,15 +160,14 @@ class AdminPolicy:
     def given(self, name: str, role: str) -> tuple[Row, ...]:
         """Give the rows of a policy in which somebody has a role too."""
         row = Row("g", (name, f"role:{role}"))
-        return self.rows if self._has(row) else (*self.rows, row)
+        is_there = any((each.ptype, each.values) == (row.ptype, row.values) for each in self.rows)
+        return self.rows if is_there else (*self.rows, row)
 
-    def taken(self, name: str, role: str) -> tuple[Row, ...]:
-        """Give the rows of a policy in which nobody of that name is given a role by name."""
+    @staticmethod
+    def taken(rows: Iterable[Row], name: str, role: str) -> tuple[Row, ...]:
+        """Give rows without those that give a role to somebody of exactly that name."""
         wanted = ("g", (name, f"role:{role}"))
-        return tuple(row for row in self.rows if (row.ptype, row.values) != wanted)
-
-    def _has(self, wanted: Row) -> bool:
-        return any((row.ptype, row.values) == (wanted.ptype, wanted.values) for row in self.rows)
+        return tuple(row for row in rows if (row.ptype, row.values) != wanted)
 
     def _by(self, snapshot: Snapshot, asked: Question) -> Decision:
         request = self._binding.request(Attributes(_check_request(asked), asked.now_ns))

@@ -55,6 +55,25 @@ POLICY_PUBLISHED = Gauge(
     "When the oldest policy that any process decides by was published.",
     multiprocess_mode="livemin",
 )
+ADMIN_REFUSALS = Counter(
+    "meshwarden_admin_refusals",
+    "Calls of the admin API that were refused; the audit trail says whose.",
+)
+SVIDS = Counter("meshwarden_svids", "SVIDs ordered, by what became of them.", ["kind", "outcome"])
+LEDGER_ROWS = Counter("meshwarden_ledger_rows", "Rows written to the ledger of what was issued.")
+LEDGER_WRITES = Counter(
+    "meshwarden_ledger_writes", "Groups of rows, by whether the ledger took them.", ["result"]
+)
+LEDGER_DROPPED = Counter(
+    "meshwarden_ledger_notes_dropped",
+    "Refusals that the ledger has no row of: there were too many.",
+)
+NOT_AFTER = Gauge(
+    "meshwarden_certificate_not_after_timestamp_seconds",
+    "When the first of a kind's authorities and certificates in use expires.",
+    ["kind"],
+    multiprocess_mode="livemin",
+)
 RESTARTS = Counter("meshwarden_process_restarts", "Processes started again.", ["kind"])
 
 

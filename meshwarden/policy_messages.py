@@ -1,9 +1,38 @@
 """A policy's text as it crosses between commands and control."""
 
+import re
+from typing import ClassVar
+
+from authz.errors import AuthzError
 from authz.policy.rules import PolicyText, Row
+from authz.revisions import Revision
 from protos.meshwarden.v1 import policy_pb2
 
-__all__ = ["row_from", "row_message", "text_from", "text_message"]
+__all__ = [
+    "InvalidTextError",
+    "checked_line",
+    "limit_of",
+    "number_of",
+    "revision_message",
+    "row_from",
+    "row_message",
+    "text_from",
+    "text_message",
+]
+
+_MAX_CHARACTERS = 4000
+_DEFAULT_LIMIT = 50
+_MAX_LIMIT = 1000
+# What every database takes for a number; there are no revisions beyond it.
+_MAX_NUMBER = 2**31 - 1
+# What could steer a terminal, or show a line in another order than it is written in.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+class InvalidTextError(AuthzError):
+    """A text holds what a history can't show, or too much; who wrote it must mend it."""
+
+    code: ClassVar[str] = "INVALID_ARGUMENT"
 
 
 def text_message(text: PolicyText) -> policy_pb2.PolicyText:
@@ -28,3 +57,43 @@ def row_message(row: Row) -> policy_pb2.Row:
 def row_from(message: policy_pb2.Row) -> Row:
     """Take a row out of the form that crosses."""
     return Row(message.ptype, tuple(message.values), message.file, message.line)
+
+
+def revision_message(revision: Revision) -> policy_pb2.Revision:
+    """Put what is known of a revision into the form that crosses."""
+    return policy_pb2.Revision(
+        number=revision.number,
+        parent=revision.parent,
+        author=revision.author,
+        created_ns=revision.created_ns,
+        message=revision.message,
+        digest=revision.digest,
+        origin=revision.origin,
+        rows=revision.rows,
+        added=revision.added,
+        removed=revision.removed,
+    )
+
+
+def limit_of(asked: int) -> int:
+    """How many to list where somebody asked for so many; 0 is as many as usual."""
+    return min(asked or _DEFAULT_LIMIT, _MAX_LIMIT)
+
+
+def number_of(asked: int) -> int:
+    """A revision's number as somebody asked for it; one that no store can have stays without."""
+    return min(asked, _MAX_NUMBER)
+
+
+def checked_line(text: str, what: str) -> str:
+    """Give a text of somebody's for the history, which shows it to others.
+
+    Raises:
+        InvalidTextError: It is too long, or holds control characters other than line ends and tabs.
+    """
+    if len(text) > _MAX_CHARACTERS:
+        raise InvalidTextError(f"{what} is longer than {_MAX_CHARACTERS} characters")
+    odd = _CONTROL.search(text)
+    if odd:
+        raise InvalidTextError(f"{what} holds the control character {odd.group()!a}")
+    return text

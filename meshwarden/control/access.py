@@ -7,15 +7,16 @@ judges before it reads the message: who may not call can't make control hold 64 
 
 import getpass
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, Protocol, TypeAlias
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import grpc
 import grpc.aio
 from typing_extensions import override
 
 from authz.errors import AuthzError
+from meshwarden.control.needs import NEEDS, OPEN_SERVICES, needed
 from meshwarden.control.who import LOCAL, Who, set_who
 from meshwarden.faults import fault_id
 
@@ -25,47 +26,12 @@ __all__ = [
     "AccessInterceptor",
     "Gate",
     "LocalGate",
-    "Role",
     "needed",
 ]
-
-Role = Literal["viewer", "author", "admin"]
-
-NEEDS: Mapping[str, Role] = {
-    "/meshwarden.v1.Admin/Status": "viewer",
-    "/meshwarden.v1.Admin/Reload": "author",
-    "/meshwarden.v1.Policy/Apply": "author",
-    "/meshwarden.v1.Policy/Rollback": "author",
-    "/meshwarden.v1.Policy/Get": "viewer",
-    "/meshwarden.v1.Policy/Diff": "viewer",
-    "/meshwarden.v1.Policy/History": "viewer",
-    "/meshwarden.v1.Policy/Audit": "viewer",
-    "/meshwarden.v1.Live/Get": "viewer",
-    "/meshwarden.v1.Live/Replicas": "viewer",
-    "/meshwarden.v1.Shadow/Set": "author",
-    "/meshwarden.v1.Shadow/Show": "viewer",
-    "/meshwarden.v1.Shadow/Stop": "author",
-}
-"""The least role that a method asks for; one of a guarded service that isn't here needs admin."""
-
-OPEN_SERVICES = frozenset(
-    {
-        "envoy.service.auth.v3.Authorization",
-        "grpc.health.v1.Health",
-        "grpc.reflection.v1alpha.ServerReflection",
-        "meshwarden.v1.Identity",
-    }
-)
-"""Services that anybody may call by their nature; every other one is guarded wherever it is."""
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # Generic to type checkers only.
 _Details = grpc.HandlerCallDetails
-
-
-def needed(method: str) -> Role:
-    """Give the role that a method, as "/package.Service/Method", asks for."""
-    return NEEDS.get(method, "admin")
 
 
 class Gate(Protocol):

@@ -26,7 +26,15 @@ from meshwarden.control.store_source import STREAM
 from meshwarden.control.who import Who, who_of
 from meshwarden.errors import FunctionModuleError
 from meshwarden.follower import build_policy
-from meshwarden.policy_messages import row_message, text_from, text_message
+from meshwarden.policy_messages import (
+    checked_line,
+    limit_of,
+    number_of,
+    revision_message,
+    row_message,
+    text_from,
+    text_message,
+)
 from meshwarden.publication import Publication
 from meshwarden.settings import Settings
 from protos.meshwarden.v1 import policy_pb2, policy_pb2_grpc
@@ -34,9 +42,6 @@ from protos.meshwarden.v1 import policy_pb2, policy_pb2_grpc
 __all__ = ["PolicyService"]
 
 _Context = grpc.aio.ServicerContext[Any, Any]
-_DEFAULT_LIMIT = 50
-_MAX_LIMIT = 1000
-_MAX_MESSAGE_CHARACTERS = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
     ) -> policy_pb2.ApplyReply:
         store = await self._ready(context)
         try:
-            _, draft = await store.read(STREAM, request.number)
+            _, draft = await store.read(STREAM, number_of(request.number))
         except AuthzError as error:
             await _abort(context, error)
         message = request.message or f"Back to revision {request.number}"
@@ -110,7 +115,7 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
     async def Get(self, request: policy_pb2.GetRequest, context: _Context) -> policy_pb2.GetReply:
         store = await self._ready(context)
         try:
-            number = request.number
+            number = number_of(request.number)
             if not number:
                 head = await store.head(STREAM)
                 if head is None:
@@ -119,7 +124,9 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
             revision, draft = await store.read(STREAM, number)
         except AuthzError as error:
             await _abort(context, error)
-        return policy_pb2.GetReply(revision=_message(revision), text=text_message(draft.text))
+        return policy_pb2.GetReply(
+            revision=revision_message(revision), text=text_message(draft.text)
+        )
 
     @override
     async def Diff(
@@ -131,16 +138,16 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
             head = await store.head(STREAM)
             if head is None:
                 raise NoRevisionError("there is no revision yet")
-            revision, draft = await store.read(STREAM, request.number or head.number)
-            before = request.base if request.HasField("base") else revision.parent
+            revision, draft = await store.read(STREAM, number_of(request.number) or head.number)
+            before = number_of(request.base) if request.HasField("base") else revision.parent
             old: PolicyText | None = None
             if before:
                 base, base_draft = await store.read(STREAM, before)
                 old = base_draft.text
-                reply.base.CopyFrom(_message(base))
+                reply.base.CopyFrom(revision_message(base))
         except AuthzError as error:
             await _abort(context, error)
-        reply.revision.CopyFrom(_message(revision))
+        reply.revision.CopyFrom(revision_message(revision))
         reply.model_changed = old is not None and old.model != draft.text.model
         rows = old.rows if old else ()
         for change in await asyncio.to_thread(changes, rows, draft.text.rows):
@@ -158,11 +165,11 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
         store = await self._ready(context)
         try:
             found = await store.history(
-                STREAM, _limit(request.limit), request.before, request.after
+                STREAM, limit_of(request.limit), number_of(request.before), number_of(request.after)
             )
         except AuthzError as error:
             await _abort(context, error)
-        return policy_pb2.HistoryReply(revisions=[_message(each) for each in found])
+        return policy_pb2.HistoryReply(revisions=[revision_message(each) for each in found])
 
     @override
     async def Audit(
@@ -170,7 +177,7 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
     ) -> policy_pb2.AuditReply:
         store = await self._ready(context)
         try:
-            found = await store.audit(_limit(request.limit))
+            found = await store.audit(limit_of(request.limit))
         except AuthzError as error:
             await _abort(context, error)
         return policy_pb2.AuditReply(
@@ -201,11 +208,8 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
     async def _make(
         self, context: _Context, store: RevisionStore, proposal: _Proposal, *, dry_run: bool
     ) -> policy_pb2.ApplyReply:
-        if len(proposal.message) > _MAX_MESSAGE_CHARACTERS:
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"the message is longer than {_MAX_MESSAGE_CHARACTERS} characters",
-            )
+        checked_line(proposal.message, "the message")
+        checked_line(proposal.origin, "the origin")
         try:
             # Step 1: build it, by the code that decides. What doesn't build never gets further.
             snapshot = await asyncio.to_thread(self._built, proposal.text)
@@ -233,7 +237,7 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
             await _abort(context, error)
         # Step 3: put it in force here; other replicas notice it by themselves.
         await self._publisher.load()
-        reply.revision.CopyFrom(_message(revision))
+        reply.revision.CopyFrom(revision_message(revision))
         return reply
 
     async def _commit(
@@ -285,22 +289,3 @@ async def _abort(context: _Context, error: AuthzError) -> NoReturn:
     """Answer with the error's own code; never returns."""
     await context.abort(getattr(grpc.StatusCode, error.code), str(error))
     raise AssertionError("abort always raises")
-
-
-def _limit(asked: int) -> int:
-    return min(asked or _DEFAULT_LIMIT, _MAX_LIMIT)
-
-
-def _message(revision: Revision) -> policy_pb2.Revision:
-    return policy_pb2.Revision(
-        number=revision.number,
-        parent=revision.parent,
-        author=revision.author,
-        created_ns=revision.created_ns,
-        message=revision.message,
-        digest=revision.digest,
-        origin=revision.origin,
-        rows=revision.rows,
-        added=revision.added,
-        removed=revision.removed,
-    )
