@@ -35,6 +35,7 @@ _LATENCY = Scenario("check/latency-2000", "ms p99", "lower", bar=1)
 _FRONT_MEMORY = Scenario("memory/front", "MiB", "lower", bar=1)
 _CONTROL_MEMORY = Scenario("memory/control", "MiB", "lower", bar=1)
 _READY = Scenario("start/ready", "s", "lower", bar=1)
+_FLAT = Scenario("check/100000-to-10", "checks/s", "higher", bar=0.8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ _CASES = (
     _Case(
         "check/10",
         partial(policies.shop, 10),
+        bar=3.5,
         also=tuple(each.name for each in (_CPU, _LATENCY, _FRONT_MEMORY, _CONTROL_MEMORY, _READY)),
     ),
     _Case("check/1000", partial(policies.shop, 1000)),
@@ -97,6 +99,25 @@ class _Bench:
         self.credential = credential
         self._body = folder / "body"
         self._body.write_bytes(framed(check_request()))
+
+    def flat(self) -> Result:
+        """A service of very many rules against one of ten, in turns and on the same machine."""
+        with ExitStack() as stack:
+            loads = []
+            for rules in (100_000, 10):
+                made = stack.enter_context(
+                    service(self.folder / f"flat{rules}", policies.shop(rules), sample_allows=0.01)
+                )
+                loads.append(self.load(made.port))
+                loads[-1].at_full_speed(self.effort.seconds / 2)
+            many, few = loads
+            seconds = self.effort.seconds
+            ours, theirs = interleaved(
+                self.effort.rounds,
+                lambda: many.at_full_speed(seconds).per_second,
+                lambda: few.at_full_speed(seconds).per_second,
+            )
+        return _FLAT.compare(ours, theirs)
 
     def load(self, port: int, *, tls: bool = False) -> H2load:
         return H2load(port, self._body, tls=tls)
@@ -189,6 +210,8 @@ def measure(options: Options) -> Iterator[Result]:
             is_skipped = options.quick and not case.is_quick and case.scenario not in options.only
             if options.wants(case.scenario, *case.also) and not is_skipped:
                 yield from bench.measure(case, against, options)
+        if options.wants(_FLAT.name):
+            yield bench.flat()
 
 
 def main() -> int:
