@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshwarden.cli import (
+    policy_apply,
     policy_cases,
     policy_diff,
+    policy_history,
     policy_lint,
     policy_questions,
-    policy_revisions,
+    policy_rows,
+    policy_tables,
 )
 from meshwarden.cli.options import ConfigFile, Output, load_settings
 from meshwarden.cli.output import FAULT, Form, complain, show, show_data
@@ -35,12 +38,16 @@ app.command("diff")(policy_diff.diff)
 app.command("plan")(policy_questions.plan)
 app.command("who-can")(policy_questions.who_can)
 app.command("what-can")(policy_questions.what_can)
-app.command("apply")(policy_revisions.apply)
-app.command("history")(policy_revisions.history)
-app.command("show")(policy_revisions.show_revision)
-app.command("rollback")(policy_revisions.rollback)
-app.command("export")(policy_revisions.export)
-app.command("audit")(policy_revisions.audit)
+app.command("get")(policy_rows.get)
+app.command("list")(policy_rows.list_rules)
+app.command("apply")(policy_apply.apply)
+app.command("rollback")(policy_apply.rollback)
+app.command("import")(policy_tables.import_table)
+app.command("export")(policy_tables.export)
+app.command("history")(policy_history.history)
+app.command("show")(policy_history.show_revision)
+app.command("watch")(policy_history.watch)
+app.command("audit")(policy_history.audit)
 
 Folder = Annotated[
     Path | None,

@@ -1,0 +1,210 @@
+"""Where a command takes a policy from: the service's own, one of its revisions, a folder."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meshwarden.cli.excerpts import Lines, Paper, quoted
+from meshwarden.cli.options import load_settings
+from meshwarden.cli.output import FAULT, complain
+
+if TYPE_CHECKING:
+    from authz.policy.errors import PolicyError
+    from authz.policy.rules import PolicyText
+    from meshwarden.settings import Settings
+    from protos.meshwarden.v1 import policy_pb2, policy_pb2_grpc
+
+__all__ = [
+    "FolderOption",
+    "Place",
+    "RevisionOption",
+    "calling",
+    "complain_of",
+    "folder_policy",
+    "head",
+    "live_policy",
+    "named_policy",
+    "read_as_folder",
+    "revision_policy",
+    "wanted_policy",
+]
+
+FolderOption = Annotated[
+    Path | None,
+    typer.Option("--policy", metavar="FOLDER", help="A policy folder, not the running service."),
+]
+RevisionOption = Annotated[
+    int | None,
+    typer.Option("--revision", min=1, metavar="NUMBER", help="A revision, not what is in force."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A policy and where it came from.
+
+    Attributes:
+        text: The policy.
+        name: For people: "revision 3", a folder.
+        folder: The folder that it was read from; "" for others.
+        revision: The revision that it is; None for others.
+        settings: Under which it was read.
+    """
+
+    text: "PolicyText"
+    name: str
+    settings: "Settings" = field(repr=False)
+    folder: str = ""
+    revision: "policy_pb2.Revision | None" = None
+
+    @property
+    def number(self) -> int:
+        """The revision's number; 0 for others."""
+        return self.revision.number if self.revision is not None else 0
+
+
+@contextmanager
+def calling(settings: "Settings") -> "Iterator[policy_pb2_grpc.PolicyStub]":
+    """Call the Policy service of the running service.
+
+    Raises:
+        SupervisorError: No service runs there, or it says no.
+    """
+    # Messages take a while to import: other commands need not wait for them.
+    from meshwarden.cli.policy_client import policy_service  # noqa: PLC0415
+
+    with policy_service(settings.runtime.runtime_dir) as service:
+        yield service
+
+
+def wanted_policy(config: Path | None, folder: Path | None, revision: int | None) -> Place:
+    """The policy that --policy and --revision ask for; what is in force without them."""
+    if folder is not None and revision is not None:
+        raise typer.BadParameter("--policy and --revision name two policies; give one")
+    if folder is not None:
+        return folder_policy(config, folder)
+    settings = load_settings(config).settings
+    return live_policy(settings) if revision is None else revision_policy(settings, revision)
+
+
+def named_policy(config: Path | None, name: str) -> Place:
+    """The policy that an argument names: a revision's number, `live`, or a folder."""
+    if name.isdecimal():
+        return revision_policy(load_settings(config).settings, int(name))
+    if name == "live" and not Path(name).exists():
+        return live_policy(load_settings(config).settings)
+    return folder_policy(config, Path(name))
+
+
+def live_policy(settings: "Settings") -> Place:
+    """What the service decides by.
+
+    Raises:
+        SupervisorError: No service runs there, or it has no policy yet.
+    """
+    from meshwarden.settings import STORE  # noqa: PLC0415
+
+    if settings.policy.source == STORE:
+        with calling(settings) as service:
+            return head(service, settings)
+    return _published(settings)
+
+
+def head(service: "policy_pb2_grpc.PolicyStub", settings: "Settings") -> Place:
+    """The newest revision; before the first one a policy without rules, which denies all."""
+    import grpc  # noqa: PLC0415
+
+    from authz.policy.mesh import mesh_model  # noqa: PLC0415
+    from authz.policy.rules import PolicyText  # noqa: PLC0415
+    from protos.meshwarden.v1 import policy_pb2  # noqa: PLC0415
+
+    try:
+        reply = service.Get(policy_pb2.GetRequest())
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.NOT_FOUND:
+            raise
+        return Place(PolicyText(mesh_model(), ()), "no revision yet", settings)
+    return _got(reply, settings)
+
+
+def revision_policy(settings: "Settings", number: int) -> Place:
+    """One revision.
+
+    Raises:
+        SupervisorError: No service runs there, or it has no such revision.
+    """
+    from protos.meshwarden.v1 import policy_pb2  # noqa: PLC0415
+
+    with calling(settings) as service:
+        return _got(service.Get(policy_pb2.GetRequest(number=number)), settings)
+
+
+def folder_policy(config: Path | None, folder: Path) -> Place:
+    """A folder, with every row in order; it is not checked further.
+
+    Raises:
+        Exit: It can't be read as a policy; every fault is shown.
+    """
+    from authz.policy import errors  # noqa: PLC0415
+    from meshwarden import plugins  # noqa: PLC0415
+
+    settings = read_as_folder(load_settings(config).settings, folder)
+    try:
+        text = plugins.policy_source(settings).load()
+    except errors.PolicyError as error:
+        complain_of(error, str(folder))
+        raise typer.Exit(FAULT) from None
+    return Place(text, str(folder), settings, str(folder))
+
+
+def read_as_folder(settings: "Settings", folder: Path) -> "Settings":
+    """The settings under which a folder is the policy's source."""
+    policy = replace(settings.policy, source="folder", path=folder.absolute())
+    return replace(settings, policy=policy)
+
+
+def complain_of(error: "PolicyError", folder: str) -> None:
+    """Show every fault of a policy, with the line and a caret where it is in a folder."""
+    from authz.authoring.findings import Place as Written  # noqa: PLC0415
+    from authz.authoring.findings import columns_of  # noqa: PLC0415
+
+    lines = Lines(Path(folder))
+    for fault in error.faults:
+        if not folder:
+            complain(str(fault))
+            continue
+        complain(str(replace(fault, file=str(Path(folder) / fault.file))))
+        line = lines.of(Written(fault.file, fault.line))
+        paper = Paper(sys.stderr)
+        paper.excerpt(line, *(quoted(line, fault.message) or columns_of(line, -1)))
+        paper.print()
+
+
+def _got(reply: "policy_pb2.GetReply", settings: "Settings") -> Place:
+    from meshwarden.policy_messages import text_from  # noqa: PLC0415
+
+    revision = reply.revision
+    return Place(text_from(reply.text), f"revision {revision.number}", settings, revision=revision)
+
+
+def _published(settings: "Settings") -> Place:
+    """What every process of the service decides by, where there are no revisions."""
+    from meshwarden import publication  # noqa: PLC0415
+    from meshwarden.errors import SupervisorError  # noqa: PLC0415
+
+    state_dir = settings.runtime.state_dir
+    try:
+        found = publication.load(state_dir)
+    except FileNotFoundError:
+        raise SupervisorError(
+            f"no policy is in force: no service has run on {state_dir}; name a folder by --policy, "
+            "or the config file of a service by --config"
+        ) from None
+    except publication.BrokenPublicationError as error:
+        raise SupervisorError(str(error)) from error
+    return Place(found.text, f"policy {found.digest[:12]} from {found.source}", settings)
