@@ -25,6 +25,7 @@ __all__ = [
     "check_jwt",
     "jwk_set",
     "sign",
+    "trust_domain_of",
     "validate",
 ]
 
@@ -223,6 +224,25 @@ def validate(token: str, audience: str, jwks: bytes, trust_domain: str, now_ns: 
     found = claims["aud"]
     audiences = (found,) if isinstance(found, str) else tuple(found)
     return ValidJwt(spiffe_id, audiences, expires_ns, claims)
+
+
+def trust_domain_of(token: str) -> str:
+    """Read from a token, before it is verified, whose bundle to verify it by (section 4).
+
+    Raises:
+        TokenError: It names nobody.
+    """
+    if len(token) > _MAX_TOKEN_CHARACTERS:
+        raise TokenError(f"the token has more than {_MAX_TOKEN_CHARACTERS} characters")
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+        return parse(claims["sub"]).trust_domain
+    except InvalidSpiffeIdError as error:
+        raise TokenError("the token's subject is no SPIFFE ID") from error
+    except KeyError as error:
+        raise TokenError("the token has no claim 'sub'") from error
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise TokenError("this is no token") from error
 
 
 def _key_for(token: str, jwks: bytes) -> tuple[jwt.PyJWK, str]:

@@ -1,0 +1,1 @@
+"""The agent: gives the workloads of one node their identities."""

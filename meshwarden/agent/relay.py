@@ -1,0 +1,217 @@
+"""The socket that workloads connect to, in front of the gRPC server.
+
+grpcio tells a handler nothing of the process that calls. So connections are taken here, where the
+kernel names the caller, and carried on to the gRPC server from a socket that is bound to a name of
+its own: `context.peer()` shows that name, and `Relay.caller` knows whose it is. The gRPC server's
+own socket is in a folder that only the agent enters; who comes by another way is nobody.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from typing_extensions import override
+
+from meshwarden.agent.peers import Caller, PeerError, caller_of
+
+__all__ = ["Relay"]
+
+_LOG = logging.getLogger(__name__)
+_NAME_BYTES = 16
+_PAUSE_S = 0.1
+_WARNINGS_APART_S = 10.0
+_LAST_WORDS_S = 5.0
+# What one direction of a connection may hold for a reader that doesn't read.
+_HIGH_WATER_BYTES = 128 * 1024
+
+
+class Relay:
+    """Takes connections and carries them to the gRPC server, each with a name."""
+
+    def __init__(self, inner: Path, names: Path, most: int) -> None:
+        """Stand in front of one server.
+
+        Args:
+            inner: The gRPC server's own socket.
+            names: A folder that only we can enter; names are bound in it for an instant.
+            most: Connections at once. One user may hold half of them.
+        """
+        self._inner = inner
+        self._names = names
+        self._most = most
+        self._callers: dict[str, Caller] = {}
+        self._of_user: Counter[int] = Counter()
+        self._ends: set[_End] = set()
+        self._next_warning_s = 0.0
+
+    @property
+    def count(self) -> int:
+        """Connections that are open."""
+        return len(self._callers)
+
+    def caller(self, peer: str) -> Caller | None:
+        """Give who is behind a gRPC call by its `context.peer()`; None for none of ours."""
+        scheme, _, path = peer.partition(":")
+        return self._callers.get(path.rpartition("/")[2]) if scheme == "unix" else None
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Take connections until cancelled, then close those there are."""
+        loop = asyncio.get_running_loop()
+        listener.settimeout(0)
+        try:
+            while True:
+                try:
+                    connection, _ = await loop.sock_accept(listener)
+                except OSError as error:
+                    # Out of descriptors, mostly: those that are open go on, and others wait.
+                    _LOG.warning("no connection can be taken: %s", error.strerror)
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
+                try:
+                    await self._carry(connection)
+                except (OSError, PeerError) as error:
+                    connection.close()
+                    self._warn(f"a connection was refused: {error}", loop.time())
+        finally:
+            for end in tuple(self._ends):
+                end.abort()
+
+    async def _carry(self, connection: socket.socket) -> None:
+        """Name a connection and join it with one to the server.
+
+        Raises:
+            PeerError: Nobody can tell who it is, or there are too many.
+            OSError: The server can't be reached.
+        """
+        caller = caller_of(connection)
+        uid = caller.peer.uid
+        name = secrets.token_hex(_NAME_BYTES)
+        try:
+            self._check_room(uid)
+            onward = await self._connect(name)
+        except (OSError, PeerError):
+            caller.close()
+            raise
+        self._callers[name] = caller
+        self._of_user[uid] += 1
+
+        outside = _End(lambda: self._over(name, outside, inside))
+        inside = _End(lambda: outside.close_within(_LAST_WORDS_S))
+        outside.other, inside.other = inside, outside
+        self._ends.update((outside, inside))
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_unix_connection(lambda: inside, sock=onward)
+            await loop.connect_accepted_socket(lambda: outside, connection)
+        except BaseException:
+            self._over(name, outside, inside)
+            onward.close()
+            raise
+
+    def _check_room(self, uid: int) -> None:
+        if len(self._callers) >= self._most:
+            raise PeerError(f"{self._most} connections are open already")
+        if self._of_user[uid] >= max(1, self._most // 2):
+            raise PeerError(f"user {uid} has {self._of_user[uid]} connections open already")
+
+    def _over(self, name: str, outside: "_End", inside: "_End") -> None:
+        """The caller's side is gone: nobody reads what the server still says."""
+        caller = self._callers.pop(name)
+        uid = caller.peer.uid
+        self._of_user[uid] -= 1
+        if not self._of_user[uid]:
+            del self._of_user[uid]
+        caller.close()
+        inside.abort()
+        self._ends.difference_update((outside, inside))
+
+    def _warn(self, message: str, now_s: float) -> None:
+        """Log what a local process may provoke without end: a line now and then."""
+        if now_s >= self._next_warning_s:
+            self._next_warning_s = now_s + _WARNINGS_APART_S
+            _LOG.warning("%s", message)
+
+    async def _connect(self, name: str) -> socket.socket:
+        """Connect to the server from a name that it will see; nothing stays on the disk."""
+        onward = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            onward.settimeout(0)
+            path = self._names / name
+            onward.bind(os.fspath(path))
+            try:
+                await asyncio.get_running_loop().sock_connect(onward, os.fspath(self._inner))
+            finally:
+                path.unlink()
+        except BaseException:
+            onward.close()
+            raise
+        return onward
+
+
+class _End(asyncio.Protocol):
+    """One end of a relayed connection: what comes in here goes out at the other one.
+
+    Nothing piles up: as long as the other end's reader doesn't keep up, this end isn't read.
+    """
+
+    def __init__(self, lost: Callable[[], None]) -> None:
+        self.other: _End
+        self._lost = lost
+        self._transport: asyncio.Transport | None = None
+        self._early = bytearray()
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a stream socket
+        self._transport = transport
+        transport.set_write_buffer_limits(_HIGH_WATER_BYTES)
+        if self._early:
+            transport.write(bytes(self._early))
+            self._early.clear()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self.other.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Send to this end; what comes before it is connected waits (the server speaks first)."""
+        if self._transport is None:
+            self._early += data
+        elif not self._transport.is_closing():
+            self._transport.write(data)
+
+    @override
+    def pause_writing(self) -> None:
+        self.other.read(on=False)
+
+    @override
+    def resume_writing(self) -> None:
+        self.other.read(on=True)
+
+    def read(self, *, on: bool) -> None:
+        """Read from this end, or leave what comes in the kernel's buffer."""
+        if self._transport is not None and not self._transport.is_closing():
+            if on:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost()
+
+    def close_within(self, seconds: float) -> None:
+        """Send what is still to be sent, then close; a reader that never reads doesn't hold it."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.close()
+            asyncio.get_running_loop().call_later(seconds, self._transport.abort)
+
+    def abort(self) -> None:
+        """Close at once, whatever is still to be sent."""
+        if self._transport is not None:
+            self._transport.abort()

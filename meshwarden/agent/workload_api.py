@@ -1,0 +1,280 @@
+"""The SPIFFE Workload API: message in, message out.
+
+Source: SPIFFE Workload API, sections 4 to 6; SPIFFE Workload Endpoint, sections 3 and 6.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
+
+import grpc
+import grpc.aio
+from google.protobuf.struct_pb2 import Struct
+from typing_extensions import override
+
+from ca import jwt_svid
+from ca.bundle import Bundle
+from ca.errors import TokenError
+from ca.selectors import Selector
+from ca.spiffe_id import InvalidSpiffeIdError, parse
+from meshwarden.agent.attestation import Attestation
+from meshwarden.agent.identities import Identities
+from meshwarden.agent.peers import Caller, PeerError
+from meshwarden.agent.renewer import LinkDownError, Refused
+from meshwarden.agent.svids import Claim, WorkloadSvids
+from meshwarden.agent.tokens import Tokens
+from protos.spiffe.workload import workload_pb2 as pb
+from protos.spiffe.workload import workload_pb2_grpc
+
+__all__ = ["WorkloadApi"]
+
+_LOG = logging.getLogger(__name__)
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+_HEADER = ("workload.spiffe.io", "true")  # Workload Endpoint, section 3.
+# How long a call waits for what the agent doesn't have yet, before it is told to come again.
+_PATIENCE_S = 10.0
+# How soon a stream whose process has ended is closed: another one may hold its socket.
+_LOOK_EVERY_S = 5.0
+_MAX_AUDIENCES = 16
+
+_Code = grpc.StatusCode
+
+
+class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
+    """Serves workloads, each by what is found on its process when it calls."""
+
+    def __init__(
+        self,
+        attestation: Attestation,
+        identities: Identities,
+        tokens: Tokens,
+        now_ns: Callable[[], int],
+        why_waiting: Callable[[], str],
+    ) -> None:
+        """Serve one node.
+
+        Args:
+            attestation: Knows who calls, and what is true of him.
+            identities: Knows what he is due.
+            tokens: Has JWT-SVIDs.
+            now_ns: The time.
+            why_waiting: Says what the agent waits for, in words.
+        """
+        self._attestation = attestation
+        self._identities = identities
+        self._tokens = tokens
+        self._now_ns = now_ns
+        self._why_waiting = why_waiting
+        # All streams of one view send one message.
+        self._messages: WeakKeyDictionary[WorkloadSvids, pb.X509SVIDResponse] = WeakKeyDictionary()
+
+    @override
+    async def FetchX509SVID(
+        self, request: pb.X509SVIDRequest, context: _Context
+    ) -> AsyncIterator[pb.X509SVIDResponse]:
+        del request
+        async for view in self._views(context):
+            message = self._messages.get(view)
+            if message is None:
+                message = self._messages[view] = _x509_svids(view)
+            yield message
+
+    @override
+    async def FetchX509Bundles(
+        self, request: pb.X509BundlesRequest, context: _Context
+    ) -> AsyncIterator[pb.X509BundlesResponse]:
+        del request
+        async for bundles in self._bundles(context):
+            yield pb.X509BundlesResponse(
+                bundles={_id_of(each): b"".join(each.x509_authorities) for each in bundles}
+            )
+
+    @override
+    async def FetchJWTBundles(
+        self, request: pb.JWTBundlesRequest, context: _Context
+    ) -> AsyncIterator[pb.JWTBundlesResponse]:
+        del request
+        async for bundles in self._bundles(context):
+            yield pb.JWTBundlesResponse(bundles={_id_of(each): each.jwks for each in bundles})
+
+    @override
+    async def FetchJWTSVID(
+        self, request: pb.JWTSVIDRequest, context: _Context
+    ) -> pb.JWTSVIDResponse:
+        selectors = await self._found(context)
+        audiences = tuple(dict.fromkeys(request.audience))
+        if not audiences or not all(audiences):
+            await _abort(context, _Code.INVALID_ARGUMENT, "name at least one audience, none empty")
+        if len(audiences) > _MAX_AUDIENCES:
+            await _abort(context, _Code.INVALID_ARGUMENT, f"more than {_MAX_AUDIENCES} audiences")
+        claims = await self._claims(context, selectors)
+        if request.spiffe_id:
+            claims = await self._only(context, claims, request.spiffe_id)
+        reply, hints = pb.JWTSVIDResponse(), {""}
+        for claim in claims:
+            try:
+                made = await self._tokens.token(claim, audiences, selectors)
+            except LinkDownError as error:
+                await _abort(context, _Code.UNAVAILABLE, f"no token can be had: {error}")
+            if isinstance(made, Refused):
+                await _abort(context, _Code.PERMISSION_DENIED, f"{claim.spiffe_id}: {made.reason}")
+            entry = self._identities.entry(claim)
+            hint = entry.hint if entry is not None else ""
+            # Section 6.2.1: unique in a response.
+            reply.svids.add(
+                spiffe_id=str(claim.spiffe_id),
+                svid=made.token,
+                hint="" if hint in hints else hint,
+            )
+            hints.add(hint)
+        return reply
+
+    @override
+    async def ValidateJWTSVID(
+        self, request: pb.ValidateJWTSVIDRequest, context: _Context
+    ) -> pb.ValidateJWTSVIDResponse:
+        selectors = await self._found(context)
+        if not request.audience or not request.svid:
+            await _abort(context, _Code.INVALID_ARGUMENT, "name an audience and give a token")
+        # Who may not have the bundle may not have it used either.
+        await self._claims(context, selectors)
+        try:
+            valid = self._validate(request.svid, request.audience)
+        except TokenError as error:
+            await _abort(context, _Code.INVALID_ARGUMENT, str(error))
+        claims = Struct()
+        claims.update(valid.claims)
+        return pb.ValidateJWTSVIDResponse(spiffe_id=str(valid.spiffe_id), claims=claims)
+
+    def _validate(self, token: str, audience: str) -> jwt_svid.ValidJwt:
+        """Verify by the bundle of the token's own trust domain: JWT-SVID standard, section 4."""
+        domain = jwt_svid.trust_domain_of(token)
+        for bundle in self._identities.bundles:
+            if bundle.trust_domain == domain:
+                return jwt_svid.validate(token, audience, bundle.jwks, domain, self._now_ns())
+        raise TokenError(f"there is no bundle of the trust domain {domain!r}")
+
+    async def _views(self, context: _Context) -> AsyncIterator[WorkloadSvids]:
+        """Follow what a caller gets; end the call when that is nothing, with the reason."""
+        caller = await self._caller(context)
+        selectors, notes = await self._attest(context, caller)
+        async with contextlib.aclosing(self._identities.subscribe(selectors)) as views:
+            waiting = asyncio.ensure_future(anext(views))
+            try:
+                patience_s = _PATIENCE_S
+                while True:
+                    await asyncio.wait({waiting}, timeout=min(patience_s, _LOOK_EVERY_S))
+                    if not caller.is_alive():
+                        await _abort(context, _Code.UNAVAILABLE, "the calling process has ended")
+                    if waiting.done():
+                        view = waiting.result()
+                        if not view.svids:
+                            await self._deny(context, caller, view.why, notes)
+                        yield view
+                        patience_s = float("inf")
+                        waiting = asyncio.ensure_future(anext(views))
+                        continue
+                    patience_s -= _LOOK_EVERY_S
+                    if patience_s <= 0:
+                        await _abort(context, _Code.UNAVAILABLE, self._why_waiting())
+            finally:
+                waiting.cancel()
+                with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
+                    await waiting
+
+    async def _bundles(self, context: _Context) -> AsyncIterator[tuple[Bundle, ...]]:
+        """Follow the bundles of a caller who has an identity."""
+        shown: tuple[Bundle, ...] = ()
+        async for view in self._views(context):
+            if view.bundles != shown:
+                shown = view.bundles
+                yield shown
+
+    async def _found(self, context: _Context) -> frozenset[Selector]:
+        caller = await self._caller(context)
+        return (await self._attest(context, caller))[0]
+
+    async def _caller(self, context: _Context) -> Caller:
+        if _HEADER not in (context.invocation_metadata() or ()):
+            await _abort(
+                context,
+                _Code.INVALID_ARGUMENT,
+                "the metadata 'workload.spiffe.io: true' is missing",
+            )
+        caller = self._attestation.caller(context.peer())
+        if caller is None:
+            await _abort(context, _Code.PERMISSION_DENIED, "the caller can't be told")
+        return caller
+
+    async def _attest(
+        self, context: _Context, caller: Caller
+    ) -> tuple[frozenset[Selector], tuple[str, ...]]:
+        try:
+            found = await self._attestation.attest(caller)
+        except PeerError as error:
+            await _abort(context, _Code.UNAVAILABLE, str(error))
+        return found.selectors, found.notes
+
+    async def _claims(self, context: _Context, selectors: frozenset[Selector]) -> tuple[Claim, ...]:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                claims = await self._identities.claims(selectors)
+        except TimeoutError:
+            await _abort(context, _Code.UNAVAILABLE, self._why_waiting())
+        if isinstance(claims, str):
+            await self._deny(context, await self._caller(context), claims, ())
+        return claims
+
+    async def _only(
+        self, context: _Context, claims: tuple[Claim, ...], spiffe_id: str
+    ) -> tuple[Claim, ...]:
+        try:
+            wanted = parse(spiffe_id)
+        except InvalidSpiffeIdError as error:
+            await _abort(context, _Code.INVALID_ARGUMENT, f"this is no SPIFFE ID: {error}")
+        chosen = tuple(claim for claim in claims if claim.spiffe_id == wanted)
+        if not chosen:
+            theirs = ", ".join(sorted({str(claim.spiffe_id) for claim in claims}))
+            await _abort(
+                context, _Code.PERMISSION_DENIED, f"{wanted} is not the caller's; he is {theirs}"
+            )
+        return chosen[:1]
+
+    async def _deny(
+        self, context: _Context, caller: Caller, why: str, notes: tuple[str, ...]
+    ) -> NoReturn:
+        """Answer who has no identity with the reason: what was found, and what is nearest."""
+        told = "; ".join((f"no identity issued: {why}", *notes))
+        _LOG.info("pid %d of user %d: %s", caller.peer.pid, caller.peer.uid, told)
+        await _abort(context, _Code.PERMISSION_DENIED, told)
+
+
+async def _abort(context: _Context, code: grpc.StatusCode, message: str) -> NoReturn:
+    await context.abort(code, message)
+    raise AssertionError("abort raises")
+
+
+def _x509_svids(view: WorkloadSvids) -> pb.X509SVIDResponse:
+    own, *others = view.bundles
+    authorities = b"".join(own.x509_authorities)
+    return pb.X509SVIDResponse(
+        svids=[
+            pb.X509SVID(
+                spiffe_id=svid.spiffe_id,
+                x509_svid=b"".join(svid.chain),
+                x509_svid_key=svid.key,
+                bundle=authorities,
+                hint=svid.hint,
+            )
+            for svid in view.svids
+        ],
+        federated_bundles={_id_of(each): b"".join(each.x509_authorities) for each in others},
+    )
+
+
+def _id_of(bundle: Bundle) -> str:
+    return f"spiffe://{bundle.trust_domain}"

@@ -1,0 +1,432 @@
+"""What workloads get, and when: on a clock of the test's own."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from ca.entries import WorkloadEntry
+from ca.selectors import Selector
+from meshwarden.agent.identities import Identities
+from meshwarden.agent.renewer import Renewer
+from meshwarden.agent.svids import WorkloadSvids
+from tests.fakes.signer import FakeSigner
+
+SECOND = 1_000_000_000
+UID = Selector("unix", "uid:7")
+APP = frozenset({UID, Selector("unix", "gid:7")})
+WEB = WorkloadEntry("web", "spiffe://td.example/web", (UID,), version=1)
+API = WorkloadEntry("api", "spiffe://td.example/api", (UID,), hint="api", version=1)
+TEMPLATE = WorkloadEntry(
+    "pods", "spiffe://td.example/ns/{{k8s.ns}}", (Selector("k8s", "sa:web"),), version=1
+)
+
+
+class World:
+    """An agent's insides, with a server that is at hand.
+
+    Attributes:
+        now_ns: The time.
+        signer: The server.
+        identities: What is tested.
+    """
+
+    def __init__(self) -> None:
+        self.now_ns = 1_000 * SECOND
+        self.signer = FakeSigner(lambda: self.now_ns)
+        self.identities = Identities(lambda: self.now_ns, random.Random(1).random)
+        self._renewer = Renewer(self.identities, self.signer, lambda: self.now_ns)
+
+    def know(self, *entries: WorkloadEntry) -> None:
+        """Be told entries and bundle by the server."""
+        self.identities.set_entries(entries)
+        self.identities.set_bundles((self.signer.bundle(),))
+
+    async def sign(self) -> None:
+        """Have everything signed that is due."""
+        while due := self.identities.due(100):
+            await self._renewer._have_signed(due)
+
+    @contextlib.asynccontextmanager
+    async def follow(
+        self, selectors: frozenset[Selector] = APP
+    ) -> AsyncIterator[Callable[[], Awaitable[WorkloadSvids | None]]]:
+        """Subscribe; give a function for the next view, None where there is none now."""
+        async with contextlib.aclosing(self.identities.subscribe(selectors)) as views:
+            waiting: asyncio.Future[WorkloadSvids] | None = None
+
+            async def following() -> WorkloadSvids | None:
+                nonlocal waiting
+                waiting = waiting or asyncio.ensure_future(anext(views))
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                if not waiting.done():
+                    return None
+                view, waiting = waiting.result(), None
+                return view
+
+            try:
+                yield following
+            finally:
+                if waiting is not None:
+                    waiting.cancel()
+                    await asyncio.gather(waiting, return_exceptions=True)
+
+
+def ids(view: WorkloadSvids | None) -> list[str]:
+    """Give the SPIFFE IDs of a view that is there."""
+    assert view is not None
+    return [svid.spiffe_id for svid in view.svids]
+
+
+def run(test: Callable[[World], Awaitable[None]]) -> None:
+    """Run a test in a world of its own."""
+
+    async def in_loop() -> None:
+        await test(World())
+
+    asyncio.run(in_loop())
+
+
+def test_a_workload_waits_until_its_identities_are_whole() -> None:
+    """The default identity must be the same for all who come first."""
+
+    async def story(world: World) -> None:
+        async with world.follow() as following:
+            assert await following() is None
+            world.know(WEB, API)
+            assert await following() is None
+            await world.sign()
+            view = await following()
+            assert ids(view) == ["spiffe://td.example/api", "spiffe://td.example/web"]
+            assert await following() is None
+
+    run(story)
+
+
+def test_nobody_is_told_why() -> None:
+    """What was found and what was nearest; and gets an identity as soon as an entry gives it."""
+
+    async def story(world: World) -> None:
+        world.know(replace(WEB, selectors=(UID, Selector("unix", "path:/bin/web"))))
+        async with world.follow() as following:
+            view = await following()
+            assert ids(view) == []
+            assert view is not None
+            assert "unix:uid:7" in view.why
+            assert "unix:path:/bin/web" in view.why
+            world.know(WEB)
+            await world.sign()
+            assert ids(await following()) == ["spiffe://td.example/web"]
+
+    run(story)
+
+
+def test_a_renewal_reaches_those_who_follow_and_is_done_once() -> None:
+    """Around half-life, with a new key; 500 followers are one renewal."""
+
+    async def story(world: World) -> None:
+        world.know(WEB)
+        await world.sign()
+        async with contextlib.AsyncExitStack() as stack:
+            following = [await stack.enter_async_context(world.follow()) for _ in range(500)]
+            first = {await each() for each in following}
+            assert len(first) == 1
+            world.now_ns += 1000 * SECOND
+            await world.sign()
+            assert await following[0]() is None
+            world.now_ns += 1400 * SECOND
+            await world.sign()
+            second = {await each() for each in following}
+            assert len(second) == 1
+        old, new = first.pop(), second.pop()
+        assert old is not None
+        assert new is not None
+        assert old.svids[0].key != new.svids[0].key
+        assert [len(batch) for batch in world.signer.batches] == [1, 1]
+
+    run(story)
+
+
+def test_an_outage_takes_nothing_until_the_end_of_life() -> None:
+    """A newcomer gets what there is; after expiry nobody gets a certificate that has expired."""
+
+    async def story(world: World) -> None:
+        world.know(WEB)
+        await world.sign()
+        async with world.follow() as following:
+            assert ids(await following()) == ["spiffe://td.example/web"]
+            world.signer.is_down = True
+            for _ in range(36):
+                world.now_ns += 99 * SECOND
+                await world.sign()
+            assert await following() is None
+            async with world.follow() as late:
+                assert ids(await late()) == ["spiffe://td.example/web"]
+            world.now_ns += 60 * SECOND
+            async with world.follow() as too_late:
+                assert await too_late() is None
+                await world.sign()
+                assert await too_late() is None
+                assert await following() is None
+                # Back: at once, not after the longest pause.
+                world.signer.is_down = False
+                world.identities.retry_now()
+                await world.sign()
+                assert ids(await too_late()) == ["spiffe://td.example/web"]
+            assert ids(await following()) == ["spiffe://td.example/web"]
+
+    run(story)
+
+
+def test_a_failed_renewal_is_tried_again_after_a_pause() -> None:
+    """Not at once: a server in trouble gets no storm."""
+
+    async def story(world: World) -> None:
+        world.signer.is_down = True
+        world.know(WEB)
+        await world.sign()
+        await world.sign()
+        assert len(world.signer.batches) == 1
+        assert "nobody answers" in next(iter(world.identities.refusals.values()))
+        world.now_ns += 2 * SECOND
+        await world.sign()
+        assert len(world.signer.batches) == 2
+
+    run(story)
+
+
+def test_an_entry_that_goes_takes_its_identity_along() -> None:
+    """Those who follow see it at once; its key is forgotten."""
+
+    async def story(world: World) -> None:
+        world.know(WEB, API)
+        await world.sign()
+        async with world.follow() as following:
+            assert len(ids(await following())) == 2
+            world.know(WEB)
+            assert ids(await following()) == ["spiffe://td.example/web"]
+            world.know()
+            view = await following()
+            assert ids(view) == []
+            assert view is not None
+            assert "no entry at all" in view.why
+        assert not world.identities.svids
+
+    run(story)
+
+
+def test_an_entry_that_changes_is_signed_anew_and_the_old_serves_meanwhile() -> None:
+    """A change of what the certificate says, while the server is away, takes nothing."""
+
+    async def story(world: World) -> None:
+        world.know(WEB)
+        await world.sign()
+        async with world.follow() as following:
+            await following()
+            world.signer.is_down = True
+            world.know(replace(WEB, dns_names=("web.example",), version=2))
+            await world.sign()
+            assert await following() is None
+            async with world.follow() as late:
+                assert ids(await late()) == ["spiffe://td.example/web"]
+            world.signer.is_down = False
+            world.identities.retry_now()
+            world.now_ns += 2 * SECOND
+            await world.sign()
+            view = await following()
+            assert view is not None
+            assert view.svids[0].version == 2
+
+    run(story)
+
+
+def test_an_entry_that_gets_another_id_takes_the_old_one_away() -> None:
+    """Nobody keeps an identity that no entry gives."""
+
+    async def story(world: World) -> None:
+        world.know(WEB)
+        await world.sign()
+        async with world.follow() as following:
+            await following()
+            world.signer.is_down = True
+            world.know(replace(WEB, spiffe_id="spiffe://td.example/other", version=2))
+            await world.sign()
+            async with world.follow() as late:
+                assert await late() is None
+
+    run(story)
+
+
+def test_a_refusal_of_one_keeps_no_other_away() -> None:
+    """What the server signs is served, what it doesn't is tried again."""
+
+    async def story(world: World) -> None:
+        world.know(WEB, API)
+        first, second = world.identities.due(10)
+        world.identities.fail(second.claim, "the server refused: no")
+        answers = await world.signer.sign([])
+        assert answers == []
+        async with world.follow() as following:
+            assert await following() is None
+            world.identities.fail(first.claim, "the server refused: no")
+            assert await following() is None
+            world.now_ns += 3 * SECOND
+            (one, *_) = world.identities.due(1)
+            await world._renewer._have_signed([one])
+            assert len(ids(await following())) == 1
+
+    run(story)
+
+
+def test_a_hint_is_given_once() -> None:
+    """Workload API section 5.2.1: unique in a response; the first keeps it."""
+
+    async def story(world: World) -> None:
+        world.know(API, replace(WEB, hint="api"))
+        await world.sign()
+        async with world.follow() as following:
+            view = await following()
+            assert view is not None
+            assert [svid.hint for svid in view.svids] == ["api", ""]
+
+    run(story)
+
+
+def test_a_template_is_written_out_by_what_is_found() -> None:
+    """And signed when a workload asks, not ahead: nobody knows for whom."""
+
+    async def story(world: World) -> None:
+        world.know(TEMPLATE)
+        await world.sign()
+        assert world.signer.batches == []
+        pod = frozenset({Selector("k8s", "sa:web"), Selector("k8s", "ns:shop")})
+        async with world.follow(pod) as following:
+            assert await following() is None
+            await world.sign()
+            assert ids(await following()) == ["spiffe://td.example/ns/shop"]
+        (batch,) = world.signer.batches
+        assert batch[0].selectors == tuple(sorted(pod))
+
+    run(story)
+
+
+def test_identities_are_signed_ahead_in_batches_up_to_a_bound() -> None:
+    """A workload that starts need not wait; a node with very many entries doesn't fill up."""
+
+    async def story(world: World) -> None:
+        entries = [
+            replace(WEB, id=f"{number:05}", selectors=(Selector("unix", f"uid:{number}"),))
+            for number in range(1200)
+        ]
+        world.know(*entries)
+        await world.sign()
+        assert [len(batch) for batch in world.signer.batches] == [100] * 10
+        async with world.follow(frozenset({Selector("unix", "uid:1199")})) as following:
+            assert await following() is None
+            await world.sign()
+            assert ids(await following()) == ["spiffe://td.example/web"]
+
+    run(story)
+
+
+def test_an_identity_that_nobody_wants_any_more_is_not_renewed() -> None:
+    """It stays until its renewal would be due, for those who come back."""
+
+    async def story(world: World) -> None:
+        world.identities._ahead = 0
+        world.know(WEB)
+        async with world.follow() as following:
+            assert await following() is None
+            await world.sign()
+            assert ids(await following()) == ["spiffe://td.example/web"]
+        async with world.follow() as again:
+            assert ids(await again()) == ["spiffe://td.example/web"]
+        world.now_ns += 2400 * SECOND
+        await world.sign()
+        assert not world.identities.svids
+        assert len(world.signer.batches) == 1
+
+    run(story)
+
+
+def test_what_an_earlier_run_had_is_served_again() -> None:
+    """A restart keeps what is valid, and asks for nothing before it is due."""
+
+    async def story(world: World) -> None:
+        world.know(WEB)
+        await world.sign()
+        heir = Identities(lambda: world.now_ns, random.Random(2).random)
+        heir.restore(world.identities.svids.values())
+        heir.set_entries([WEB])
+        heir.set_bundles(world.identities.bundles)
+        assert heir.due(10) == []
+        async with contextlib.aclosing(heir.subscribe(APP)) as views:
+            assert (await anext(views)).svids[0].key == next(
+                iter(world.identities.svids.values())
+            ).key
+
+    run(story)
+
+
+def test_a_view_is_new_only_when_something_changed() -> None:
+    """The same bundles and entries again push nothing."""
+
+    async def story(world: World) -> None:
+        world.know(WEB)
+        await world.sign()
+        async with world.follow() as following:
+            await following()
+            world.know(WEB)
+            assert await following() is None
+            world.identities.set_bundles((world.signer.bundle(sequence=2),))
+            view = await following()
+            assert view is not None
+            assert view.bundles[0].sequence == 2
+
+    run(story)
+
+
+def test_a_key_is_never_shown() -> None:
+    """Nor a token: what prints or logs a value of ours tells no secret."""
+
+    async def story(world: World) -> None:
+        world.know(WEB)
+        await world.sign()
+        (svid,) = world.identities.svids.values()
+        assert svid.key.hex() not in repr(svid)
+        assert repr(svid.key) not in repr(svid)
+        token = await world.signer.sign_token("web", ["a"], ())
+        assert "eyJ" not in repr(token)
+
+    run(story)
+
+
+@pytest.mark.parametrize("fault", ["key", "id", "chain"])
+def test_a_certificate_that_was_not_ordered_is_not_served(fault: str) -> None:
+    """A key never goes with another's certificate, whatever the server mixed up."""
+
+    async def story(world: World) -> None:
+        world.know(WEB, API)
+        due = world.identities.due(10)
+        sign = world.signer.sign
+
+        async def mixed_up(orders):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+            signed = list(await sign(orders))
+            match fault:
+                case "key":
+                    return [signed[0], replace(signed[1], chain=signed[0].chain)]
+                case "id":
+                    return list(reversed(signed))
+                case _:
+                    return [signed[0], replace(signed[1], chain=(b"rubbish",))]
+
+        world.signer.sign = mixed_up  # type: ignore[method-assign]
+        await world._renewer._have_signed(due)
+        served = {svid.spiffe_id for svid in world.identities.svids.values()}
+        assert served == (set() if fault == "id" else {"spiffe://td.example/api"})
+
+    run(story)
