@@ -1,0 +1,1 @@
+"""Node attestors: one file for each way in which a node says which one it is."""
