@@ -7,7 +7,6 @@ only agree with that, or be refused.
 Source: RFC 2986 (PKCS#10); X509-SVID standard, section 2.
 """
 
-import ipaddress
 from collections.abc import Collection, Iterable
 from typing import Final
 
@@ -18,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ca.errors import CsrError
 from ca.keys import PublicKey, weakness
+from ca.profile import check_names
 from ca.spiffe_id import InvalidSpiffeIdError, SpiffeId, parse
 
 __all__ = ["MAX_CSR_BYTES", "CheckedCsr", "check_csr"]
@@ -64,10 +64,11 @@ def check_csr(der: bytes, *, allowed_id: SpiffeId, dns_names: Iterable[str] = ()
     Raises:
         CsrError: INVALID_ARGUMENT for a request that nobody gets signed, PERMISSION_DENIED for
             one with names that this caller may not have.
+        OrderError: `dns_names` has one that is no name.
     """
     if len(der) > MAX_CSR_BYTES:
         raise CsrError(_INVALID, f"the request has {len(der)} bytes, more than {MAX_CSR_BYTES}")
-    names = tuple(dns_names)
+    names = check_names(dns_names)
     try:
         key = _check_request(x509.load_der_x509_csr(der), allowed_id, names)
     except (
@@ -143,7 +144,7 @@ def _check_names(
                 if name.value not in names:
                     raise CsrError(_DENIED, f"{_cut(name.value)} is no name that its entry has")
             case x509.IPAddress():
-                if str(name.value) not in map(_canonical, names):
+                if str(name.value) not in names:
                     raise CsrError(_DENIED, f"{name.value} is no address that its entry has")
             case _:
                 raise CsrError(_INVALID, "the request has a name that is no URI, DNS name or IP")
@@ -158,13 +159,6 @@ def _check_uri(uri: str, allowed_id: SpiffeId) -> None:
         raise CsrError(_INVALID, f"{_cut(uri)} is no SPIFFE ID: {error}") from error
     if wanted != allowed_id:
         raise CsrError(_DENIED, f"{_cut(uri)} is somebody else's SPIFFE ID, not {allowed_id}")
-
-
-def _canonical(name: str) -> str:
-    try:
-        return str(ipaddress.ip_address(name))
-    except ValueError:
-        return name
 
 
 def _cut(text: str) -> str:

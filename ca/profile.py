@@ -4,14 +4,15 @@ Source: X509-SVID standard, sections 2 to 4 and appendix A; RFC 5280 section 4.
 """
 
 import ipaddress
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ca.errors import NoAuthorityError
+from ca.errors import NoAuthorityError, OrderError
 from ca.keys import PublicKey
 from ca.spiffe_id import SpiffeId
 
@@ -21,6 +22,7 @@ __all__ = [
     "NO_AUTHORITY",
     "SECOND_NS",
     "Validity",
+    "check_names",
     "key_usage",
     "serial_from",
     "subject_alternative_names",
@@ -32,6 +34,11 @@ BACKDATE_S = 60
 """How far before now a certificate begins: clocks differ, and a renewal is used at once."""
 
 _SERIAL_BYTES = 16
+_MAX_DNS_NAME = 253  # RFC 1035 section 2.3.4, without the length bytes.
+# RFC 1123 section 2.1, and the underscore that names of services have.
+_DNS_NAME = re.compile(
+    r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*"
+)
 _MIN_TTL_S = 1
 
 
@@ -85,6 +92,27 @@ def serial_from(randomness: bytes) -> int:
     if len(randomness) != _SERIAL_BYTES or not serial:
         raise ValueError("a serial is made of 16 random bytes")
     return serial
+
+
+def check_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Check DNS names and IP addresses that a certificate shall have; give them in one spelling.
+
+    Raises:
+        OrderError: One is neither; a wildcard may stand for the first label.
+    """
+    return tuple(dict.fromkeys(map(_checked_name, names)))
+
+
+def _checked_name(name: str) -> str:
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    labels = name.removeprefix("*.")
+    if len(name) > _MAX_DNS_NAME or _DNS_NAME.fullmatch(labels) is None:
+        shown = name if len(name) <= _MAX_DNS_NAME else name[:_MAX_DNS_NAME] + "..."
+        raise OrderError(f"{shown!r} is no DNS name in lower case and no IP address")
+    return name
 
 
 def key_usage(key: PublicKey) -> x509.KeyUsage:

@@ -9,11 +9,13 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import starmap
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from meshwarden import plugins
+from meshwarden.identity_checks import identity_faults
 from meshwarden.settings import PLACEHOLDERS, STORE, Bundle, Settings
 
 __all__ = ["CrossFault", "cross_faults", "did_you_mean"]
@@ -42,6 +44,7 @@ def cross_faults(settings: Settings) -> Iterator[CrossFault]:
     yield from _plaintext(settings)
     yield from _tls(settings)
     yield from _runtime(settings)
+    yield from starmap(CrossFault, identity_faults(settings))
     yield from _names(settings)
     yield from _bundle(settings.bundle, is_used=settings.policy.source == "bundle")
     yield from _headers("check.allowed.request_headers", settings.check.allowed.request_headers)

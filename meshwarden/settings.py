@@ -19,6 +19,7 @@ from typing_extensions import override
 __all__ = [
     "STORE",
     "Address",
+    "Admin",
     "Allowed",
     "Bundle",
     "Check",
@@ -26,6 +27,7 @@ __all__ = [
     "Denied",
     "Engine",
     "Fallback",
+    "Identity",
     "Listen",
     "Policy",
     "Runtime",
@@ -108,6 +110,15 @@ def _state_dir() -> Path:
 
 def _runtime_dir() -> Path:
     return default_runtime_dir(os.environ, _state_dir(), is_root=os.geteuid() == 0)
+
+
+def _sealing_key() -> Path:
+    # Away from the database on purpose: a copy of the state folder is no copy of the authority.
+    if os.geteuid() == 0:
+        return Path("/etc/meshwarden/sealing.key")
+    config = os.environ.get("XDG_CONFIG_HOME", "")
+    base = Path(config) if config.startswith("/") else Path.home() / ".config"
+    return base / "meshwarden" / "sealing.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +256,7 @@ STORE = "store"
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where policy revisions are kept, when `policy.source` is `store`."""
+    """Where policy revisions are kept, when `policy.source` is `store`; roles and tokens too."""
 
     url: Annotated[
         str,
@@ -373,6 +384,28 @@ class Bundle:
     max_unpacked_bytes: Annotated[
         int, Meta(ge=1024, le=1 << 32, description="Most that it may unpack to, in bytes.")
     ] = 134_217_728
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """The admin API beyond this machine; over the admin socket its owner may do everything."""
+
+    remote: Annotated[
+        bool,
+        Meta(
+            description="Serve the admin API through the public port too, to callers whom "
+            "`meshwarden admin grant` gave a role and who show a certificate (see "
+            "`listen.tls.client_ca`) or a token over TLS. Roles and tokens are kept in the store."
+        ),
+    ] = False
+    token_days: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3650,
+            description="How long a new token lives where nobody says less, in days.",
+        ),
+    ] = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -523,9 +556,9 @@ class Decisions:
     url: Annotated[
         str,
         Meta(
-            description="`postgresql://USER@HOST:PORT/DATABASE` of the sink `postgresql` (needs the "
-            "extra `postgresql`); empty is that of `store.url`. Keep a password in a passfile, not "
-            "here."
+            description="`postgresql://USER@HOST:PORT/DATABASE` of the sink `postgresql` (needs "
+            "the extra `postgresql`); empty is that of `store.url`. Keep a password in a passfile, "
+            "not here."
         ),
     ] = ""
     schema: Annotated[
@@ -533,7 +566,7 @@ class Decisions:
         Meta(
             min_length=1,
             max_length=63,
-            description="The schema of its tables, for records alone. It is made if it isn't there.",
+            description="The schema of its tables, for records alone; made if it isn't there.",
         ),
     ] = "meshwarden_decisions"
     days: Annotated[
@@ -562,6 +595,124 @@ class Decisions:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """The certificate authority; off unless `trust_domain` names one."""
+
+    trust_domain: Annotated[
+        str,
+        Meta(
+            description="Such as `mesh.example`: the first part of every SPIFFE ID that is issued. "
+            "It can't be changed later. Empty issues nothing."
+        ),
+    ] = ""
+    ca: Annotated[
+        Literal["self-signed", "offline", "files"],
+        Meta(
+            description="`self-signed` makes a root and an intermediate at the first start; "
+            "`offline` awaits an intermediate that a root elsewhere signs (`meshwarden ca csr`, "
+            "`ca import`); `files` takes `ca_chain` and `ca_key`."
+        ),
+    ] = "self-signed"
+    ca_chain: Annotated[
+        Path | None,
+        Meta(
+            description="With `files`: PEM file of the signing certificate, what is above it, and "
+            "the root at last. Read again when it changes."
+        ),
+    ] = None
+    ca_key: Annotated[
+        Path | None,
+        Meta(description="With `files`: PEM file of its key, unencrypted, with mode 0600."),
+    ] = None
+    keeper: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Where private keys are: `sealed` in the database, or `memory`, which a "
+            "restart loses; any other name is a file in adapters/keepers.",
+        ),
+    ] = "sealed"
+    key_file: Annotated[
+        Path,
+        Meta(
+            description="What seals the private keys; made at the first start, with mode 0600. "
+            "Replicas need the same. Keep a copy: without it the authority is lost.",
+            extra={
+                "default": "`/etc/meshwarden/sealing.key` for root, else "
+                "`$XDG_CONFIG_HOME/meshwarden/sealing.key`",
+                "example": "/etc/meshwarden/sealing.key",
+            },
+        ),
+    ] = field(default_factory=_sealing_key)
+    passphrase_file: Annotated[
+        Path | None,
+        Meta(
+            description="File with a passphrase of 12 characters or more that takes the place of "
+            "`key_file`; mode 0600."
+        ),
+    ] = None
+    key_type: Annotated[
+        Literal["ec-p256", "ec-p384", "rsa-2048", "ed25519"],
+        Meta(
+            description="Of authorities that are made here. Envoy verifies no chain with Ed25519."
+        ),
+    ] = "ec-p256"
+    jwt_key_type: Annotated[
+        Literal["ec-p256", "ec-p384", "rsa-2048"],
+        Meta(description="Of the key that signs tokens: ES256, ES384 or RS256."),
+    ] = "ec-p256"
+    root_days: Annotated[
+        int, Meta(ge=1, le=36_500, description="How long a root that is made here holds, in days.")
+    ] = 3_650
+    signer_days: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=36_500,
+            description="How long an intermediate that is made here holds, and the key of tokens, "
+            "in days.",
+        ),
+    ] = 1_825
+    name_constraint: Annotated[
+        bool,
+        Meta(
+            description="Let a root that is made here say that it is good for its trust domain "
+            "only. Envoy, OpenSSL and Go obey it; rustls refuses every chain that has it."
+        ),
+    ] = False
+    x509_ttl_s: Annotated[
+        int,
+        Meta(
+            ge=1, le=31_536_000, description="How long a certificate holds by default, in seconds."
+        ),
+    ] = 3_600
+    max_x509_ttl_s: Annotated[
+        int,
+        Meta(ge=1, le=31_536_000, description="The most that an entry can get, in seconds."),
+    ] = 86_400
+    jwt_ttl_s: Annotated[
+        int, Meta(ge=1, le=31_536_000, description="How long a token holds by default, in seconds.")
+    ] = 300
+    max_jwt_ttl_s: Annotated[
+        int, Meta(ge=1, le=31_536_000, description="The most that an entry can get, in seconds.")
+    ] = 3_600
+    refresh_hint_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=31_536_000,
+            description="How often who has a copy of the bundle should look for a new one, in "
+            "seconds.",
+        ),
+    ] = 300
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is issued."""
+        return bool(self.trust_domain)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole configuration, validated: paths are absolute, and what depends fits together.
 
@@ -574,7 +725,9 @@ class Settings:
     server: Server = field(default_factory=Server)
     policy: Policy = field(default_factory=Policy)
     store: Store = field(default_factory=Store)
+    admin: Admin = field(default_factory=Admin)
     bundle: Bundle = field(default_factory=Bundle)
     engine: Engine = field(default_factory=Engine)
     check: Check = field(default_factory=Check)
     decisions: Decisions = field(default_factory=Decisions)
+    identity: Identity = field(default_factory=Identity)

@@ -1,0 +1,1 @@
+"""Identity in the control process: who issues, who registers, who attests."""

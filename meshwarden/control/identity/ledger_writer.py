@@ -1,0 +1,198 @@
+"""Puts entries on the ledger in groups: who comes while a write is under way goes with the next.
+
+A write to disk takes milliseconds whether it holds one row or a thousand, and nothing may be signed
+before its intent is there. So intents wait for their group; outcomes and refusals wait for nobody,
+and go along with the next group or after a short time.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ca.errors import IdentityError, OverloadedError
+from ca.ledger import Entry, Event, Head, IssuanceLog, LedgerRow
+from meshwarden import metrics
+from meshwarden.faults import fault_id
+
+__all__ = ["LedgerWriter"]
+
+_LOG = logging.getLogger(__name__)
+# What may wait: some seconds of a full core's work. Beyond that a caller does better to come back.
+_MAX_WAITING_ROWS = 20_000
+_MAX_NOTES = 10_000
+# One transaction: the lock is everybody's.
+_GROUP_ROWS = 4_000
+_NOTES_WAIT_S = 0.2
+_RETRY_S = 1.0
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Intents of one caller, and what tells him where they stand."""
+
+    entries: Sequence[Entry]
+    first_number: "asyncio.Future[int]"
+
+
+class LedgerWriter:
+    """The one writer of this process."""
+
+    def __init__(
+        self, log: IssuanceLog, now_ns: Callable[[], int], wrote: Callable[[Head], None]
+    ) -> None:
+        """Write to a ledger; `key` is to be set before the first entry.
+
+        Args:
+            log: Where rows are kept.
+            now_ns: The time.
+            wrote: Told of each new head.
+        """
+        self.key: Ed25519PrivateKey | None = None
+        self._log = log
+        self._now_ns = now_ns
+        self._wrote = wrote
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_rows = 0
+        self._notes: list[Entry] = []
+        self._issued: list[tuple[int, int]] = []
+        self._is_failing = False
+        self._task: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
+
+    async def intend(self, entries: Sequence[Entry]) -> int:
+        """Put intents on the ledger; they are on disk when this returns.
+
+        Returns:
+            The number of the first; the others follow without a gap.
+
+        Raises:
+            OverloadedError: Too much waits already.
+            IdentityStoreError: They can't be written; nothing may be signed.
+        """
+        if self._waiting_rows + len(entries) > _MAX_WAITING_ROWS:
+            raise OverloadedError(f"{self._waiting_rows} rows wait for the ledger already")
+        waiting = _Waiting(entries, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._waiting_rows += len(entries)
+        self._write_soon()
+        return await waiting.first_number
+
+    def issued(self, first: int, last: int) -> None:
+        """Note that these rows were handed out; doesn't wait."""
+        # Rows of one group end one after the other: most outcomes grow the one before.
+        if self._issued and self._issued[-1][1] + 1 == first:
+            self._issued[-1] = (self._issued[-1][0], last)
+        else:
+            self._issued.append((first, last))
+        self._write_later()
+
+    def note(self, entry: Entry) -> None:
+        """Note something else; doesn't wait. What is too much is dropped and counted."""
+        if len(self._notes) >= _MAX_NOTES:
+            metrics.LEDGER_DROPPED.inc()
+            return
+        self._notes.append(entry)
+        self._write_later()
+
+    async def close(self) -> None:
+        """Write what there is, once."""
+        if self._later is not None:
+            self._later.cancel()
+        self._write_soon()
+        if self._task is not None:
+            await self._task
+        if self._later is not None:  # It failed, and won't be tried again.
+            self._later.cancel()
+
+    def _write_later(self) -> None:
+        if self._task is None and self._later is None:
+            delay_s = _RETRY_S if self._is_failing else _NOTES_WAIT_S
+            self._later = asyncio.get_running_loop().call_later(delay_s, self._write_soon)
+
+    def _write_soon(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if self._task is None and (self._waiting or self._notes or self._issued):
+            self._task = asyncio.get_running_loop().create_task(self._write())
+            self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._task = None
+        if not task.cancelled():
+            task.result()
+            if self._notes or self._issued:
+                self._write_later()
+
+    async def _write(self) -> None:
+        """Write groups as long as somebody waits."""
+        while True:
+            group, noted = self._take_group(), self._take_notes()
+            rows = [entry for each in group for entry in each.entries]
+            try:
+                written = await self._append([*rows, *noted])
+            except IdentityError as error:
+                self._failed(group, noted, error)
+            else:
+                self._succeeded(group, written)
+            if not self._waiting:
+                return
+
+    async def _append(self, rows: Sequence[Entry]) -> Sequence[LedgerRow]:
+        if self.key is None:
+            raise IdentityError("the ledger has no key yet")
+        try:
+            return await self._log.append(rows, self._now_ns(), self.key)
+        except IdentityError:
+            raise
+        except Exception as error:
+            # Whoever waits must hear of it, or he waits for ever.
+            raise IdentityError(fault_id(error)) from error
+
+    def _succeeded(self, group: Sequence[_Waiting], written: Sequence[LedgerRow]) -> None:
+        metrics.LEDGER_WRITES.labels("written").inc()
+        metrics.LEDGER_ROWS.inc(len(written))
+        if self._is_failing:
+            _LOG.warning("ledger: it is written again")
+        self._is_failing = False
+        self._wrote(Head(written[-1].number, written[-1].hash))
+        number = written[0].number
+        for each in group:
+            if not each.first_number.done():  # He may have gone away.
+                each.first_number.set_result(number)
+            number += len(each.entries)
+
+    def _failed(
+        self, group: Sequence[_Waiting], noted: Sequence[Entry], error: IdentityError
+    ) -> None:
+        metrics.LEDGER_WRITES.labels("failed").inc()
+        if not self._is_failing:  # It is said once, and once more when it is over.
+            _LOG.error("ledger: nothing is issued: %s", error)
+        self._is_failing = True
+        for each in group:
+            if not each.first_number.done():
+                each.first_number.set_exception(error)
+        # Nobody waits for these: they are tried again, and kept within bounds.
+        kept = noted[: max(0, _MAX_NOTES - len(self._notes))]
+        metrics.LEDGER_DROPPED.inc(len(noted) - len(kept))
+        self._notes = [*kept, *self._notes]
+
+    def _take_group(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        rows = 0
+        while self._waiting and rows < _GROUP_ROWS:
+            each = self._waiting.popleft()
+            rows += len(each.entries)
+            group.append(each)
+        self._waiting_rows -= rows
+        return group
+
+    def _take_notes(self) -> list[Entry]:
+        noted = [Entry(Event.ISSUED, first=first, last=last) for first, last in self._issued]
+        noted += self._notes
+        self._issued, self._notes = [], []
+        return noted
