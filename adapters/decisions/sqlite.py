@@ -16,7 +16,7 @@ from urllib.parse import quote
 from typing_extensions import override
 
 from adapters.spec import Adapter
-from adapters.sql.decisions import COLUMNS, LAST, conditions, kept, row
+from adapters.sql.decisions import COLUMNS, LAST, NUMBERS, conditions, kept, row
 from telemetry.sink import (
     ArchiveUnavailableError,
     DecisionArchive,
@@ -42,7 +42,6 @@ _VACUUM_PAGES = 1_000
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _FEW = 10
 
-_NUMBERS = frozenset({"time_ns", "status", "rule_line"})
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)  # "user" means something else without.
 _INSERT = (
     f"INSERT OR IGNORE INTO decision ({_NAMES}) "  # noqa: S608 - names of our own
@@ -56,7 +55,7 @@ _STEPS = (
     (
         "CREATE TABLE decision (number INTEGER PRIMARY KEY, "
         + ", ".join(
-            f"{name} {'INTEGER' if name in _NUMBERS else 'TEXT'} NOT NULL" for name in _FIRST
+            f"{name} {'INTEGER' if name in NUMBERS else 'TEXT'} NOT NULL" for name in _FIRST
         )
         + ")",
         # A front that got no answer sends a batch again: each decision is kept once.

@@ -1,6 +1,6 @@
 """What tables of decisions have in common, whichever database they are in."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -9,7 +9,7 @@ import msgspec
 from telemetry.record import DecisionRecord, read_line
 from telemetry.sink import Kept, Search
 
-__all__ = ["COLUMNS", "LAST", "conditions", "kept", "row"]
+__all__ = ["COLUMNS", "LAST", "NUMBERS", "PARTED", "conditions", "kept", "row"]
 
 LAST = "\U0010ffff"
 """Sorts after every character that can follow."""
@@ -18,16 +18,14 @@ _PLAIN = (
     "id", "time_ns", "verdict", "status", "rule_file", "rule_line", "rule_text", "reason", "digest",
     "principal", "user", "service", "method", "path", "source_ip", "host",
 )  # fmt: skip
-_PARTED = {
-    "misses": tuple[str, ...],
-    "faults": tuple[str, ...],
-    "headers": dict[str, str],
-    "claims": dict[str, str],
-}
-COLUMNS = (*_PLAIN, "front", *_PARTED)
+NUMBERS = frozenset({"time_ns", "status", "rule_line"})
+"""The columns that hold whole numbers; all others hold text."""
+PARTED: Mapping[str, type] = {"misses": tuple, "faults": tuple, "headers": dict, "claims": dict}
+"""The columns whose text is JSON."""
+COLUMNS = (*_PLAIN, "front", *PARTED)
 """One for each field of a record; lists and tables of text are JSON."""
 
-_values = attrgetter(*_PLAIN, "front", *_PARTED)
+_values = attrgetter(*COLUMNS)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -52,7 +50,7 @@ def kept(row: Sequence[Any]) -> Kept:
     """Read a row: its number, then `COLUMNS`."""
     number, *values = row
     fields = dict(zip(COLUMNS, values, strict=True))
-    for name, kind in _PARTED.items():
+    for name, kind in PARTED.items():
         fields[name] = msgspec.json.decode(fields[name], type=kind)
     return Kept(number, DecisionRecord(**fields))
 

@@ -115,8 +115,12 @@ def _prepare(runtime: RuntimeDir, settings: Settings) -> None:
     for stale in (*runtime.path.glob("*.sock"), *runtime.path.glob("front-*"), runtime.draining):
         stale.unlink(missing_ok=True)
     runtime.metrics.mkdir(mode=0o700)
-    # Fronts run policy code and read this file: what opens the store is not for them.
-    without_secrets = replace(settings, store=replace(settings.store, url=""))
+    # Fronts run policy code and read this file: what opens a database is not for them.
+    without_secrets = replace(
+        settings,
+        store=replace(settings.store, url=""),
+        decisions=replace(settings.decisions, url=""),
+    )
     runtime.settings.write_bytes(dump(without_secrets))
 
 

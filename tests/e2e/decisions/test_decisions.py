@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from deploy.demo.processes import free_ports
 from tests.e2e.support.clients import CHECK, call, channel_to
 from tests.e2e.support.instance import COMMAND, Instance, Place
 from tests.fakes.envoy import WEB, check_request
+from tests.servers.postgresql import COMMAND as COMMAND_OF_POSTGRESQL
+from tests.servers.postgresql import PACKAGE, postgresql
 
 POLICY = {"policy.csv": "p, *, *, GET, /public/**, allow\np, *, *, GET, /public/not/**, deny\n"}
 CALLER = WEB.removeprefix("spiffe://")
@@ -37,7 +40,7 @@ def found(place: Place, *words: str) -> list[dict[str, object]]:
     """What a search finds, as JSON."""
     done = place.command("decisions", "search", "-o", "json", *words)
     if done.returncode:
-        assert "is not there" in done.stderr, done.stderr
+        assert any(words in done.stderr for words in ("is not there", "yet", "PostgreSQL"))
         return []
     decisions: list[dict[str, object]] = json.loads(done.stdout)
     return decisions
@@ -111,3 +114,45 @@ def test_a_damaged_database_is_set_aside_while_the_lines_go_on(instance: Instanc
         assert again.said().count("was damaged") == 1
     lines = (place.state_dir / "decisions.jsonl").read_text().splitlines()
     assert [json.loads(line)["path"] for line in lines] == ["/public/a", "/public/b", "/public/c"]
+
+
+def test_a_killed_control_loses_no_decision(instance: Instance) -> None:
+    """A front forgets a batch when it is written; what was on its way comes again."""
+    place = instance.place
+    kills = 2
+    for kill in range(kills):
+        ask(instance, *(f"/public/{kill}/{number}" for number in range(150)))
+        os.kill(instance.control, signal.SIGKILL)
+        ask(instance, *(f"/public/{kill}/{number}" for number in range(150, 300)))
+        instance.wait_for(instance.is_ready)
+    instance.wait_for(lambda: len(found(place, "-n", "1000")) == kills * 300)
+    paths = {each["path"] for each in found(place, "-n", "1000")}
+    assert len(paths) == kills * 300
+
+
+@pytest.mark.requires_debian_package(PACKAGE, command=COMMAND_OF_POSTGRESQL)
+def test_decisions_in_postgresql_survive_its_outage(new_folder: Callable[[], Path]) -> None:
+    """Those made meanwhile wait; control, the lines and the answers go on as if nothing were."""
+    with postgresql(free_ports(1)[0]) as server:
+        sinks = {"decisions.sinks": ["jsonl", "postgresql"], "decisions.url": server.url}
+        place = Place(new_folder(), POLICY, sinks)
+        with place.start() as running:
+            running.wait_ready()
+            ask(running, "/public/a", "/public/not/b")
+            running.wait_for(lambda: len(found(place)) == 2)
+            assert [each["path"] for each in found(place, "--denied")] == ["/public/not/b"]
+
+            control = running.control
+            server.stop()
+            ask(running, "/public/c", "/public/d")
+            lines = place.state_dir / "decisions.jsonl"
+            running.wait_for(lambda: len(lines.read_text().splitlines()) == 4)
+            away = place.command("decisions", "tail")
+            assert (away.returncode, "PostgreSQL" in away.stderr) == (2, True)
+            server.start()
+            running.wait_for(lambda: len(found(place)) == 4)
+            assert running.control == control
+            assert running.metric("meshwarden_decision_sink_records_total", outcome="dropped") == 0
+            assert "is written again" in running.said()
+        # The file that fronts read does not say where it is.
+        assert server.url not in (place.run_dir / "settings.json").read_text()

@@ -54,13 +54,6 @@ def test_pages_that_were_overwritten_are_noticed(sink: SqliteSink, tmp_path: Pat
     assert kept(sink) == [3000]
 
 
-def test_a_batch_that_comes_twice_is_kept_once(sink: SqliteSink) -> None:
-    """A front that got no answer sends it again."""
-    assert sink.write([line(1), line(2)]) == Written(2)
-    assert sink.write([line(1), line(2), line(3)]) == Written(3)
-    assert kept(sink) == [1, 2, 3]
-
-
 def test_a_reader_holds_up_no_writer(sink: SqliteSink, tmp_path: Path) -> None:
     """Nor does it see half a batch."""
     sink.write([line(1)])
