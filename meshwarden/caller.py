@@ -1,16 +1,19 @@
-"""Who calls, as our own front saw it: the one reading of the header that crosses the hop.
+"""Who calls: as our own front saw it, or as a certificate says where there is no front.
 
-Only control's public server asks here, and only its socket is where the header can be believed:
-the front overwrites it on each request (SANITIZE_SET) or removes it.
+The header that crosses the hop is read here alone, for control's public server alone: only on its
+socket can it be believed, since the front overwrites it on each request (SANITIZE_SET) or removes
+it.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cryptography import x509
+
 from ca.spiffe_id import InvalidSpiffeIdError, parse
 from meshwarden.front.bootstrap import SOURCE_HEADER, TLS_HEADER
 
-__all__ = ["Caller", "caller_of"]
+__all__ = ["Caller", "caller_of", "only_spiffe_id"]
 
 _CERTIFICATE_HEADER = "x-forwarded-client-cert"
 
@@ -51,6 +54,18 @@ def caller_of(metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         elif name == TLS_HEADER:
             tls = text not in {"", "-"}
     return Caller(_one_spiffe_id(certificates) if certificates else "", address, tls)
+
+
+def only_spiffe_id(certificate: bytes) -> str:
+    """Give the SPIFFE ID of a PEM certificate, if that is its one URI; else ""."""
+    try:
+        parsed = x509.load_pem_x509_certificate(certificate)
+        names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+        parse(uri)
+    except Exception:  # noqa: BLE001 - whatever a certificate holds, one we can't read is nobody's
+        return ""
+    return uri
 
 
 def _one_spiffe_id(headers: list[str]) -> str:

@@ -24,13 +24,25 @@ _LARGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _UNKNOWN_SOURCE = "unknown"
 
 
-class NobodyError(AuthzError):
+class _RefusedError(AuthzError):
+    """A call is refused.
+
+    Attributes:
+        short: Why, for the audit trail, whose other columns tell who and what.
+    """
+
+    def __init__(self, message: str, short: str = "") -> None:
+        super().__init__(message)
+        self.short = short or message
+
+
+class NobodyError(_RefusedError):
     """The call shows no credential that can be believed; the caller must show another one."""
 
     code: ClassVar[str] = "UNAUTHENTICATED"
 
 
-class NotAllowedError(AuthzError):
+class NotAllowedError(_RefusedError):
     """The caller is known and may not do this; somebody with the role admin can let him."""
 
     code: ClassVar[str] = "PERMISSION_DENIED"
@@ -73,9 +85,9 @@ class RemoteGate(Gate):
         try:
             name = self._name_of(caller, given)
             self._permit(name, caller, method)
-        except (NobodyError, NotAllowedError) as error:
+        except _RefusedError as error:
             known = name or self._named_by(given)
-            await self._refusals.note(known, source, action_of(method), str(error))
+            await self._refusals.note(known, source, action_of(method), error.short)
             raise
         return Who(name, source, is_local=False)
 
@@ -87,12 +99,13 @@ class RemoteGate(Gate):
             StoreUnavailableError: Whether a token is good is not known.
         """
         if not caller.tls:
-            raise NobodyError(_over_plain_text(self._named_by(given), has_token=bool(given)))
+            raise _over_plain_text(self._named_by(given), has_token=bool(given))
         if not given:
             if not caller.spiffe_id:
                 raise NobodyError(
                     "no credential: show a client certificate with exactly one SPIFFE ID that "
-                    "the service's authority vouches for, or 'authorization: Bearer TOKEN'"
+                    "the service's authority vouches for, or 'authorization: Bearer TOKEN'",
+                    "no credential",
                 )
             return caller.principal
         # Whoever shows a token wants to be judged by it, whatever certificate comes with it.
@@ -125,7 +138,7 @@ class RemoteGate(Gate):
         asked = Question(name, caller.source_ip, method, role, self._now_ns())
         verdict = self._state.policy.decide(asked)
         if not verdict.allowed:
-            raise NotAllowedError(_no(asked, verdict))
+            raise _no(asked, verdict)
 
     def _named_by(self, given: list[str]) -> str:
         """Name whose token this is, good or not, for the audit trail; "" for nobody's."""
@@ -151,14 +164,18 @@ def _bearer(given: list[str]) -> str:
     return text
 
 
-def _over_plain_text(name: str, *, has_token: bool) -> str:
+def _over_plain_text(name: str, *, has_token: bool) -> NobodyError:
     if not has_token:
-        return "this connection is plain text, on which nobody can be known; connect by TLS"
+        return NobodyError(
+            "this connection is plain text, on which nobody can be known; connect by TLS",
+            "plain text",
+        )
     whose = name.removeprefix("token:")
-    return (
+    return NobodyError(
         "the token came over a plain-text connection, where others can read it: it is not taken, "
         "and must be considered leaked. Revoke it (meshwarden admin token revoke "
-        f"{whose or 'NAME'}), make another one, and connect by TLS"
+        f"{whose or 'NAME'}), make another one, and connect by TLS",
+        "a token came over plain text: consider it leaked, and revoke it",
     )
 
 
@@ -174,14 +191,17 @@ def _ended(token: Token, now_ns: int) -> str:
     return ""
 
 
-def _no(asked: Question, verdict: AdminVerdict) -> str:
+def _no(asked: Question, verdict: AdminVerdict) -> NotAllowedError:
     what = asked.method.removeprefix("/")
     if verdict.rule:
-        return f"you are {asked.name}, and may not call {what}: a rule denies it, {verdict.rule}"
-    has = f"yours is {verdict.roles[-1]}" if verdict.roles else "you have none"
-    return (
+        return NotAllowedError(
+            f"you are {asked.name}, and may not call {what}: a rule denies it, {verdict.rule}",
+            f"denied by {verdict.rule}",
+        )
+    last = verdict.roles[-1] if verdict.roles else ""
+    return NotAllowedError(
         f"you are {asked.name}, and may not call {what}: it needs the role {asked.role}, and "
-        f"{has}. "
-        "Somebody with the role admin can give it: "
-        f"meshwarden admin grant {asked.name} {asked.role}"
+        f"{f'yours is {last}' if last else 'you have none'}. Somebody with the role admin can give "
+        f"it: meshwarden admin grant {asked.name} {asked.role}",
+        f"needs {asked.role}, has {last or 'no role'}",
     )

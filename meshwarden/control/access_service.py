@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import grpc.aio
 from typing_extensions import override
@@ -33,7 +33,7 @@ from meshwarden.policy_messages import (
 )
 from protos.meshwarden.v1 import access_pb2, access_pb2_grpc, policy_pb2
 
-__all__ = ["AccessService"]
+__all__ = ["AccessService", "Administration"]
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _ME = "/meshwarden.v1.Access/Me"
@@ -69,6 +69,35 @@ class NoTokenError(AuthzError):
 
 
 @dataclass(frozen=True, slots=True)
+class Administration:
+    """What roles and tokens stand on.
+
+    Attributes:
+        store: Where the admin policy and tokens are.
+        state: What is known of them here.
+        refusals: Where a refused call or change goes.
+    """
+
+    store: RevisionStore
+    state: AccessState
+    refusals: Refusals
+
+    @classmethod
+    def on(cls, store: RevisionStore, now_ns: Callable[[], int]) -> Self:
+        """Begin with a store of which nothing is known yet."""
+        return cls(store, AccessState(store, now_ns), Refusals(store.record, now_ns))
+
+    async def run(self) -> None:
+        """Write down what calls leave behind, for ever."""
+        await asyncio.gather(self.state.run(), self.refusals.run())
+
+    async def flush(self) -> None:
+        """Write down what is still to be written."""
+        await self.state.write_uses()
+        await self.refusals.flush()
+
+
+@dataclass(frozen=True, slots=True)
 class _Change:
     """What somebody wants the next revision of the admin policy to be."""
 
@@ -84,28 +113,22 @@ class _Change:
 class AccessService(access_pb2_grpc.AccessServicer):
     """The Access service of one instance."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - each is a part of the instance
+    def __init__(
         self,
-        store: RevisionStore | None,
-        state: AccessState | None,
-        refusals: Refusals,
+        administration: Administration | None,
         token_days: int,
         random: Callable[[int], bytes],
         now_ns: Callable[[], int],
     ) -> None:
-        """Serve one store.
+        """Serve one instance.
 
         Args:
-            store: Where the admin policy and tokens are; None where there is none.
-            state: What is known of it; None likewise.
-            refusals: Where a refused change goes.
+            administration: See there; None where no store is open.
             token_days: How long a token lives unless told otherwise, and at most.
             random: Gives so many bytes from the system's source of secrets.
             now_ns: The time.
         """
-        self._store = store
-        self._state = state
-        self._refusals = refusals
+        self._administration = administration
         self._lifetime_s = token_days * _DAY_S
         self._random = random
         self._now_ns = now_ns
@@ -116,7 +139,7 @@ class AccessService(access_pb2_grpc.AccessServicer):
         who = who_of(context)
         roles: Sequence[str] = ROLES
         if not who.is_local:
-            _, state = await self._fresh()
+            state = (await self._fresh()).state
             roles = self._roles(state, who.name, who.source)
         return access_pb2.MeReply(name=who.name, source=who.source, roles=roles)
 
@@ -125,7 +148,7 @@ class AccessService(access_pb2_grpc.AccessServicer):
         self, request: access_pb2.MembersRequest, context: _Context
     ) -> access_pb2.MembersReply:
         del request, context
-        _, state = await self._fresh()
+        state = (await self._fresh()).state
         reply = access_pb2.MembersReply(
             rules=sum(row.ptype == "p" for row in state.policy.rows),
             revision=revision_message(state.revision) if state.revision else None,
@@ -140,7 +163,7 @@ class AccessService(access_pb2_grpc.AccessServicer):
     async def Grant(
         self, request: access_pb2.GrantRequest, context: _Context
     ) -> policy_pb2.ApplyReply:
-        _, state = await self._fresh()
+        state = (await self._fresh()).state
         rows = state.policy.given(request.who, request.role)
         message = request.message or f"Give {request.who} the role {request.role}"
         parent = request.parent if request.HasField("parent") else None
@@ -151,7 +174,7 @@ class AccessService(access_pb2_grpc.AccessServicer):
     async def Revoke(
         self, request: access_pb2.RevokeRequest, context: _Context
     ) -> policy_pb2.ApplyReply:
-        _, state = await self._fresh()
+        state = (await self._fresh()).state
         rows: Sequence[Row] = state.policy.rows
         given = [role for who, role in state.policy.members() if who == request.who]
         taken = [role for role in given if request.role in {"", role}]
@@ -196,7 +219,7 @@ class AccessService(access_pb2_grpc.AccessServicer):
     async def Rollback(
         self, request: policy_pb2.RollbackRequest, context: _Context
     ) -> policy_pb2.ApplyReply:
-        store, _ = await self._fresh()
+        store = (await self._fresh()).store
         number = number_of(request.number)
         _, draft = await store.read(ADMIN_STREAM, number)
         return await self._make(
@@ -213,7 +236,8 @@ class AccessService(access_pb2_grpc.AccessServicer):
     @override
     async def Get(self, request: policy_pb2.GetRequest, context: _Context) -> policy_pb2.GetReply:
         del context
-        store, state = await self._fresh()
+        here = await self._fresh()
+        store, state = here.store, here.state
         number = number_of(request.number) or (state.revision.number if state.revision else 0)
         if not number:
             raise NoRevisionError("nobody was given a role yet: there is no revision")
@@ -227,7 +251,7 @@ class AccessService(access_pb2_grpc.AccessServicer):
         self, request: policy_pb2.HistoryRequest, context: _Context
     ) -> policy_pb2.HistoryReply:
         del context
-        store, _ = await self._fresh()
+        store = (await self._fresh()).store
         found = await store.history(
             ADMIN_STREAM,
             limit_of(request.limit),
@@ -241,7 +265,8 @@ class AccessService(access_pb2_grpc.AccessServicer):
         self, request: access_pb2.CreateTokenRequest, context: _Context
     ) -> access_pb2.CreateTokenReply:
         who = who_of(context)
-        store, state = await self._fresh()
+        here = await self._fresh()
+        store, state = here.store, here.state
         if not is_token_name(request.name):
             raise BadTokenRequestError(
                 f"{request.name[:60]!r} is no name for a token: write lower-case letters, digits, "
@@ -272,7 +297,7 @@ class AccessService(access_pb2_grpc.AccessServicer):
         self, request: access_pb2.ListTokensRequest, context: _Context
     ) -> access_pb2.ListTokensReply:
         del request, context
-        _, state = await self._fresh()
+        state = (await self._fresh()).state
         return access_pb2.ListTokensReply(tokens=map(_token_message, state.tokens))
 
     @override
@@ -280,7 +305,8 @@ class AccessService(access_pb2_grpc.AccessServicer):
         self, request: access_pb2.RevokeTokenRequest, context: _Context
     ) -> access_pb2.RevokeTokenReply:
         who = who_of(context)
-        store, state = await self._fresh()
+        here = await self._fresh()
+        store, state = here.store, here.state
         now_ns = self._now_ns()
         wanted = request.name_or_id.removeprefix("token:")
         found = [each for each in state.tokens if wanted in {each.id, each.name}]
@@ -298,27 +324,29 @@ class AccessService(access_pb2_grpc.AccessServicer):
             tokens=map(_token_message, live), no_admin_left=bool(before and not after)
         )
 
-    async def _fresh(self) -> tuple[RevisionStore, AccessState]:
-        """Give the store and what it says now.
+    async def _fresh(self) -> Administration:
+        """Give what roles and tokens stand on, as the store has it now.
 
         Raises:
             NoStoreError: There is none here.
             StoreUnavailableError: It can't be read.
         """
-        if self._store is None or self._state is None:
+        here = self._administration
+        if here is None:
             raise NoStoreError(
                 "roles and tokens are kept in the store, which is not open here: it is with "
                 "admin.remote = true or policy.source = 'store'"
             )
-        await self._state.refresh(now=True)
-        if self._state.fault:
-            raise StoreUnavailableError(self._state.fault)
-        return self._store, self._state
+        await here.state.refresh(now=True)
+        if here.state.fault:
+            raise StoreUnavailableError(here.state.fault)
+        return here
 
     async def _make(self, change: _Change) -> policy_pb2.ApplyReply:
         checked_line(change.message, "the message")
         checked_line(change.origin, "the origin")
-        store, state = await self._fresh()
+        here = await self._fresh()
+        store, state = here.store, here.state
         if len(change.rows) > _MAX_ROWS:
             return policy_pb2.ApplyReply(errors=[f"there are more than {_MAX_ROWS} rows"])
         try:
@@ -333,7 +361,7 @@ class AccessService(access_pb2_grpc.AccessServicer):
         )
         # Step 2: somebody must be left who can change it again.
         if state.policy.admins(state.has_live_token) and not proposed.admins(state.has_live_token):
-            await self._refuse(change)
+            await _refuse(here.refusals, change)
         if reply.unchanged or change.is_dry_run:
             return reply
         # Step 3: the store takes it with its audit entry, or neither. The parent is the revision
@@ -360,15 +388,6 @@ class AccessService(access_pb2_grpc.AccessServicer):
         reply.revision.CopyFrom(revision_message(made))
         return reply
 
-    async def _refuse(self, change: _Change) -> None:
-        why = (
-            "this would leave nobody with the role admin who can come in: give it to somebody else "
-            "first. To keep all remote callers out, set admin.remote = false; the local owner may "
-            "do everything either way"
-        )
-        await self._refusals.note(change.who.name, change.who.source, change.action, why)
-        raise LastAdminError(why)
-
     def _roles(self, state: AccessState, name: str, source: str) -> tuple[str, ...]:
         asked = Question(name, source, _ME, "viewer", self._now_ns())
         return state.policy.decide(asked).roles
@@ -377,6 +396,16 @@ class AccessService(access_pb2_grpc.AccessServicer):
     def _nearest_member(state: AccessState, name: str) -> str:
         near = difflib.get_close_matches(name, {who for who, _ in state.policy.members()}, n=1)
         return f"did you mean {near[0]}?" if near else ""
+
+
+async def _refuse(refusals: Refusals, change: _Change) -> None:
+    why = (
+        "this would leave nobody with the role admin who can come in: give it to somebody else "
+        "first. To keep all remote callers out, set admin.remote = false; the local owner may do "
+        "everything either way"
+    )
+    await refusals.note(change.who.name, change.who.source, change.action, "no admin would be left")
+    raise LastAdminError(why)
 
 
 def _no_token(wanted: str, found: Sequence[Token], tokens: Sequence[Token]) -> str:

@@ -6,8 +6,10 @@ gRPC by grpcio, and the HTTP endpoints on a port of their own, since grpcio can'
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -18,7 +20,11 @@ from typing_extensions import override
 
 from authz.errors import AuthzError
 from meshwarden import clock, metrics
+from meshwarden.caller import Caller, only_spiffe_id
+from meshwarden.control.access import AccessInterceptor, Gate
 from meshwarden.control.decision_log import DecisionLog
+from meshwarden.control.needs import GUARDED_SERVICES
+from meshwarden.control.servers import MAX_MESSAGE_BYTES, REFLECTED, SERVER_OPTIONS, Guarded
 from meshwarden.decider import Decider
 from meshwarden.faults import fault_id
 from meshwarden.files import RuntimeDir
@@ -27,19 +33,9 @@ from meshwarden.health import Health, health_reply
 from meshwarden.settings import Settings
 from telemetry.record import DecisionRecord, record_line
 
-__all__ = ["SERVER_OPTIONS", "GrpcioEdge"]
+__all__ = ["GrpcioEdge", "caller_on_connection"]
 
-_MAX_PENDING_CALLS = 100_000
-SERVER_OPTIONS = (
-    # SO_REUSEPORT would let a second process take part of the calls unseen.
-    ("grpc.so_reuseport", 0),
-    # From 1,000 calls on that wait for Python, gRPC cancels some at random: a burst of streams is
-    # no fault, and limits are ours to set. Source: grpc/grpc#34782.
-    ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
-    ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
-)
-"""What every gRPC server of ours is told."""
-
+_LOG = logging.getLogger(__name__)
 _FLUSH_S = 0.2
 _NAME = "grpcio"
 _HTTP_PATHS = ("/healthz", "/readyz", "/metrics")
@@ -49,17 +45,33 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class GrpcioEdge:
     """The public port, served by grpcio inside control."""
 
-    def __init__(self, settings: Settings, runtime: RuntimeDir, log: DecisionLog) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        runtime: RuntimeDir,
+        log: DecisionLog,
+        guarded: Sequence[Guarded],
+        gate: Gate | None,
+    ) -> None:
+        """Serve nothing yet.
+
+        Args:
+            settings: All of them.
+            runtime: Where processes meet.
+            log: Takes decision records.
+            guarded: Services behind the gate.
+            gate: Whom their callers have to pass; None serves none of them.
+        """
         self._settings = settings
+        self._guarded = guarded if gate else ()
         self._log = log
         self._pending: list[DecisionRecord] = []
         self._dropped = 0
         self._decider = Decider(settings, runtime, _NAME, 0, self._offer)
+        largest = max(2 * settings.check.max_request_bytes, MAX_MESSAGE_BYTES if gate else 0)
         self._server = grpc.aio.server(
-            options=(
-                *SERVER_OPTIONS,
-                ("grpc.max_receive_message_length", 2 * settings.check.max_request_bytes),
-            )
+            interceptors=[AccessInterceptor(gate)] if gate else [],
+            options=(*SERVER_OPTIONS, ("grpc.max_receive_message_length", largest)),
         )
         address = settings.fallback.http_address
         self._http = _Http(
@@ -75,15 +87,22 @@ class GrpcioEdge:
             )
         )
 
-    async def run(self, reflected: Sequence[str]) -> None:
+    async def run(self) -> None:
         """Serve from the moment a policy is in force, until cancelled."""
         await self._decider.start()
-        self._add_services(reflected)
+        self._add_services()
         address = str(self._settings.listen.address)
         if self._settings.listen.tls.certificate is None:
             self._server.add_insecure_port(address)
         else:
             self._server.add_secure_port(address, _credentials(self._settings))
+            tls = self._settings.listen.tls
+            if self._guarded and tls.client_ca and not tls.require_client_certificate:
+                _LOG.warning(
+                    "served by grpcio, which asks for a client certificate only where it requires "
+                    "one: remote callers of the admin API need a token, or set "
+                    "listen.tls.require_client_certificate"
+                )
         await self._server.start()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._decider.run())
@@ -98,12 +117,15 @@ class GrpcioEdge:
         self._flush_records()
         self._decider.flush()
 
-    def _add_services(self, reflected: Sequence[str]) -> None:
+    def _add_services(self) -> None:
         # Identity stays away: it believes a header that only a front of ours overwrites.
         health_pb2_grpc.add_HealthServicer_to_server(
             _HealthService(self._decider.health), self._server
         )
-        reflection.enable_server_reflection(reflected, self._server)
+        for add, service in self._guarded:
+            add(service, self._server)
+        told = (*REFLECTED, *GUARDED_SERVICES) if self._guarded else REFLECTED
+        reflection.enable_server_reflection(told, self._server)
         # No (de)serialiser: the edge takes bytes and gives bytes.
         check = grpc.unary_unary_rpc_method_handler(self._check)
         self._server.add_generic_rpc_handlers(
@@ -204,6 +226,19 @@ class _HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
                 last = reply
                 await context.write(health_pb2.HealthCheckResponse.FromString(reply))
             await changed.wait()
+
+
+def caller_on_connection(context: _Context) -> Caller:
+    """Read who calls off the connection itself: here is no front, and no header to believe."""
+    kind, _, address = unquote(context.peer() or "").partition(":")
+    proof = context.auth_context()
+    certificates = [*proof.get("x509_pem_cert", ())]
+    source = address.rpartition(":")[0].strip("[]") if kind in {"ipv4", "ipv6"} else ""
+    return Caller(
+        spiffe_id=only_spiffe_id(certificates[0]) if len(certificates) == 1 else "",
+        source_ip=source.removeprefix("::ffff:"),
+        tls=b"ssl" in proof.get("transport_security_type", ()),
+    )
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials:

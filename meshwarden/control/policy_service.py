@@ -63,6 +63,7 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
         self,
         settings: Settings,
         store: RevisionStore | None,
+        trail: RevisionStore | None,
         publisher: PolicyPublisher,
         now_ns: Callable[[], int],
     ) -> None:
@@ -71,11 +72,13 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
         Args:
             settings: How policy is built.
             store: Where revisions are kept; None when policy comes from elsewhere.
+            trail: Keeps the audit trail; None where no store is open.
             publisher: Puts a new revision in force.
             now_ns: The time.
         """
         self._settings = settings
         self._store = store
+        self._trail = trail
         self._publisher = publisher
         self._now_ns = now_ns
 
@@ -175,9 +178,9 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
     async def Audit(
         self, request: policy_pb2.AuditRequest, context: _Context
     ) -> policy_pb2.AuditReply:
-        store = await self._ready(context)
+        trail = self._trail or await self._ready(context)
         try:
-            found = await store.audit(limit_of(request.limit))
+            found = await trail.audit(limit_of(request.limit))
         except AuthzError as error:
             await _abort(context, error)
         return policy_pb2.AuditReply(

@@ -8,10 +8,13 @@ from typing import Any
 import grpc.aio
 from typing_extensions import override
 
+from authz.audit import AuditEntry
+from authz.revisions import RevisionStore
 from meshwarden import status
 from meshwarden.caller import caller_of
 from meshwarden.control.decision_log import DecisionLog
 from meshwarden.control.source import PolicyPublisher
+from meshwarden.control.who import who_of
 from protos.meshwarden.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -50,6 +53,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         self,
         publisher: PolicyPublisher,
         runtime_dir: Path,
+        trail: RevisionStore | None,
         now_ns: Callable[[], int],
     ) -> None:
         """Serve one instance.
@@ -57,10 +61,12 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         Args:
             publisher: Where policy comes from.
             runtime_dir: Where processes write their status.
+            trail: Keeps the audit trail; None where no store is open.
             now_ns: The time.
         """
         self._publisher = publisher
         self._runtime_dir = runtime_dir
+        self._trail = trail
         self._now_ns = now_ns
 
     @override
@@ -99,7 +105,11 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     async def Reload(
         self, request: admin_pb2.ReloadRequest, context: _Context
     ) -> admin_pb2.ReloadReply:
-        del request, context
+        del request
+        if self._trail is not None:
+            who = who_of(context)
+            entry = AuditEntry(self._now_ns(), who.name, who.source, "admin.reload", "done")
+            await self._trail.record(entry)
         load = await self._publisher.load()
         if not load.errors:
             await status.until_all_decide_by(self._runtime_dir, load.digest)

@@ -35,7 +35,8 @@ PUBLIC_SERVICES = (
     "meshwarden.v1.Identity",
 )
 """gRPC services of control that the public port routes to. Never "/": admin and internal
-services have sockets of their own, and a new service is private until it is named here."""
+services have sockets of their own, and a new service is private until it is named here. Where
+`admin.remote` is on, those of control/needs.py come to these, each behind its guard."""
 
 RECEIVED_HEADER = "x-meshwarden-received"
 """When Envoy received the call, in microseconds since the epoch, over anything a client says: the
@@ -87,6 +88,7 @@ class FrontBootstrap:
         admin_socket: Unix socket (mode 0600) of this Envoy's own admin interface.
         max_connections: Downstream connections before new ones are closed at once.
         tls: The port's TLS; None serves plain text.
+        services: gRPC services of control that may be reached.
     """
 
     host: str
@@ -97,6 +99,7 @@ class FrontBootstrap:
     admin_socket: Path
     max_connections: int = 10_000
     tls: TlsFiles | None = None
+    services: tuple[str, ...] = PUBLIC_SERVICES
 
 
 def bootstrap(front: FrontBootstrap) -> dict[str, Any]:
@@ -212,7 +215,7 @@ def _connection_manager(front: FrontBootstrap) -> dict[str, Any]:
             "route_config": {
                 "name": "public",
                 "virtual_hosts": [
-                    {"name": "public", "domains": ["*"], "routes": [*_routes(PUBLIC_SERVICES)]}
+                    {"name": "public", "domains": ["*"], "routes": [*_routes(front.services)]}
                 ],
             },
         },

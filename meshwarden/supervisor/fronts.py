@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshwarden import status
+from meshwarden.control.needs import GUARDED_SERVICES
 from meshwarden.files import (
     EPOCH_VARIABLE,
     METRICS_VARIABLE,
@@ -25,7 +26,7 @@ from meshwarden.files import (
     RUNTIME_VARIABLE,
     RuntimeDir,
 )
-from meshwarden.front.bootstrap import FrontBootstrap, TlsFiles, bootstrap
+from meshwarden.front.bootstrap import PUBLIC_SERVICES, FrontBootstrap, TlsFiles, bootstrap
 from meshwarden.settings import Settings
 from meshwarden.supervisor.child import Backoff, Child
 from meshwarden.supervisor.envoy_admin import EnvoyAdmin
@@ -315,6 +316,9 @@ class FrontSlot:
             tls=TlsFiles(tls.certificate, tls.key, tls.client_ca, tls.require_client_certificate)
             if tls.certificate and tls.key
             else None,
+            services=(*PUBLIC_SERVICES, *GUARDED_SERVICES)
+            if self._settings.admin.remote
+            else PUBLIC_SERVICES,
         )
 
     def _environment(self, name: str, *, is_restart: bool = False) -> dict[str, str]:
