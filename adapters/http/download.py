@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 __all__ = ["Answer", "Download", "DownloadError", "shown"]
 
 _REDIRECTS = 5
+_SPARE_S = 1.0
 _READ_BYTES = 64 * 1024
 _ETAG_CHARACTERS = 512
 _PORTS = {"http": 80, "https": 443}
@@ -48,10 +49,12 @@ class _Attempt:
 
     Attributes:
         connection: The open socket, None before and after.
+        response: What reads from it, likewise; the socket stays open until this is closed too.
         end: Why it was ended; "" while it goes on.
     """
 
     connection: socket.socket | None = None
+    response: http.client.HTTPResponse | None = None
     end: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -76,9 +79,10 @@ class _Attempt:
     def drop(self) -> None:
         """Close the socket."""
         with self.lock:
-            if self.connection is not None:
-                self.connection.close()
-            self.connection = None
+            for each in (self.response, self.connection):
+                if each is not None:
+                    each.close()
+            self.response = self.connection = None
 
 
 class Download:
@@ -161,6 +165,8 @@ class Download:
     ) -> http.client.HTTPResponse:
         host, port = _origin(url)[1:]
         connection = socket.create_connection((host, port), timeout=self._timeout_s)
+        # From here on the deadline is what ends it; this is for a clock that stands still.
+        connection.settimeout(self._timeout_s + _SPARE_S)
         attempt.take(connection)
         if url.scheme == "https":
             # The handshake waits for the server too, so the socket is known before it.
@@ -170,11 +176,12 @@ class Download:
             attempt.take(secured)
             secured.do_handshake()
             connection = secured
-        client = http.client.HTTPConnection(host, port, timeout=self._timeout_s)
+        client = http.client.HTTPConnection(host, port)
         client.sock = connection
         target = url.path or "/"
         client.request("GET", f"{target}?{url.query}" if url.query else target, headers=headers)
-        return client.getresponse()
+        attempt.response = client.getresponse()
+        return attempt.response
 
     def _answer(self, response: http.client.HTTPResponse, etag: str) -> Answer:
         if response.status == HTTPStatus.NOT_MODIFIED and etag:
