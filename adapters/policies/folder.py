@@ -7,23 +7,25 @@ links, pipes, files that change while they are read, and more than a policy ever
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from typing_extensions import override
 
 from adapters.spec import Adapter
 from authz.policy.errors import Fault, PolicyError
-from authz.policy.files import MAX_BYTES, PolicyFiles, is_passed_over
+from authz.policy.files import MAX_BYTES, PolicyFiles, is_case_file, is_passed_over
 from authz.policy.rules import PolicyText
 from authz.policy_source import PolicySource
 
-__all__ = ["ADAPTER", "Config", "FolderSource", "fingerprint"]
+__all__ = ["ADAPTER", "Config", "FolderSource", "fingerprint", "read_files"]
 
 # Somebody's home folder, named by mistake, must not hold a load for minutes.
 _ENTRIES = 10_000
 _ATTEMPTS = 3
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +64,38 @@ class FolderSource(PolicySource):
             PolicyError: The folder or a file can't be read as policy; every fault is in it.
             OSError: Somebody went on writing while it was read.
         """
-        for _ in range(_ATTEMPTS):
-            before = fingerprint(self._path)
-            try:
-                text = _read(self._path)
-            except PolicyError:
-                if fingerprint(self._path) != before:
-                    continue
-                raise
-            # Half of a checkout's files, or half of one, would be a policy that nobody wrote.
-            if fingerprint(self._path) == before:
-                return text
-        raise OSError(f"{self._path} changed each time it was read; try again")
+        return _settled(self._path, _read)
+
+
+def read_files(path: Path) -> dict[str, bytes]:
+    """Read what a bundle of a folder holds: its policy and the cases that test it, as bytes.
+
+    Raises:
+        PolicyError: The folder or a file can't be read as policy; every fault is in it.
+        OSError: Somebody went on writing while it was read.
+    """
+    return _settled(path, _read_files)
+
+
+def _settled(path: Path, read: Callable[[Path], _Read]) -> _Read:
+    """Read a folder while nothing in it changes.
+
+    Raises:
+        PolicyError: It can't be read, though nothing changed.
+        OSError: It changed each time.
+    """
+    for _ in range(_ATTEMPTS):
+        before = fingerprint(path)
+        try:
+            found = read(path)
+        except PolicyError:
+            if fingerprint(path) != before:
+                continue
+            raise
+        # Half of a checkout's files, or half of one, would be a policy that nobody wrote.
+        if fingerprint(path) == before:
+            return found
+    raise OSError(f"{path} changed each time it was read; try again")
 
 
 def fingerprint(path: Path) -> str:
@@ -94,16 +116,35 @@ def fingerprint(path: Path) -> str:
 
 def _read(path: Path) -> PolicyText:
     files = PolicyFiles()
+    for name, content in _contents(path, files, lambda _: False):
+        files.add(name, content)
+    return files.text(str(path))
+
+
+def _read_files(path: Path) -> dict[str, bytes]:
+    files = PolicyFiles()
+    found = {}
+    for name, content in _contents(path, files, is_case_file):
+        found[name] = content
+        if not is_case_file(name):
+            files.add(name, content)
+    files.text(str(path))
+    return found
+
+
+def _contents(
+    path: Path, files: PolicyFiles, is_wanted: Callable[[str], bool]
+) -> Iterator[tuple[str, bytes]]:
+    """Give name and content of each file that is policy, or wanted besides."""
     left = MAX_BYTES
     for entry in _entries(path, files.faults):
         name = entry.relative_to(path).as_posix()
-        if not files.is_policy(name):
+        if not (files.is_policy(name) or is_wanted(name)):
             continue
         content = _content(entry, name, path, left, files.faults)
         if content is not None:
             left -= len(content)
-            files.add(name, content)
-    return files.text(str(path))
+            yield name, content
 
 
 def _entries(folder: Path, faults: list[Fault]) -> Iterator[Path]:
