@@ -77,3 +77,35 @@ class HeaderMap(_message.Message):
     HEADERS_FIELD_NUMBER: _ClassVar[int]
     headers: _containers.RepeatedCompositeFieldContainer[HeaderValue]
     def __init__(self, headers: _Optional[_Iterable[_Union[HeaderValue, _Mapping]]] = ...) -> None: ...
+
+class Node(_message.Message):
+    __slots__ = ("id", "cluster", "metadata", "user_agent_name", "user_agent_version")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    USER_AGENT_NAME_FIELD_NUMBER: _ClassVar[int]
+    USER_AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    cluster: str
+    metadata: _struct_pb2.Struct
+    user_agent_name: str
+    user_agent_version: str
+    def __init__(self, id: _Optional[str] = ..., cluster: _Optional[str] = ..., metadata: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., user_agent_name: _Optional[str] = ..., user_agent_version: _Optional[str] = ...) -> None: ...
+
+class ControlPlane(_message.Message):
+    __slots__ = ("identifier",)
+    IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
+    identifier: str
+    def __init__(self, identifier: _Optional[str] = ...) -> None: ...
+
+class DataSource(_message.Message):
+    __slots__ = ("filename", "inline_bytes", "inline_string", "environment_variable")
+    FILENAME_FIELD_NUMBER: _ClassVar[int]
+    INLINE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    INLINE_STRING_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_VARIABLE_FIELD_NUMBER: _ClassVar[int]
+    filename: str
+    inline_bytes: bytes
+    inline_string: str
+    environment_variable: str
+    def __init__(self, filename: _Optional[str] = ..., inline_bytes: _Optional[bytes] = ..., inline_string: _Optional[str] = ..., environment_variable: _Optional[str] = ...) -> None: ...
