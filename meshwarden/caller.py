@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from ca.spiffe_id import InvalidSpiffeIdError, parse
 from meshwarden.front.bootstrap import SOURCE_HEADER, TLS_HEADER
 
-__all__ = ["Caller", "caller_of", "only_spiffe_id"]
+__all__ = ["Caller", "caller_of", "certificate_sha256", "only_spiffe_id"]
 
 _CERTIFICATE_HEADER = "x-forwarded-client-cert"
 
@@ -26,11 +27,13 @@ class Caller:
         spiffe_id: From the client's certificate; empty without exactly one valid SPIFFE ID.
         source_ip: The connection's peer; empty when the front didn't say.
         tls: Whether the connection is TLS.
+        certificate_sha256: Digest of the client's certificate in DER; empty without an identity.
     """
 
     spiffe_id: str
     source_ip: str
     tls: bool
+    certificate_sha256: bytes = b""
 
     @property
     def principal(self) -> str:
@@ -53,7 +56,8 @@ def caller_of(metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
             address = text
         elif name == TLS_HEADER:
             tls = text not in {"", "-"}
-    return Caller(_one_spiffe_id(certificates) if certificates else "", address, tls)
+    spiffe_id, digest = _one_identity(certificates)
+    return Caller(spiffe_id, address, tls, digest)
 
 
 def only_spiffe_id(certificate: bytes) -> str:
@@ -68,15 +72,23 @@ def only_spiffe_id(certificate: bytes) -> str:
     return uri
 
 
-def _one_spiffe_id(headers: list[str]) -> str:
+def certificate_sha256(certificate: bytes) -> bytes:
+    """Digest a PEM certificate that `only_spiffe_id` could read, as Envoy does: in DER."""
+    return x509.load_pem_x509_certificate(certificate).fingerprint(hashes.SHA256())
+
+
+def _one_identity(headers: list[str]) -> tuple[str, bytes]:
+    """Give the SPIFFE ID, and the digest that Envoy always adds ("Hash")."""
     if len(headers) != 1 or "," in headers[0] or '"' in headers[0]:
-        return ""
+        return "", b""
     pairs = [pair.partition("=") for pair in headers[0].split(";")]
-    uris = [value for key, _, value in pairs if key.upper() == "URI"]
+    uris, hashes = (
+        [value for key, _, value in pairs if key.upper() == wanted] for wanted in ("URI", "HASH")
+    )
     if len(uris) != 1:
-        return ""
+        return "", b""
     try:
         parse(uris[0])
-    except InvalidSpiffeIdError:
-        return ""
-    return uris[0]
+        return uris[0], bytes.fromhex(hashes[0]) if len(hashes) == 1 else b""
+    except (InvalidSpiffeIdError, ValueError):
+        return "", b""

@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from authz.errors import AuthzError
 from meshwarden import clock, metrics
-from meshwarden.caller import Caller, only_spiffe_id
+from meshwarden.caller import Caller, certificate_sha256, only_spiffe_id
 from meshwarden.control.access import AccessInterceptor, Gate
 from meshwarden.control.decision_log import DecisionLog
 from meshwarden.control.needs import GUARDED_SERVICES
@@ -234,10 +234,12 @@ def caller_on_connection(context: _Context) -> Caller:
     proof = context.auth_context()
     certificates = [*proof.get("x509_pem_cert", ())]
     source = address.rpartition(":")[0].strip("[]") if kind in {"ipv4", "ipv6"} else ""
+    spiffe_id = only_spiffe_id(certificates[0]) if len(certificates) == 1 else ""
     return Caller(
-        spiffe_id=only_spiffe_id(certificates[0]) if len(certificates) == 1 else "",
+        spiffe_id=spiffe_id,
         source_ip=source.removeprefix("::ffff:"),
         tls=b"ssl" in proof.get("transport_security_type", ()),
+        certificate_sha256=certificate_sha256(certificates[0]) if spiffe_id else b"",
     )
 
 

@@ -11,11 +11,11 @@ NOBODY = Caller("", "", tls=False)
 
 
 def test_a_call_of_a_front_names_the_caller() -> None:
-    """Identity, address and whether it is TLS."""
+    """Identity, address, whether it is TLS, and which certificate."""
     caller = caller_of(
         [(XFCC, f"Hash=ab;URI={ID}"), (SOURCE_HEADER, "10.0.0.1"), (TLS_HEADER, "TLSv1.3")]
     )
-    assert caller == Caller(ID, "10.0.0.1", tls=True)
+    assert caller == Caller(ID, "10.0.0.1", tls=True, certificate_sha256=b"\xab")
     assert caller.principal == "mesh.example/ns/shop/sa/web"
 
 
