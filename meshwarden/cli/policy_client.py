@@ -1,4 +1,4 @@
-"""The services of control as commands call them: over the admin socket of this machine's."""
+"""The services of control as commands call them: this machine's, or one behind --server."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import grpc
 
+from meshwarden.cli.remote import chosen
+from meshwarden.cli.remote_channel import remote_service
 from meshwarden.errors import SupervisorError
 from meshwarden.files import RuntimeDir
 from protos.meshwarden.v1 import policy_pb2_grpc
@@ -36,9 +38,18 @@ def policy_service(
 def admin_service(runtime_dir: Path, stub: Callable[[grpc.Channel], _Stub]) -> Iterator[_Stub]:
     """Call a service, and tell what it refuses in its own words.
 
+    Args:
+        runtime_dir: Where this machine's service has its sockets.
+        stub: Makes what is called; of the service on another machine if the command's options
+            have chosen one.
+
     Raises:
         SupervisorError: No service runs there, or it says no.
     """
+    if elsewhere := chosen():
+        with remote_service(elsewhere, stub, _OPTIONS) as service:
+            yield service
+        return
     runtime = RuntimeDir(runtime_dir)
     if not runtime.supervisor_socket.exists():
         raise SupervisorError(
