@@ -112,6 +112,12 @@ class Authorities:
         """Find one."""
         return next((each for each in self.all if each.authority_id == authority_id), None)
 
+    def after(self, changes: Sequence[Authority]) -> "Authorities":
+        """Give what there will be: changes take the place of what has the same id."""
+        changed = {each.authority_id: each for each in changes}
+        kept = [changed.pop(each.authority_id, each) for each in self.all]
+        return replace(self, all=(*kept, *changed.values()))
+
     def chain(self, authority: Authority) -> tuple[Authority, ...]:
         """Give an authority and those above it, the root last."""
         links = [authority]
@@ -166,12 +172,14 @@ class Plan:
     name_constraint: bool = False
 
 
-def first_plan(
+def first_plan(  # noqa: PLR0913 - what there is, what there shall be, and with what it is made
     plan: Plan,
     there: Authorities,
     keeper: KeyKeeper,
     now_ns: int,
     randomness: Callable[[int], bytes],
+    *,
+    plugged_in: Sequence[Authority] = (),
 ) -> Sequence[Authority]:
     """Say what is missing, and make it: authorities to add, or to store in another state.
 
@@ -184,32 +192,63 @@ def first_plan(
         keeper: Takes new private keys.
         now_ns: Nanoseconds since the epoch.
         randomness: Gives so many bytes that nobody can foresee.
+        plugged_in: The chain of files, the one that signs first; empty for other sources.
 
     Raises:
         KeyNotOpenedError: A private key that was kept can't be had; nothing is made then.
     """
-    changes: list[Authority] = []
     # Step 1: whatever is kept must open. A new authority beside one that can't be used would be
     # another identity for the whole mesh, made by a typing error in a setting.
-    for each in there.all:
-        if not each.handle or each.state is State.RETIRED:
-            continue
-        if not keeper.forgets:
-            keeper.get(each.authority_id, each.handle)
-        else:
-            # What has signed is believed until it ends; without its key it signs no more.
-            state = State.RETIRED if each.kind is Kind.LEDGER else State.TRUSTED
-            changes.append(replace(each, state=state, handle=b""))
-    lost = {each.authority_id for each in changes}
-    usable = replace(there, all=tuple(e for e in there.all if e.authority_id not in lost))
+    changes = [] if keeper.forgets else _opened(there, keeper)
+    # Step 2: what can't sign here any more is believed until it ends.
+    changes += _stepping_back(plan, there, keeper, plugged_in)
+    changes += _news(there, plugged_in)
+    # Step 3: what is missing.
+    usable = there.after(changes)
     maker = _Maker(plan, keeper, now_ns, randomness)
-    # Step 2: what is missing.
     if plan.source == "self-signed" and usable.active(Kind.INTERMEDIATE) is None:
         changes += maker.root_and_intermediate()
     for kind, kind_type in ((Kind.JWT, plan.jwt_key_type), (Kind.LEDGER, KeyType.ED25519)):
         if usable.active(kind) is None:
             changes.append(maker.bare(kind, kind_type))
     return changes
+
+
+def _opened(there: Authorities, keeper: KeyKeeper) -> list[Authority]:
+    """Open every key that is kept; raise for the first that doesn't. There is nothing to change."""
+    for each in there.all:
+        if each.handle and each.state is not State.RETIRED:
+            keeper.get(each.authority_id, each.handle)
+    return []
+
+
+def _stepping_back(
+    plan: Plan, there: Authorities, keeper: KeyKeeper, plugged_in: Sequence[Authority]
+) -> Sequence[Authority]:
+    """Give those that were to sign and won't, because their key isn't here or others do it."""
+    signs = plugged_in[0].authority_id if plugged_in else ""
+    back = []
+    for each in there.all:
+        is_x509 = each.kind in {Kind.ROOT, Kind.INTERMEDIATE}
+        is_replaced = is_x509 and (plan.source == "files" or not each.handle)
+        if keeper.forgets and each.handle:
+            state = State.RETIRED if each.kind is Kind.LEDGER else State.TRUSTED
+            back.append(replace(each, state=state, handle=b""))
+        elif each.state is State.ACTIVE and is_replaced and each.authority_id != signs:
+            back.append(replace(each, state=State.TRUSTED))
+    return back
+
+
+def _news(there: Authorities, plugged_in: Sequence[Authority]) -> Sequence[Authority]:
+    """Give those of a chain that aren't here as they should be."""
+    news = []
+    for each in plugged_in:
+        known = there.by_id(each.authority_id)
+        if known is None:
+            news.append(each)
+        elif (known.certificate, known.state) != (each.certificate, each.state):
+            news.append(replace(each, created_ns=known.created_ns))
+    return news
 
 
 class _Maker:

@@ -20,7 +20,7 @@ from ca.errors import CertificateError
 from ca.keys import PublicKey, weakness
 from ca.spiffe_id import InvalidSpiffeIdError, SpiffeId, parse
 
-__all__ = ["Expected", "VerifiedChain", "spiffe_id_of"]
+__all__ = ["Expected", "VerifiedChain", "spiffe_id_of", "times_of"]
 
 _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
 
@@ -90,6 +90,7 @@ class VerifiedChain:
         self.not_before_ns = max(_begin_ns(each) for each in parsed)
         self.not_after_ns = min(_end_ns(each) for each in parsed)
         self._issuer = parsed[0]
+        self._keys = [each.public_key() for each in parsed]
         self._identifier = _extension(parsed[0], x509.SubjectKeyIdentifier, _place(0)).digest
 
     def _check_authority(self, each: x509.Certificate, below: int, where: str) -> None:
@@ -111,6 +112,12 @@ class VerifiedChain:
             raise CertificateError(
                 f"{where} is {', '.join(uris)}, not spiffe://{self.trust_domain}"
             )
+
+    def public_key(self, index: int) -> PublicKey:
+        """Give the key of one of the certificates, counted from 0."""
+        key = self._keys[index]
+        assert isinstance(key, PublicKey)  # noqa: S101 - no other is without weakness
+        return key
 
     def check(self, leaf: bytes, expected: Expected, now_ns: int) -> None:
         """Check a finished X509-SVID against what was promised.
@@ -145,6 +152,16 @@ class VerifiedChain:
         if identifier != self._identifier:
             raise CertificateError(f"{where} names another authority's key")
         _check_signature(found, self._issuer, where)
+
+
+def times_of(certificate: bytes) -> tuple[int, int, int]:
+    """Read a certificate's serial, begin and end, the latter in nanoseconds since the epoch.
+
+    Raises:
+        CertificateError: It can't be read.
+    """
+    found = _parsed(certificate, "the certificate")
+    return found.serial_number, _begin_ns(found), _end_ns(found)
 
 
 def spiffe_id_of(certificate: bytes) -> SpiffeId:

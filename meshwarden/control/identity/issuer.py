@@ -7,34 +7,29 @@ know.
 """
 
 import asyncio
-import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from ca.authority import Authorities, Authority, AuthorityStore, Plan, first_plan
 from ca.bundle import Bundle
 from ca.csr import check_csr
-from ca.errors import IdentityError, IdentityStoreError, OrderError
+from ca.errors import IdentityError, OrderError
 from ca.issue import JwtOrder, JwtSvid, X509Order, X509Svid
 from ca.jwt_svid import check_jwt
-from ca.keeper import KeyKeeper
-from ca.keys import PrivateKey
 from ca.ledger import Entry, Event
 from ca.profile import SECOND_NS, serial_from
 from ca.spiffe_id import SpiffeId
 from meshwarden import metrics
+from meshwarden.control.identity.current import CurrentAuthorities
 from meshwarden.control.identity.ledger_writer import LedgerWriter
-from meshwarden.control.identity.signing import Signing, X509Intent, make_signing
+from meshwarden.control.identity.signing import Signing, X509Intent
 from meshwarden.faults import fault_id
 
 __all__ = ["Issuer", "Limits"]
 
-_LOG = logging.getLogger(__name__)
 _SERIAL_BYTES = 16
 # Signing takes about a third of a millisecond: others get their turn in between.
 _TURN = 16
-_RETRY_S = 1.0
 _DETAIL_CHARACTERS = 300
 
 
@@ -46,7 +41,6 @@ class Limits:
     max_x509_ttl_s: int = 86_400
     jwt_ttl_s: int = 300
     max_jwt_ttl_s: int = 3600
-    refresh_hint_s: int = 300
 
 
 class Issuer:
@@ -56,13 +50,11 @@ class Issuer:
         trust_domain: Whose.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts it is put together from
+    def __init__(
         self,
-        plan: Plan,
+        current: CurrentAuthorities,
         limits: Limits,
-        store: AuthorityStore,
         writer: LedgerWriter,
-        keeper: KeyKeeper,
         *,
         now_ns: Callable[[], int],
         randomness: Callable[[int], bytes] = secrets.token_bytes,
@@ -70,69 +62,26 @@ class Issuer:
         """Put it together; `start` opens it.
 
         Args:
-            plan: What authorities there shall be.
+            current: The authorities that sign.
             limits: How long what is issued holds.
-            store: Where authorities are.
             writer: Puts what is issued on the ledger.
-            keeper: Where their keys are.
             now_ns: The time.
             randomness: Gives so many bytes that nobody can foresee.
         """
-        self.trust_domain = plan.trust_domain
-        self._plan = plan
+        self.trust_domain = current.trust_domain
+        self.current = current
         self._limits = limits
-        self._store = store
         self._writer = writer
-        self._keeper = keeper
         self._now_ns = now_ns
         self._randomness = randomness
-        self._signing: Signing | None = None
-        self._changed = asyncio.Event()
 
     async def start(self) -> None:
-        """Find or make the authorities and open their keys.
-
-        Raises:
-            KeyNotOpenedError: A key is there and can't be had: nothing was made.
-            ConflictingAuthorityError: The database is another trust domain's.
-            IdentityStoreError: The database can't be reached; it may be tried again.
-        """
-        self._take(
-            await self._store.change(
-                self.trust_domain,
-                lambda there: first_plan(
-                    self._plan, there, self._keeper, self._now_ns(), self._randomness
-                ),
-            )
-        )
+        """Find or make the authorities; see CurrentAuthorities.start."""
+        await self.current.start()
 
     async def run(self) -> None:
-        """Start, if that could not be done yet, and follow what other replicas change; for ever."""
-        while self._signing is None:
-            try:
-                await self.start()
-            except IdentityStoreError as error:
-                _LOG.warning("identity: nothing is issued yet: %s", error)
-                await asyncio.sleep(_RETRY_S)
-        async for _ in self._store.changes():
-            try:
-                found = await self._store.read(self.trust_domain)
-                if found.sequence != self._signing.authorities.sequence:
-                    self._take(found)
-            except IdentityError as error:
-                # What was there goes on signing: it is as good as before.
-                _LOG.warning("identity: a change of authorities was not taken: %s", error)
-
-    @property
-    def signing(self) -> Signing:
-        """What signs now.
-
-        Raises:
-            IdentityStoreError: The database could not be reached since the start.
-        """
-        if self._signing is None:
-            raise IdentityStoreError("the authorities could not be read yet; try again")
-        return self._signing
+        """Follow changes of the authorities, for ever; starts if that could not be done yet."""
+        await self.current.run()
 
     def bundle(self) -> Bundle:
         """Give what SVIDs are verified with.
@@ -140,23 +89,17 @@ class Issuer:
         Raises:
             IdentityStoreError: The database could not be reached since the start.
         """
-        return self.signing.bundle
+        return self.current.bundle()
 
-    async def bundles(self) -> AsyncIterator[Bundle]:
+    def bundles(self) -> AsyncIterator[Bundle]:
         """Give the bundle, and each new one, for ever; waits while there is none yet."""
-        last: Bundle | None = None
-        while True:
-            changed = self._changed  # Before the look: no change falls between.
-            if self._signing is not None and self._signing.bundle != last:
-                last = self._signing.bundle
-                yield last
-            await changed.wait()
+        return self.current.bundles()
 
     async def issue_x509(self, orders: Sequence[X509Order]) -> list[X509Svid | IdentityError]:
         """Issue certificates; each is issued or refused by itself, in the order of the orders."""
         results: list[X509Svid | IdentityError | None] = [None] * len(orders)
         try:
-            signing = self.signing
+            signing = self.current.signing
         except IdentityError as error:
             return [error] * len(orders)
         now_ns = self._now_ns()
@@ -203,7 +146,7 @@ class Issuer:
             NoAuthorityError: No key can sign it.
             IdentityStoreError: The ledger can't be written.
         """
-        signing, now_ns = self.signing, self._now_ns()
+        signing, now_ns = self.current.signing, self._now_ns()
         limits = self._limits
         try:
             self._check_id(order.spiffe_id)
@@ -235,17 +178,6 @@ class Issuer:
         self._writer.issued(number, number)
         metrics.SVIDS.labels("jwt", "issued").inc()
         return JwtSvid(order.spiffe_id, token, issued_ns, expires_ns)
-
-    def _take(self, authorities: Authorities) -> None:
-        """Put authorities in force: built aside, then one assignment."""
-        signing = make_signing(authorities, self._key_of, self._limits.refresh_hint_s)
-        self._writer.key = signing.ledger_key
-        self._signing = signing
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    def _key_of(self, authority: Authority) -> PrivateKey:
-        return self._keeper.get(authority.authority_id, authority.handle)
 
     def _x509_intent(self, signing: Signing, order: X509Order, now_ns: int) -> X509Intent:
         self._check_id(order.spiffe_id)

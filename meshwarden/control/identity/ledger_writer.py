@@ -42,16 +42,21 @@ class LedgerWriter:
     """The one writer of this process."""
 
     def __init__(
-        self, log: IssuanceLog, now_ns: Callable[[], int], wrote: Callable[[Head], None]
+        self,
+        log: IssuanceLog,
+        key: Callable[[], Ed25519PrivateKey],
+        now_ns: Callable[[], int],
+        wrote: Callable[[Head], None],
     ) -> None:
-        """Write to a ledger; `key` is to be set before the first entry.
+        """Write to a ledger.
 
         Args:
             log: Where rows are kept.
+            key: Gives what signs heads now; raises IdentityError while there is none.
             now_ns: The time.
             wrote: Told of each new head.
         """
-        self.key: Ed25519PrivateKey | None = None
+        self._key = key
         self._log = log
         self._now_ns = now_ns
         self._wrote = wrote
@@ -143,10 +148,8 @@ class LedgerWriter:
                 return
 
     async def _append(self, rows: Sequence[Entry]) -> Sequence[LedgerRow]:
-        if self.key is None:
-            raise IdentityError("the ledger has no key yet")
         try:
-            return await self._log.append(rows, self._now_ns(), self.key)
+            return await self._log.append(rows, self._now_ns(), self._key())
         except IdentityError:
             raise
         except Exception as error:

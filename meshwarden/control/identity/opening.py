@@ -10,9 +10,11 @@ from ca.authority import Plan
 from ca.keeper import KeyKeeper
 from ca.keys import KeyType
 from meshwarden import plugins
+from meshwarden.control.identity.current import CurrentAuthorities
 from meshwarden.control.identity.heads import KnownHeads
 from meshwarden.control.identity.issuer import Issuer, Limits
 from meshwarden.control.identity.ledger_writer import LedgerWriter
+from meshwarden.control.identity.plugged import PluggedAuthority
 from meshwarden.settings import Settings
 
 __all__ = ["Identity", "open_identity"]
@@ -59,7 +61,6 @@ def open_identity(settings: Settings, now_ns: Callable[[], int]) -> Identity | N
     database = open_database(settings.store.url, file, _CHANNEL)
     ledger = open_ledger(settings.store.url, file)
     heads = KnownHeads(settings.runtime.state_dir / "ledger.heads", now_ns)
-    writer = LedgerWriter(ledger, now_ns, heads.wrote)
     plan = Plan(
         trust_domain=own.trust_domain,
         source=own.ca,
@@ -71,7 +72,13 @@ def open_identity(settings: Settings, now_ns: Callable[[], int]) -> Identity | N
     )
     limits = Limits(**{field.name: getattr(own, field.name) for field in fields(Limits)})
     store = SqlAuthorityStore(database)
-    issuer = Issuer(plan, limits, store, writer, _keeper(settings), now_ns=now_ns)
+    keeper = _keeper(settings)
+    plugged = PluggedAuthority(own.ca_chain, own.ca_key) if own.ca_chain and own.ca_key else None
+    current = CurrentAuthorities(
+        plan, store, keeper, own.refresh_hint_s, now_ns=now_ns, plugged=plugged
+    )
+    writer = LedgerWriter(ledger, lambda: current.signing.ledger_key, now_ns, heads.wrote)
+    issuer = Issuer(current, limits, writer, now_ns=now_ns)
     return Identity(issuer, ledger, heads, writer, database)
 
 

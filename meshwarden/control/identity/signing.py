@@ -153,7 +153,10 @@ class Signing:
 
 
 def make_signing(
-    authorities: Authorities, key_of: Callable[[Authority], PrivateKey], refresh_hint_s: int
+    authorities: Authorities,
+    key_of: Callable[[Authority], PrivateKey],
+    refresh_hint_s: int,
+    x509_id: str = "",
 ) -> Signing:
     """Open the keys of those that sign, and verify their chain.
 
@@ -161,6 +164,8 @@ def make_signing(
         authorities: What there is.
         key_of: Gives an authority's private key; raises KeyNotOpenedError.
         refresh_hint_s: For the bundle.
+        x509_id: The authority that signs certificates here, whichever is active elsewhere; "" for
+            the active one.
 
     Raises:
         KeyNotOpenedError: A key can't be had.
@@ -172,7 +177,8 @@ def make_signing(
     if not isinstance(key, Ed25519PrivateKey):
         raise NoAuthorityError("there is no key that signs the ledger")
     jwt = authorities.active(Kind.JWT)
-    x509 = authorities.active(Kind.INTERMEDIATE, Kind.ROOT)
+    active = authorities.active(Kind.INTERMEDIATE, Kind.ROOT)
+    x509 = authorities.by_id(x509_id) if x509_id else active
     return Signing(
         authorities,
         authorities.bundle(refresh_hint_s),

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.meshwarden.v1 import agent_pb2 as protos_dot_meshwarden_dot_v1_dot_agent__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$protos/meshwarden/v1/authority.proto\x12\rmeshwarden.v1\x1a protos/meshwarden/v1/agent.proto\"\r\n\x0bShowRequest\"{\n\tShowReply\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x31\n\x0b\x61uthorities\x18\x02 \x03(\x0b\x32\x1c.meshwarden.v1.AuthorityInfo\x12%\n\x06\x62undle\x18\x03 \x01(\x0b\x32\x15.meshwarden.v1.Bundle\"\xac\x01\n\rAuthorityInfo\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x11\n\tissuer_id\x18\x04 \x01(\t\x12\x10\n\x08key_type\x18\x05 \x01(\t\x12\x0e\n\x06serial\x18\x06 \x01(\t\x12\x15\n\rnot_before_ns\x18\x07 \x01(\x03\x12\x14\n\x0cnot_after_ns\x18\x08 \x01(\x03\x12\x0e\n\x06\x61\x63tive\x18\t \x01(\x08\"\x12\n\x10GetBundleRequest\"S\n\x0fMintX509Request\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12\r\n\x05ttl_s\x18\x03 \x01(\r\x12\x11\n\tdns_names\x18\x04 \x03(\t\"E\n\x0eMintJwtRequest\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\r\n\x05ttl_s\x18\x03 \x01(\r\"\x15\n\x13VerifyLedgerRequest\">\n\x11VerifyLedgerReply\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12\x0c\n\x04head\x18\x02 \x01(\x0c\x12\r\n\x05\x66\x61ult\x18\x03 \x01(\t\"E\n\x11ListIssuedRequest\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"8\n\x0fListIssuedReply\x12%\n\x06issued\x18\x01 \x03(\x0b\x32\x15.meshwarden.v1.Issued\"\xac\x01\n\x06Issued\x12\x0b\n\x03row\x18\x01 \x01(\x04\x12\x0f\n\x07time_ns\x18\x02 \x01(\x03\x12\x11\n\tspiffe_id\x18\x03 \x01(\t\x12\x0e\n\x06serial\x18\x04 \x01(\t\x12\x14\n\x0cnot_after_ns\x18\x05 \x01(\x03\x12\x14\n\x0c\x61uthority_id\x18\x06 \x01(\t\x12\x11\n\trequester\x18\x07 \x01(\t\x12\x11\n\tselectors\x18\x08 \x03(\t\x12\x0f\n\x07outcome\x18\t \x01(\t2\xc0\x03\n\tAuthority\x12<\n\x04Show\x12\x1a.meshwarden.v1.ShowRequest\x1a\x18.meshwarden.v1.ShowReply\x12\x43\n\tGetBundle\x12\x1f.meshwarden.v1.GetBundleRequest\x1a\x15.meshwarden.v1.Bundle\x12\x43\n\x08MintX509\x12\x1e.meshwarden.v1.MintX509Request\x1a\x17.meshwarden.v1.X509Svid\x12\x45\n\x07MintJwt\x12\x1d.meshwarden.v1.MintJwtRequest\x1a\x1b.meshwarden.v1.SignJwtReply\x12T\n\x0cVerifyLedger\x12\".meshwarden.v1.VerifyLedgerRequest\x1a .meshwarden.v1.VerifyLedgerReply\x12N\n\nListIssued\x12 .meshwarden.v1.ListIssuedRequest\x1a\x1e.meshwarden.v1.ListIssuedReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$protos/meshwarden/v1/authority.proto\x12\rmeshwarden.v1\x1a protos/meshwarden/v1/agent.proto\"\r\n\x0bShowRequest\"{\n\tShowReply\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x31\n\x0b\x61uthorities\x18\x02 \x03(\x0b\x32\x1c.meshwarden.v1.AuthorityInfo\x12%\n\x06\x62undle\x18\x03 \x01(\x0b\x32\x15.meshwarden.v1.Bundle\"\xd0\x01\n\rAuthorityInfo\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x11\n\tissuer_id\x18\x04 \x01(\t\x12\x10\n\x08key_type\x18\x05 \x01(\t\x12\x0e\n\x06serial\x18\x06 \x01(\t\x12\x15\n\rnot_before_ns\x18\x07 \x01(\x03\x12\x14\n\x0cnot_after_ns\x18\x08 \x01(\x03\x12\x0e\n\x06\x61\x63tive\x18\t \x01(\x08\x12\r\n\x05state\x18\n \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x0b \x01(\x0c\"\x12\n\x10GetBundleRequest\"S\n\x0fMintX509Request\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12\r\n\x05ttl_s\x18\x03 \x01(\r\x12\x11\n\tdns_names\x18\x04 \x03(\t\"E\n\x0eMintJwtRequest\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\r\n\x05ttl_s\x18\x03 \x01(\r\"?\n\x13VerifyLedgerRequest\x12(\n\x05known\x18\x01 \x03(\x0b\x32\x19.meshwarden.v1.LedgerHead\"*\n\nLedgerHead\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\">\n\x11VerifyLedgerReply\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12\x0c\n\x04head\x18\x02 \x01(\x0c\x12\r\n\x05\x66\x61ult\x18\x03 \x01(\t\"\x1b\n\x19RequestCertificateRequest\"<\n\x17RequestCertificateReply\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\x14\n\x0c\x61uthority_id\x18\x02 \x01(\t\")\n\x18ImportCertificateRequest\x12\r\n\x05\x63hain\x18\x01 \x03(\x0c\"E\n\x11ListIssuedRequest\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"8\n\x0fListIssuedReply\x12%\n\x06issued\x18\x01 \x03(\x0b\x32\x15.meshwarden.v1.Issued\"\xca\x01\n\x06Issued\x12\x0b\n\x03row\x18\x01 \x01(\x04\x12\x0f\n\x07time_ns\x18\x02 \x01(\x03\x12\x11\n\tspiffe_id\x18\x03 \x01(\t\x12\x0e\n\x06serial\x18\x04 \x01(\t\x12\x14\n\x0cnot_after_ns\x18\x05 \x01(\x03\x12\x14\n\x0c\x61uthority_id\x18\x06 \x01(\t\x12\x11\n\trequester\x18\x07 \x01(\t\x12\x11\n\tselectors\x18\x08 \x03(\t\x12\x0f\n\x07outcome\x18\t \x01(\t\x12\x0c\n\x04kind\x18\n \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x0b \x01(\t2\x84\x05\n\tAuthority\x12<\n\x04Show\x12\x1a.meshwarden.v1.ShowRequest\x1a\x18.meshwarden.v1.ShowReply\x12\x43\n\tGetBundle\x12\x1f.meshwarden.v1.GetBundleRequest\x1a\x15.meshwarden.v1.Bundle\x12\x43\n\x08MintX509\x12\x1e.meshwarden.v1.MintX509Request\x1a\x17.meshwarden.v1.X509Svid\x12\x45\n\x07MintJwt\x12\x1d.meshwarden.v1.MintJwtRequest\x1a\x1b.meshwarden.v1.SignJwtReply\x12T\n\x0cVerifyLedger\x12\".meshwarden.v1.VerifyLedgerRequest\x1a .meshwarden.v1.VerifyLedgerReply\x12N\n\nListIssued\x12 .meshwarden.v1.ListIssuedRequest\x1a\x1e.meshwarden.v1.ListIssuedReply\x12\x66\n\x12RequestCertificate\x12(.meshwarden.v1.RequestCertificateRequest\x1a&.meshwarden.v1.RequestCertificateReply\x12Z\n\x11ImportCertificate\x12\'.meshwarden.v1.ImportCertificateRequest\x1a\x1c.meshwarden.v1.AuthorityInfob\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,23 +37,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHOWREPLY']._serialized_start=104
   _globals['_SHOWREPLY']._serialized_end=227
   _globals['_AUTHORITYINFO']._serialized_start=230
-  _globals['_AUTHORITYINFO']._serialized_end=402
-  _globals['_GETBUNDLEREQUEST']._serialized_start=404
-  _globals['_GETBUNDLEREQUEST']._serialized_end=422
-  _globals['_MINTX509REQUEST']._serialized_start=424
-  _globals['_MINTX509REQUEST']._serialized_end=507
-  _globals['_MINTJWTREQUEST']._serialized_start=509
-  _globals['_MINTJWTREQUEST']._serialized_end=578
-  _globals['_VERIFYLEDGERREQUEST']._serialized_start=580
-  _globals['_VERIFYLEDGERREQUEST']._serialized_end=601
-  _globals['_VERIFYLEDGERREPLY']._serialized_start=603
-  _globals['_VERIFYLEDGERREPLY']._serialized_end=665
-  _globals['_LISTISSUEDREQUEST']._serialized_start=667
-  _globals['_LISTISSUEDREQUEST']._serialized_end=736
-  _globals['_LISTISSUEDREPLY']._serialized_start=738
-  _globals['_LISTISSUEDREPLY']._serialized_end=794
-  _globals['_ISSUED']._serialized_start=797
-  _globals['_ISSUED']._serialized_end=969
-  _globals['_AUTHORITY']._serialized_start=972
-  _globals['_AUTHORITY']._serialized_end=1420
+  _globals['_AUTHORITYINFO']._serialized_end=438
+  _globals['_GETBUNDLEREQUEST']._serialized_start=440
+  _globals['_GETBUNDLEREQUEST']._serialized_end=458
+  _globals['_MINTX509REQUEST']._serialized_start=460
+  _globals['_MINTX509REQUEST']._serialized_end=543
+  _globals['_MINTJWTREQUEST']._serialized_start=545
+  _globals['_MINTJWTREQUEST']._serialized_end=614
+  _globals['_VERIFYLEDGERREQUEST']._serialized_start=616
+  _globals['_VERIFYLEDGERREQUEST']._serialized_end=679
+  _globals['_LEDGERHEAD']._serialized_start=681
+  _globals['_LEDGERHEAD']._serialized_end=723
+  _globals['_VERIFYLEDGERREPLY']._serialized_start=725
+  _globals['_VERIFYLEDGERREPLY']._serialized_end=787
+  _globals['_REQUESTCERTIFICATEREQUEST']._serialized_start=789
+  _globals['_REQUESTCERTIFICATEREQUEST']._serialized_end=816
+  _globals['_REQUESTCERTIFICATEREPLY']._serialized_start=818
+  _globals['_REQUESTCERTIFICATEREPLY']._serialized_end=878
+  _globals['_IMPORTCERTIFICATEREQUEST']._serialized_start=880
+  _globals['_IMPORTCERTIFICATEREQUEST']._serialized_end=921
+  _globals['_LISTISSUEDREQUEST']._serialized_start=923
+  _globals['_LISTISSUEDREQUEST']._serialized_end=992
+  _globals['_LISTISSUEDREPLY']._serialized_start=994
+  _globals['_LISTISSUEDREPLY']._serialized_end=1050
+  _globals['_ISSUED']._serialized_start=1053
+  _globals['_ISSUED']._serialized_end=1255
+  _globals['_AUTHORITY']._serialized_start=1258
+  _globals['_AUTHORITY']._serialized_end=1902
 # @@protoc_insertion_point(module_scope)

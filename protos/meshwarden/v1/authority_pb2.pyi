@@ -22,7 +22,7 @@ class ShowReply(_message.Message):
     def __init__(self, trust_domain: _Optional[str] = ..., authorities: _Optional[_Iterable[_Union[AuthorityInfo, _Mapping]]] = ..., bundle: _Optional[_Union[_agent_pb2.Bundle, _Mapping]] = ...) -> None: ...
 
 class AuthorityInfo(_message.Message):
-    __slots__ = ("id", "kind", "subject", "issuer_id", "key_type", "serial", "not_before_ns", "not_after_ns", "active")
+    __slots__ = ("id", "kind", "subject", "issuer_id", "key_type", "serial", "not_before_ns", "not_after_ns", "active", "state", "certificate")
     ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,8 @@ class AuthorityInfo(_message.Message):
     NOT_BEFORE_NS_FIELD_NUMBER: _ClassVar[int]
     NOT_AFTER_NS_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: str
     subject: str
@@ -41,7 +43,9 @@ class AuthorityInfo(_message.Message):
     not_before_ns: int
     not_after_ns: int
     active: bool
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., subject: _Optional[str] = ..., issuer_id: _Optional[str] = ..., key_type: _Optional[str] = ..., serial: _Optional[str] = ..., not_before_ns: _Optional[int] = ..., not_after_ns: _Optional[int] = ..., active: _Optional[bool] = ...) -> None: ...
+    state: str
+    certificate: bytes
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., subject: _Optional[str] = ..., issuer_id: _Optional[str] = ..., key_type: _Optional[str] = ..., serial: _Optional[str] = ..., not_before_ns: _Optional[int] = ..., not_after_ns: _Optional[int] = ..., active: _Optional[bool] = ..., state: _Optional[str] = ..., certificate: _Optional[bytes] = ...) -> None: ...
 
 class GetBundleRequest(_message.Message):
     __slots__ = ()
@@ -70,8 +74,18 @@ class MintJwtRequest(_message.Message):
     def __init__(self, spiffe_id: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., ttl_s: _Optional[int] = ...) -> None: ...
 
 class VerifyLedgerRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("known",)
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    known: _containers.RepeatedCompositeFieldContainer[LedgerHead]
+    def __init__(self, known: _Optional[_Iterable[_Union[LedgerHead, _Mapping]]] = ...) -> None: ...
+
+class LedgerHead(_message.Message):
+    __slots__ = ("number", "hash")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    hash: bytes
+    def __init__(self, number: _Optional[int] = ..., hash: _Optional[bytes] = ...) -> None: ...
 
 class VerifyLedgerReply(_message.Message):
     __slots__ = ("rows", "head", "fault")
@@ -82,6 +96,24 @@ class VerifyLedgerReply(_message.Message):
     head: bytes
     fault: str
     def __init__(self, rows: _Optional[int] = ..., head: _Optional[bytes] = ..., fault: _Optional[str] = ...) -> None: ...
+
+class RequestCertificateRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RequestCertificateReply(_message.Message):
+    __slots__ = ("csr", "authority_id")
+    CSR_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_ID_FIELD_NUMBER: _ClassVar[int]
+    csr: bytes
+    authority_id: str
+    def __init__(self, csr: _Optional[bytes] = ..., authority_id: _Optional[str] = ...) -> None: ...
+
+class ImportCertificateRequest(_message.Message):
+    __slots__ = ("chain",)
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    chain: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, chain: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ListIssuedRequest(_message.Message):
     __slots__ = ("spiffe_id", "serial", "limit")
@@ -100,7 +132,7 @@ class ListIssuedReply(_message.Message):
     def __init__(self, issued: _Optional[_Iterable[_Union[Issued, _Mapping]]] = ...) -> None: ...
 
 class Issued(_message.Message):
-    __slots__ = ("row", "time_ns", "spiffe_id", "serial", "not_after_ns", "authority_id", "requester", "selectors", "outcome")
+    __slots__ = ("row", "time_ns", "spiffe_id", "serial", "not_after_ns", "authority_id", "requester", "selectors", "outcome", "kind", "detail")
     ROW_FIELD_NUMBER: _ClassVar[int]
     TIME_NS_FIELD_NUMBER: _ClassVar[int]
     SPIFFE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +142,8 @@ class Issued(_message.Message):
     REQUESTER_FIELD_NUMBER: _ClassVar[int]
     SELECTORS_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
     row: int
     time_ns: int
     spiffe_id: str
@@ -119,4 +153,6 @@ class Issued(_message.Message):
     requester: str
     selectors: _containers.RepeatedScalarFieldContainer[str]
     outcome: str
-    def __init__(self, row: _Optional[int] = ..., time_ns: _Optional[int] = ..., spiffe_id: _Optional[str] = ..., serial: _Optional[str] = ..., not_after_ns: _Optional[int] = ..., authority_id: _Optional[str] = ..., requester: _Optional[str] = ..., selectors: _Optional[_Iterable[str]] = ..., outcome: _Optional[str] = ...) -> None: ...
+    kind: str
+    detail: str
+    def __init__(self, row: _Optional[int] = ..., time_ns: _Optional[int] = ..., spiffe_id: _Optional[str] = ..., serial: _Optional[str] = ..., not_after_ns: _Optional[int] = ..., authority_id: _Optional[str] = ..., requester: _Optional[str] = ..., selectors: _Optional[_Iterable[str]] = ..., outcome: _Optional[str] = ..., kind: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...

@@ -65,6 +65,16 @@ class AuthorityStub:
                 request_serializer=protos_dot_meshwarden_dot_v1_dot_authority__pb2.ListIssuedRequest.SerializeToString,
                 response_deserializer=protos_dot_meshwarden_dot_v1_dot_authority__pb2.ListIssuedReply.FromString,
                 _registered_method=True)
+        self.RequestCertificate = channel.unary_unary(
+                '/meshwarden.v1.Authority/RequestCertificate',
+                request_serializer=protos_dot_meshwarden_dot_v1_dot_authority__pb2.RequestCertificateRequest.SerializeToString,
+                response_deserializer=protos_dot_meshwarden_dot_v1_dot_authority__pb2.RequestCertificateReply.FromString,
+                _registered_method=True)
+        self.ImportCertificate = channel.unary_unary(
+                '/meshwarden.v1.Authority/ImportCertificate',
+                request_serializer=protos_dot_meshwarden_dot_v1_dot_authority__pb2.ImportCertificateRequest.SerializeToString,
+                response_deserializer=protos_dot_meshwarden_dot_v1_dot_authority__pb2.AuthorityInfo.FromString,
+                _registered_method=True)
 
 
 class AuthorityServicer:
@@ -109,6 +119,21 @@ class AuthorityServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RequestCertificate(self, request, context):
+        """Makes a key for an intermediate and asks for its certificate: for a root that is kept elsewhere. Asked
+        again, it gives the same request until a certificate for it is imported.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportCertificate(self, request, context):
+        """Takes the certificate that the root has signed; it signs from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthorityServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -141,6 +166,16 @@ def add_AuthorityServicer_to_server(servicer, server):
                     servicer.ListIssued,
                     request_deserializer=protos_dot_meshwarden_dot_v1_dot_authority__pb2.ListIssuedRequest.FromString,
                     response_serializer=protos_dot_meshwarden_dot_v1_dot_authority__pb2.ListIssuedReply.SerializeToString,
+            ),
+            'RequestCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestCertificate,
+                    request_deserializer=protos_dot_meshwarden_dot_v1_dot_authority__pb2.RequestCertificateRequest.FromString,
+                    response_serializer=protos_dot_meshwarden_dot_v1_dot_authority__pb2.RequestCertificateReply.SerializeToString,
+            ),
+            'ImportCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportCertificate,
+                    request_deserializer=protos_dot_meshwarden_dot_v1_dot_authority__pb2.ImportCertificateRequest.FromString,
+                    response_serializer=protos_dot_meshwarden_dot_v1_dot_authority__pb2.AuthorityInfo.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -305,6 +340,60 @@ class Authority:
             '/meshwarden.v1.Authority/ListIssued',
             protos_dot_meshwarden_dot_v1_dot_authority__pb2.ListIssuedRequest.SerializeToString,
             protos_dot_meshwarden_dot_v1_dot_authority__pb2.ListIssuedReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwarden.v1.Authority/RequestCertificate',
+            protos_dot_meshwarden_dot_v1_dot_authority__pb2.RequestCertificateRequest.SerializeToString,
+            protos_dot_meshwarden_dot_v1_dot_authority__pb2.RequestCertificateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwarden.v1.Authority/ImportCertificate',
+            protos_dot_meshwarden_dot_v1_dot_authority__pb2.ImportCertificateRequest.SerializeToString,
+            protos_dot_meshwarden_dot_v1_dot_authority__pb2.AuthorityInfo.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,6 +18,8 @@ class AuthorityStub:
     MintJwt: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.authority_pb2.MintJwtRequest, protos.meshwarden.v1.agent_pb2.SignJwtReply]
     VerifyLedger: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.authority_pb2.VerifyLedgerRequest, protos.meshwarden.v1.authority_pb2.VerifyLedgerReply]
     ListIssued: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.authority_pb2.ListIssuedRequest, protos.meshwarden.v1.authority_pb2.ListIssuedReply]
+    RequestCertificate: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.authority_pb2.RequestCertificateRequest, protos.meshwarden.v1.authority_pb2.RequestCertificateReply]
+    ImportCertificate: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.authority_pb2.ImportCertificateRequest, protos.meshwarden.v1.authority_pb2.AuthorityInfo]
 
 class AuthorityAsyncStub(AuthorityStub):
     Show: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.authority_pb2.ShowRequest, protos.meshwarden.v1.authority_pb2.ShowReply]
@@ -26,6 +28,8 @@ class AuthorityAsyncStub(AuthorityStub):
     MintJwt: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.authority_pb2.MintJwtRequest, protos.meshwarden.v1.agent_pb2.SignJwtReply]
     VerifyLedger: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.authority_pb2.VerifyLedgerRequest, protos.meshwarden.v1.authority_pb2.VerifyLedgerReply]
     ListIssued: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.authority_pb2.ListIssuedRequest, protos.meshwarden.v1.authority_pb2.ListIssuedReply]
+    RequestCertificate: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.authority_pb2.RequestCertificateRequest, protos.meshwarden.v1.authority_pb2.RequestCertificateReply]
+    ImportCertificate: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.authority_pb2.ImportCertificateRequest, protos.meshwarden.v1.authority_pb2.AuthorityInfo]
 
 class AuthorityServicer:
     def Show(self, request: protos.meshwarden.v1.authority_pb2.ShowRequest, context: Any) -> protos.meshwarden.v1.authority_pb2.ShowReply | Awaitable[protos.meshwarden.v1.authority_pb2.ShowReply]: ...
@@ -34,6 +38,8 @@ class AuthorityServicer:
     def MintJwt(self, request: protos.meshwarden.v1.authority_pb2.MintJwtRequest, context: Any) -> protos.meshwarden.v1.agent_pb2.SignJwtReply | Awaitable[protos.meshwarden.v1.agent_pb2.SignJwtReply]: ...
     def VerifyLedger(self, request: protos.meshwarden.v1.authority_pb2.VerifyLedgerRequest, context: Any) -> protos.meshwarden.v1.authority_pb2.VerifyLedgerReply | Awaitable[protos.meshwarden.v1.authority_pb2.VerifyLedgerReply]: ...
     def ListIssued(self, request: protos.meshwarden.v1.authority_pb2.ListIssuedRequest, context: Any) -> protos.meshwarden.v1.authority_pb2.ListIssuedReply | Awaitable[protos.meshwarden.v1.authority_pb2.ListIssuedReply]: ...
+    def RequestCertificate(self, request: protos.meshwarden.v1.authority_pb2.RequestCertificateRequest, context: Any) -> protos.meshwarden.v1.authority_pb2.RequestCertificateReply | Awaitable[protos.meshwarden.v1.authority_pb2.RequestCertificateReply]: ...
+    def ImportCertificate(self, request: protos.meshwarden.v1.authority_pb2.ImportCertificateRequest, context: Any) -> protos.meshwarden.v1.authority_pb2.AuthorityInfo | Awaitable[protos.meshwarden.v1.authority_pb2.AuthorityInfo]: ...
 
 def add_AuthorityServicer_to_server(
     servicer: AuthorityServicer, server: grpc.Server | grpc.aio.Server
