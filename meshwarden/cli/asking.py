@@ -1,7 +1,7 @@
-"""Asks for a verdict, of the policy here or of a running service, with one CheckRequest either way.
+"""Makes the CheckRequest that a command asks about, puts it to a service, and reads the answer.
 
-Both give a serialized CheckResponse and are read alike: what the command prints is what a sidecar
-would be told.
+A policy here is asked with the same message (explaining.py) and its answer read alike: what the
+command prints is what a sidecar would be told.
 """
 
 import dataclasses
@@ -13,24 +13,21 @@ import grpc
 from google.protobuf import json_format
 
 from authz.check import ActivePolicy
-from authz.errors import InvalidRequestError
 from ca import spiffe_id
 from meshwarden import clock, plugins, publication
 from meshwarden.errors import NoVerdictError
 from meshwarden.follower import build_policy
-from meshwarden.service import check_service
 from meshwarden.settings import Settings
 from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from protos.envoy.service.auth.v3.external_auth_pb2_grpc import AuthorizationStub
-from telemetry.record import DecisionRecord
 
 __all__ = [
     "Answer",
     "Asked",
     "Tls",
-    "ask_here",
     "ask_server",
     "load_policy",
+    "read_answer",
     "request_from_flags",
     "request_from_json",
 ]
@@ -84,6 +81,9 @@ class Answer:
         digest: Digest of the policy that decided.
         id: The decision's id; a service has it in its decision log.
         request: What was decided on, as the policy saw it; empty where a service was asked.
+        source: Where the policy is from, for people; "" where a service was asked.
+        revision: Its number in the store; 0 where it is from elsewhere.
+        live: Whether a running service decides by it.
     """
 
     allowed: bool
@@ -96,6 +96,9 @@ class Answer:
     digest: str
     id: str
     request: Mapping[str, str]
+    source: str = ""
+    revision: int = 0
+    live: bool = False
 
 
 def request_from_flags(asked: Asked) -> CheckRequest:
@@ -162,30 +165,6 @@ def load_policy(settings: Settings) -> ActivePolicy:
     return build_policy(found, settings)
 
 
-def ask_here(request: CheckRequest, settings: Settings) -> Answer:
-    """Decide by the policy that the settings name, in this process.
-
-    Raises:
-        PolicyError: The policy has faults.
-        OSError: Its source can't be reached.
-        NoVerdictError: The request can't be judged.
-    """
-    # The record names the rule and what was decided on: here every decision makes one.
-    every = dataclasses.replace(settings.decisions, sample_allows=1.0)
-    records: list[DecisionRecord] = []
-    service = check_service(dataclasses.replace(settings, decisions=every), records.append)
-    service.policy = load_policy(settings)
-    try:
-        response = service.answer(request.SerializeToString(), clock.now_ns())
-    except InvalidRequestError as error:
-        raise NoVerdictError(str(error)) from error
-    (record,) = records
-    fields = ("principal", "user", "service", "method", "path", "source_ip", "host")
-    seen = {name: getattr(record, name) for name in fields}
-    rule_text = record.rule_text.rstrip(", ")
-    return _answer(CheckResponse.FromString(response), rule_text, seen)
-
-
 def ask_server(request: CheckRequest, address: str, tls: Tls, timeout_s: float) -> Answer:
     """Ask a running service.
 
@@ -205,7 +184,7 @@ def ask_server(request: CheckRequest, address: str, tls: Tls, timeout_s: float) 
         except grpc.RpcError as error:
             code, details = error.code().name, error.details()
             raise NoVerdictError(f"{address}: {code}: {details}") from error
-    return _answer(response, "", {})
+    return dataclasses.replace(read_answer(response, "", {}), live=True)
 
 
 def _channel(address: str, tls: Tls) -> grpc.Channel:
@@ -223,8 +202,14 @@ def _channel(address: str, tls: Tls) -> grpc.Channel:
     return grpc.secure_channel(address, credentials, options=_CHANNEL_OPTIONS)
 
 
-def _answer(response: CheckResponse, rule_text: str, seen: Mapping[str, str]) -> Answer:
-    """Read a response as a sidecar does, and what Meshwarden says beside it."""
+def read_answer(response: CheckResponse, rule_text: str, seen: Mapping[str, str]) -> Answer:
+    """Read a response as a sidecar does, and what Meshwarden says beside it.
+
+    Args:
+        response: What the service answered.
+        rule_text: The deciding rule as one line of policy, or "".
+        seen: What was decided on, or nothing.
+    """
     allowed = response.status.code == 0
     said = {}
     if "meshwarden" in response.dynamic_metadata.fields:

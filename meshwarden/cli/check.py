@@ -1,101 +1,75 @@
-"""`meshwarden check`: may this request pass, and by which rule."""
+"""`meshwarden check` and `meshwarden explain`: may this request pass, by which rule, and why."""
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshwarden.cli.options import ConfigFile, Output, load_settings
+from meshwarden.cli import completion, policies, request_options
+from meshwarden.cli.options import ConfigFile, Output
 from meshwarden.cli.output import DENIED, Form, show, show_data, styled, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
     from meshwarden.cli.asking import Answer
+    from meshwarden.cli.explaining import Explained, RuleText
 
-__all__ = ["check"]
+__all__ = ["check", "explain"]
 
-Pairs = list[str]
-_REQUEST = "The request"
 _ASKED = "Whom to ask"
+_SHOWN_DIGEST = 12
+Policy = Annotated[
+    Path | None,
+    typer.Option(
+        rich_help_panel=_ASKED, metavar="FOLDER", help="Policy to ask; else the live policy."
+    ),
+]
+Revision = Annotated[
+    int | None,
+    typer.Option(
+        rich_help_panel=_ASKED,
+        min=0,
+        metavar="NUMBER",
+        help="Revision to ask; 0 is the newest.",
+        autocompletion=completion.revisions,
+    ),
+]
+Candidate = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=_ASKED,
+        metavar="FOLDER|NUMBER|shadow",
+        help="Ask this one as well, and tell what it changes.",
+        autocompletion=completion.candidates,
+    ),
+]
 
 
 def check(  # noqa: PLR0913 - each is an option
-    request: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[-]",
-            show_default=False,
-            help="'-' reads a CheckRequest as JSON from stdin, in place of the flags.",
-        ),
-    ] = None,
+    request: request_options.Request = None,
     *,
-    principal: Annotated[
-        str,
-        typer.Option(
-            rich_help_panel=_REQUEST,
-            metavar="ID",
-            help="Caller's SPIFFE ID, such as td/ns/shop/sa/web.",
-        ),
-    ] = "",
-    user: Annotated[
-        str,
-        typer.Option(
-            rich_help_panel=_REQUEST,
-            metavar="ISSUER/SUBJECT",
-            help="End user, as a verified token has it.",
-        ),
-    ] = "",
-    service: Annotated[
-        str, typer.Option(rich_help_panel=_REQUEST, metavar="NAME", help="Service that is called.")
-    ] = "",
-    method: Annotated[
-        str, typer.Option(rich_help_panel=_REQUEST, metavar="NAME", help="HTTP method.")
-    ] = "GET",
-    path: Annotated[
-        str, typer.Option(rich_help_panel=_REQUEST, metavar="PATH", help="Path, with its query.")
-    ] = "/",
-    host: Annotated[
-        str,
-        typer.Option(rich_help_panel=_REQUEST, metavar="NAME", help="Host or :authority header."),
-    ] = "",
-    header: Annotated[
-        Pairs,
-        typer.Option(
-            rich_help_panel=_REQUEST, metavar="NAME=VALUE", help="Request header; may be repeated."
-        ),
-    ] = [],  # noqa: B006 - never changed
-    claim: Annotated[
-        Pairs,
-        typer.Option(
-            rich_help_panel=_REQUEST,
-            metavar="NAME=VALUE",
-            help="Claim of the user's token; likewise.",
-        ),
-    ] = [],  # noqa: B006
-    context: Annotated[
-        Pairs,
-        typer.Option(
-            rich_help_panel=_REQUEST, metavar="NAME=VALUE", help="Context extension; likewise."
-        ),
-    ] = [],  # noqa: B006
-    source_ip: Annotated[
-        str, typer.Option(rich_help_panel=_REQUEST, metavar="IP", help="Caller's address.")
-    ] = "",
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            rich_help_panel=_ASKED, metavar="FOLDER", help="Policy to ask; else as configured."
-        ),
-    ] = None,
+    principal: request_options.Principal = "",
+    user: request_options.User = "",
+    service: request_options.Service = "",
+    method: request_options.Method = "GET",
+    path: request_options.Path = "/",
+    host: request_options.Host = "",
+    header: request_options.Headers = [],  # noqa: B006 - never changed
+    claim: request_options.Claims = [],  # noqa: B006
+    context: request_options.Context = [],  # noqa: B006
+    source_ip: request_options.SourceIp = "",
+    policy: Policy = None,
+    revision: Revision = None,
+    candidate: Candidate = "",
     server: Annotated[
         str,
         typer.Option(
             rich_help_panel=_ASKED,
             metavar="HOST:PORT",
-            help="Ask a running service in place of a policy.",
+            help="Call Check of a service there in place of deciding here.",
         ),
     ] = "",
     ca: Annotated[
@@ -127,60 +101,179 @@ def check(  # noqa: PLR0913 - each is an option
 ) -> None:
     """Tell whether a request may pass, and by which rule.
 
-    Exits with 0 when it is allowed, 1 when it is denied, 2 on a fault.
+    The live policy is asked unless told otherwise: what the running service decides by, or would
+    if it ran.
+
+    Exits with 0 when it is allowed, 1 when it is denied, 2 on a fault; with --candidate 0 when both
+    say the same, 1 when they differ.
     """
     # gRPC and the engine take a while to import: only this command pays for them.
-    from meshwarden.cli import asking  # noqa: PLC0415
+    from meshwarden.cli import asking, explaining  # noqa: PLC0415
 
-    if request not in {None, "-"}:
-        raise typer.BadParameter("give flags, or '-' for a CheckRequest on stdin")
-    if request == "-":
-        message = asking.request_from_json(sys.stdin.buffer.read())
-    else:
-        message = asking.request_from_flags(
-            asking.Asked(
-                principal, user, service, method, path, host, source_ip,
-                _pairs("--header", header), _pairs("--claim", claim), _pairs("--context", context),
-            )
-        )  # fmt: skip
+    message = request_options.request_from(
+        request, principal, user, service, method, path, host, header, claim, context, source_ip
+    )
     if server:
-        if policy is not None:
-            raise typer.BadParameter("--policy and --server are two different ones to ask")
+        if policy is not None or revision is not None or candidate:
+            raise typer.BadParameter("a policy and --server are two different ones to ask")
         answer = asking.ask_server(message, server, asking.Tls(ca, cert, key), timeout)
     else:
-        settings = load_settings(config, {"policy.path": ("--policy", policy)}).settings
-        answer = asking.ask_here(message, settings)
+        answer = explaining.ask(message, policies.choose(config, policy, "--policy", revision))
+    if candidate:
+        other = explaining.ask(message, policies.candidate_policy(config, candidate))
+        if output.is_data:
+            show_data(_both(answer, other, answer, other), output)
+        else:
+            show(*_compared(answer, other))
+        _end(is_well=answer.allowed == other.allowed)
     if output.is_data:
         show_data(answer, output)
     else:
         show(*_lines(answer))
-    if not answer.allowed:
-        raise typer.Exit(DENIED)
+    _end(is_well=answer.allowed)
 
 
-def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise typer.BadParameter(f"{option} {text!r}: write NAME=VALUE")
-        # As HTTP has it: a header sent twice is one with both values (RFC 9110 section 5.2).
-        pairs[name] = f"{pairs[name]},{value}" if name in pairs else value
-    return pairs
+def explain(  # noqa: PLR0913 - each is an option
+    request: request_options.Request = None,
+    *,
+    principal: request_options.Principal = "",
+    user: request_options.User = "",
+    service: request_options.Service = "",
+    method: request_options.Method = "GET",
+    path: request_options.Path = "/",
+    host: request_options.Host = "",
+    header: request_options.Headers = [],  # noqa: B006 - never changed
+    claim: request_options.Claims = [],  # noqa: B006
+    context: request_options.Context = [],  # noqa: B006
+    source_ip: request_options.SourceIp = "",
+    policy: Policy = None,
+    revision: Revision = None,
+    candidate: Candidate = "",
+    config: ConfigFile = None,
+    output: Output = Form.HUMAN,
+) -> None:
+    """Tell all about a verdict: each rule that matches, the role path, and the nearest misses.
+
+    The live policy is asked unless told otherwise: what the running service decides by, or would
+    if it ran.
+
+    Exits as `meshwarden check` does: with 0 when it is allowed, 1 when it is denied, 2 on a fault;
+    with --candidate 0 when both say the same, 1 when they differ.
+    """
+    from meshwarden.cli import explaining  # noqa: PLC0415 - likewise
+
+    message = request_options.request_from(
+        request, principal, user, service, method, path, host, header, claim, context, source_ip
+    )
+    found = explaining.explain(message, policies.choose(config, policy, "--policy", revision))
+    if candidate:
+        other = explaining.explain(message, policies.candidate_policy(config, candidate))
+        if output.is_data:
+            show_data(_both(found, other, found.answer, other.answer), output)
+        else:
+            show(*_compared(found.answer, other.answer))
+            show("", *_explained(found, _title(found.answer, "policy")))
+            show("", *_explained(other, _title(other.answer, "candidate")))
+        _end(is_well=found.answer.allowed == other.answer.allowed)
+    if output.is_data:
+        show_data(found, output)
+    else:
+        show(*_lines(found.answer, found), *_explained(found))
+    _end(is_well=found.answer.allowed)
 
 
-def _lines(answer: "Answer") -> "list[RenderableType]":
+def _end(*, is_well: bool) -> None:
+    raise typer.Exit(0 if is_well else DENIED)
+
+
+def _word(answer: "Answer") -> tuple[str, str]:
     word, style = ("ALLOWED", "bold green") if answer.allowed else ("DENIED", "bold red")
-    lines: list[RenderableType] = [styled((f"{word} {answer.status}", style), f"  {answer.reason}")]
+    return f"{word} {answer.status}", style
+
+
+def _lines(answer: "Answer", explained: "Explained | None" = None) -> "list[RenderableType]":
+    lines: list[RenderableType] = [styled(_word(answer), f"  {answer.reason}")]
     rows = []
     if answer.rule:
         rows.append(("rule", answer.rule))
         if answer.rule_text:
             rows.append(("", answer.rule_text))
+    if explained is not None and explained.role_path:
+        rows.append(("role path", " -> ".join(explained.role_path)))
     rows += [(name.replace("_", " "), value) for name, value in answer.request.items() if value]
     rows += [("raised", where) for where in answer.faults]
-    rows += [("policy", answer.digest), ("decision", answer.id)]
+    rows.append(("policy", answer.digest))
+    if answer.source:
+        rows.append(("", _whence(answer)))
+    # A decision made here is in nobody's log.
+    if not answer.source:
+        rows.append(("decision", answer.id))
     lines.append(table(("", ""), rows))
-    if answer.misses:
+    if explained is None and answer.misses:
         lines += [styled("nearest misses"), *(f"  {miss}" for miss in answer.misses)]
     return lines
+
+
+def _whence(answer: "Answer") -> str:
+    return f"live, {answer.source}" if answer.live else answer.source
+
+
+def _explained(found: "Explained", title: str = "") -> "list[RenderableType]":
+    lines: list[RenderableType] = [styled((title, "bold"))] if title else []
+    if title and found.role_path:
+        lines.append(f"role path  {' -> '.join(found.role_path)}")
+    if found.matching:
+        lines += [styled(("matching rules", "bold"), ", in the order in which they count")]
+        lines.append(_rules(found.matching, found.answer.rule))
+    else:
+        lines.append(styled(("no rule matches", "bold")))
+    if found.nearest:
+        lines.append(styled(("nearest misses", "bold")))
+        for each in found.nearest:
+            lines.append(f"  {each.rule}  {each.text}".rstrip())
+            lines.append(styled(("      " + each.reason, "yellow")))
+    return lines
+
+
+def _rules(rules: "Sequence[RuleText]", deciding: str) -> "RenderableType":
+    rows = [
+        ("  *" if each.rule == deciding and deciding else "", each.effect, each.rule, each.text)
+        for each in rules
+    ]
+    return table(("", "", "", ""), rows)
+
+
+def _title(answer: "Answer", name: str) -> str:
+    return f"{name} {answer.digest[:_SHOWN_DIGEST]} ({_whence(answer)})"
+
+
+def _compared(one: "Answer", other: "Answer") -> "list[RenderableType]":
+    """Both verdicts side by side; what a candidate lets in is what a reader looks for."""
+    if one.allowed == other.allowed:
+        said = [styled(_word(one), "  the candidate says the same")]
+    else:
+        does = "lets it in" if other.allowed else "keeps it out"
+        said = [styled(_word(one), " -> ", _word(other), f"  the candidate {does}")]
+    rows = [
+        ("verdict", _word(one)[0], _word(other)[0]),
+        ("reason", one.reason, other.reason),
+        ("rule", one.rule, other.rule),
+        ("", one.rule_text, other.rule_text),
+        ("nearest", "\n".join(one.misses), "\n".join(other.misses)),
+        ("raised", "\n".join(one.faults), "\n".join(other.faults)),
+        ("policy", one.digest[:_SHOWN_DIGEST], other.digest[:_SHOWN_DIGEST]),
+        ("from", _whence(one), _whence(other)),
+    ]
+    shown = [row for row in rows if row[1] or row[2]]
+    return [*said, table(("", "live" if one.live else "policy", "candidate"), shown)]
+
+
+def _both(
+    one: object, other: object, answer: "Answer", other_answer: "Answer"
+) -> dict[str, object]:
+    change = {(True, False): "allow->deny", (False, True): "deny->allow"}
+    return {
+        "change": change.get((answer.allowed, other_answer.allowed), "none"),
+        "policy": one,
+        "candidate": other,
+    }

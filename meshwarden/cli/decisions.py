@@ -3,7 +3,6 @@
 Whether the service runs makes no difference: the file is only read.
 """
 
-import re
 import shutil
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from meshwarden import clock
+from meshwarden.cli.durations import Since
 from meshwarden.cli.options import ConfigFile, Output, load_settings
 from meshwarden.cli.output import DENIED, FAULT, Form, complain, show, show_data, styled, table
 from meshwarden.errors import DecisionLogError
@@ -33,19 +33,10 @@ _POLL_S = 0.25
 _POLL_RECORDS = 1000
 # A decision on one line needs this much; on a narrower terminal it has two.
 _WIDE = 160
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(\d{1,6})([smhd])")
 
 app = typer.Typer(
     name="decisions", help="Look into what was decided, and why.", no_args_is_help=True
 )
-
-
-def _duration_s(text: str) -> int:
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise typer.BadParameter("write a number and s, m, h or d, such as 30m")
-    return int(found[1]) * _UNITS_S[found[2]]
 
 
 Limit = Annotated[int, typer.Option("-n", "--limit", min=1, max=100_000, help="How many at most.")]
@@ -119,12 +110,7 @@ def search(  # noqa: PLR0913, PLR0917 - each is an option
         typer.Option(help="What came of it, or would have by the shadow policy."),
     ] = None,
     denied: Denied = False,  # noqa: FBT002 - an option
-    since: Annotated[
-        int | None,
-        typer.Option(
-            metavar="AGE", parser=_duration_s, help="No older than this, such as 30m, 1h, 7d."
-        ),
-    ] = None,
+    since: Since = None,
     limit: Limit = 20,
     config: ConfigFile = None,
     output: Output = Form.HUMAN,

@@ -9,20 +9,25 @@ import re
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import typer
 
+from meshwarden.cli.output import complain
+
 if TYPE_CHECKING:
     from authz.authoring.findings import Finding, Place
+    from authz.policy.errors import PolicyError
 
-__all__ = ["Lines", "Paper", "quoted"]
+__all__ = ["Lines", "Paper", "complain_of", "complain_under", "quoted"]
 
 _INDENT = "    "
 _NARROWEST = 40
 # In files and pipes nothing is cut but what nobody reads.
 _LONGEST = 2000
+_PLACED = re.compile(r"(?P<file>[^:\n]+):(?P<line>\d+): (?P<message>.*)", re.DOTALL)
 _QUOTED = re.compile(r"'([^']+)'|\"([^\"]+)\"")
 
 
@@ -49,18 +54,26 @@ class Lines:
 
     def of(self, place: "Place") -> str:
         """One line as it stands in its file; "" where it can't be had."""
-        if not place.file or not place.line:
+        return self.text(place.file, place.line)
+
+    def path(self, file: str) -> Path:
+        """A file as a terminal can open it."""
+        return self._folder / file
+
+    def text(self, file: str, line: int) -> str:
+        """One line of a file; "" where it can't be had."""
+        if not file or not line:
             return ""
-        known = self._files.get(place.file)
+        known = self._files.get(file)
         if known is None:
             try:
-                text = (self._folder / place.file).read_text(encoding="utf-8", errors="replace")
+                text = (self._folder / file).read_text(encoding="utf-8", errors="replace")
             except OSError:
                 text = ""
             # As the lines were counted: a form feed within a value ends none.
             text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-            known = self._files[place.file] = text.split("\n")
-        return known[place.line - 1] if place.line <= len(known) else ""
+            known = self._files[file] = text.split("\n")
+        return known[line - 1] if line <= len(known) else ""
 
     def located(self, finding: "Finding") -> "Finding":
         """The finding with the columns of what it is about."""
@@ -166,3 +179,31 @@ class Paper:
         """Print it all."""
         if self._lines:
             typer.echo("\n".join(self._lines), file=self._out)
+
+
+def complain_of(faults: "PolicyError | Iterable[str]", folder: Path | str | None) -> None:
+    """Print every fault of a policy on stderr, with its line and a caret where that can be had.
+
+    Args:
+        faults: As the policy's error has them, or each as "file:line: message".
+        folder: The policy's folder; None or "" where it came from elsewhere.
+    """
+    told = faults if isinstance(faults, Iterable) else faults.faults
+    lines = Lines(Path(folder)) if folder else None
+    for fault in told:
+        placed = _PLACED.fullmatch(str(fault))
+        if lines is None or placed is None:
+            complain(str(fault))
+            continue
+        file, number, message = placed["file"], int(placed["line"]), placed["message"]
+        complain(f"{lines.path(file)}:{number}: {message}")
+        complain_under(lines.text(file, number), message)
+
+
+def complain_under(line: str, message: str) -> None:
+    """Print a line on stderr, with a caret under what a message says of it."""
+    start = len(line) - len(line.lstrip()) + 1
+    paper = Paper(sys.stderr)
+    # What a message quotes is what is meant; else the line as a whole.
+    paper.excerpt(line, *(quoted(line, message) or (start, len(line.rstrip()) + 1)))
+    paper.print()

@@ -1,5 +1,6 @@
 """The `meshwarden` command: one file a group, put together here."""
 
+import os
 import sys
 import traceback
 from typing import Any
@@ -34,11 +35,20 @@ _TOLD = (
     SupervisorError,
     UnknownAdapterError,
 )
+_COMPLETE = "_MESHWARDEN_COMPLETE"  # typer names it after the program.
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell has it.
 
 
 class Commands(TyperGroup):
     """Gives every fault exit code 2: 1 is a denial, and a fault must never look like one."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        if os.environ.get(_COMPLETE, "").endswith("_bash"):
+            # After typer has registered its own, which is what it does before it builds this.
+            from meshwarden.cli import shells  # noqa: PLC0415 - a shell alone needs it
+
+            shells.register()
 
     @override
     def invoke(self, ctx: Any) -> Any:
@@ -70,6 +80,7 @@ app.command(rich_help_panel="Service")(service.status)
 app.command(rich_help_panel="Service")(service.reload)
 app.add_typer(service.restart, rich_help_panel="Service")
 app.command(rich_help_panel="Policy")(check.check)
+app.command(rich_help_panel="Policy")(check.explain)
 app.add_typer(policy.app, rich_help_panel="Policy")
 app.add_typer(decisions.app, rich_help_panel="Service")
 app.add_typer(config.app, rich_help_panel="Settings")

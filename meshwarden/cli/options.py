@@ -3,14 +3,17 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meshwarden import config
 from meshwarden.cli.output import Form
 
-__all__ = ["ConfigFile", "Output", "RuntimeDir", "load_settings"]
+if TYPE_CHECKING:
+    from meshwarden.settings import Settings
+
+__all__ = ["ConfigFile", "Output", "RuntimeDir", "load_folder_settings", "load_settings"]
 
 ConfigFile = Annotated[
     Path | None,
@@ -51,3 +54,18 @@ def load_settings(
         if value is not None
     }
     return config.load(file or config.find(os.environ), os.environ, given)
+
+
+def load_folder_settings(file: Path | None, option: str, folder: Path) -> "Settings":
+    """Load settings for a policy in a folder, wherever the service's own comes from.
+
+    Args:
+        file: The --config option.
+        option: The option or argument that names the folder.
+        folder: The folder.
+
+    Raises:
+        ConfigError: With every fault that was found.
+    """
+    given = {"policy.path": (option, folder), "policy.source": (option, "folder")}
+    return load_settings(file, given).settings

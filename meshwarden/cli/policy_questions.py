@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meshwarden.cli.options import ConfigFile, Output, load_settings
+from meshwarden.cli import completion
+from meshwarden.cli.options import ConfigFile, Output
 from meshwarden.cli.output import Form, complain, show, show_data, styled, table
+from meshwarden.cli.policies import Folder, Revision, choose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,22 +17,20 @@ if TYPE_CHECKING:
 
 __all__ = ["plan", "what_can", "who_can"]
 
-Folder = Annotated[
-    Path | None,
-    typer.Argument(metavar="[FOLDER]", show_default=False, help="Its folder; else as configured."),
-]
 _WHEN_INDEX = 5  # Of the mesh model's p: who, service, method, path, eft, when.
 
 
-def plan(folder: Folder = None, config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
+def plan(
+    folder: Folder = None,
+    revision: Revision = None,
+    config: ConfigFile = None,
+    output: Output = Form.HUMAN,
+) -> None:
     """Tell for each matcher which terms are looked up in an index and which are tried one by one.
 
     Warns of what costs more with each rule.
     """
-    from meshwarden.cli.asking import load_policy  # noqa: PLC0415
-
-    settings = load_settings(config, {"policy.path": ("FOLDER", folder)}).settings
-    plans = load_policy(settings).snapshot.plan()
+    plans = choose(config, folder, "FOLDER", revision).policy.snapshot.plan()
     if output.is_data:
         show_data(plans, output)
         return
@@ -46,26 +46,55 @@ def plan(folder: Folder = None, config: ConfigFile = None, output: Output = Form
 
 def who_can(  # noqa: PLR0913, PLR0917 - each is an option
     folder: Folder = None,
-    service: Annotated[str, typer.Option(metavar="NAME", help="Service that is called.")] = "",
-    method: Annotated[str, typer.Option(metavar="NAME", help="HTTP method.")] = "GET",
-    path: Annotated[str, typer.Option(metavar="PATH", help="Path in its normal form.")] = "/",
+    service: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Service that is called.", autocompletion=completion.services
+        ),
+    ] = "",
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="HTTP method.", autocompletion=completion.methods)
+    ] = "GET",
+    path: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH", help="Path in its normal form.", autocompletion=completion.paths
+        ),
+    ] = "/",
+    revision: Revision = None,
     config: ConfigFile = None,
     output: Output = Form.HUMAN,
 ) -> None:
     """List the rules about a service, method and path, and whom they speak of."""
     _ask(
-        {"service": service, "method": method.upper(), "path": path}, "who", folder, config, output
+        {"service": service, "method": method.upper(), "path": path},
+        "who",
+        folder,
+        revision,
+        config,
+        output,
     )
 
 
-def what_can(
+def what_can(  # noqa: PLR0913, PLR0917 - each is an option
     folder: Folder = None,
     principal: Annotated[
-        str, typer.Option(metavar="ID", help="Caller's SPIFFE ID, such as td/ns/shop/sa/web.")
+        str,
+        typer.Option(
+            metavar="ID",
+            help="Caller's SPIFFE ID, such as td/ns/shop/sa/web.",
+            autocompletion=completion.principals,
+        ),
     ] = "",
     user: Annotated[
-        str, typer.Option(metavar="ISSUER/SUBJECT", help="End user, as a verified token has it.")
+        str,
+        typer.Option(
+            metavar="ISSUER/SUBJECT",
+            help="End user, as a verified token has it.",
+            autocompletion=completion.users,
+        ),
     ] = "",
+    revision: Revision = None,
     config: ConfigFile = None,
     output: Output = Form.HUMAN,
 ) -> None:
@@ -74,21 +103,21 @@ def what_can(
         "who": principal.removeprefix("spiffe://"),
         "user": f"user:{user.removeprefix('user:')}" if user else "",
     }
-    _ask(known, "what", folder, config, output)
+    _ask(known, "what", folder, revision, config, output)
 
 
-def _ask(
+def _ask(  # noqa: PLR0913, PLR0917 - each is an option
     known: "Mapping[str, Any]",
     question: str,
     folder: Path | None,
+    revision: int | None,
     config: Path | None,
     output: Form,
 ) -> None:
-    from meshwarden.cli.asking import load_policy  # noqa: PLC0415
     from meshwarden.errors import NoVerdictError  # noqa: PLC0415
 
-    settings = load_settings(config, {"policy.path": ("FOLDER", folder)}).settings
-    snapshot = load_policy(settings).snapshot
+    asked = choose(config, folder, "FOLDER", revision)
+    snapshot = asked.policy.snapshot
     try:
         grants = snapshot.who_can(known) if question == "who" else snapshot.what_can(known)
     except KeyError as error:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from meshwarden.cli.durations import age
 from meshwarden.cli.options import ConfigFile, Output, RuntimeDir, load_settings
 from meshwarden.cli.output import DENIED, FAULT, Form, complain, show, show_data, table
 from meshwarden.control_socket import ask
@@ -13,9 +14,6 @@ from meshwarden.errors import SupervisorError
 __all__ = ["reload", "restart", "status"]
 
 _SHORT_DIGEST = 12
-_MINUTE_S = 60
-_HOUR_S = 60 * _MINUTE_S
-_DAY_S = 24 * _HOUR_S
 
 restart = typer.Typer(
     name="restart", help="Renew processes without a failed request.", no_args_is_help=True
@@ -32,9 +30,12 @@ def status(
     timeout: Timeout = 5.0,
     output: Output = Form.HUMAN,
 ) -> None:
-    """Show the policy in force and every process of the running service.
+    """Show the policy in force, every process of the running service, and every replica.
 
-    Exits with 1 when the service is not ready.
+    Replicas are those that share the store. One that has said nothing for 20 s is stale; after an
+    hour it is forgotten.
+
+    Exits with 0 when the service is ready, with 1 when it is not, with 2 when none runs.
     """
     answer = _ask("status", config, runtime_dir, timeout, output)
     if output.is_data:
@@ -99,25 +100,26 @@ def _show_status(answer: dict[str, Any]) -> None:
     lines = [f"ready   {_yes(answer['ready'])}"]
     if policy["digest"]:
         rules = _count(policy["rules"], "rule")
-        age = _age(policy["age_s"])
-        lines.append(f"policy  {policy['digest'][:_SHORT_DIGEST]}, {rules}, published {age} ago")
-        if policy["source"]:
+        number = f"revision {policy['revision']}, " if policy.get("revision") else ""
+        digest, ago = policy["digest"][:_SHORT_DIGEST], age(policy["age_s"])
+        lines.append(f"policy  {number}{digest}, {rules}, published {ago} ago")
+        if policy.get("source"):
             lines.append(f"        from {policy['source']}")
-        if policy["version"]:
+        if policy.get("version"):
             lines.append(f"        {policy['version']}")
     else:
         lines.append("policy  none yet: every request fails")
     if policy["restored"]:
         lines.append("        from the local copy: its source was not loaded since the start")
     if policy["errors"]:
-        lines.append(f"        newer policy refused for {_age(policy['failing_for_s'])}:")
+        lines.append(f"        newer policy refused for {age(policy['failing_for_s'])}:")
         lines += [f"        {error}" for error in policy["errors"]]
     rows = [
         (
             each["name"],
             str(each["pid"]),
             _yes(each["ready"]),
-            _age(each["age_s"]),
+            age(each["age_s"]),
             str(each["epoch"]),
             each["digest"][:_SHORT_DIGEST],
             each["error"],
@@ -126,6 +128,31 @@ def _show_status(answer: dict[str, Any]) -> None:
     ]
     head = ("process", "pid", "ready", "up", "epoch", "policy", "error")
     show("\n".join(lines), "", table(head, rows))
+    # One that shares its store with nobody has said all of itself above.
+    replicas, error = answer.get("replicas", []), answer.get("replicas_error", "")
+    if len(replicas) > 1 or error:
+        _show_replicas(replicas)
+    if error:
+        complain(f"replicas as they were last known: {error}")
+
+
+def _show_replicas(replicas: list[dict[str, Any]]) -> None:
+    head = ("replica", "address", "version", "revision", "policy", "in force", "up", "seen", "")
+    rows = [
+        (
+            each["host"],
+            each["address"],
+            each["version"],
+            str(each["revision"] or ""),
+            each["digest"][:_SHORT_DIGEST],
+            "" if each["age_s"] is None else f"since {age(each['age_s'])}",
+            age(each["up_s"]),
+            f"{age(each['seen_s_ago'])} ago{', stale' if each['stale'] else ''}",
+            each["error"],
+        )
+        for each in replicas
+    ]
+    show("", table(head, rows))
 
 
 def _yes(is_true: bool) -> str:  # noqa: FBT001 - it turns that very flag into a word
@@ -134,15 +161,3 @@ def _yes(is_true: bool) -> str:  # noqa: FBT001 - it turns that very flag into a
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _age(seconds: float) -> str:
-    """Say a duration in its largest two units at most, such as "3 min" or "2 d 4 h"."""
-    whole = int(seconds)
-    if whole < _MINUTE_S:
-        return f"{whole} s"
-    if whole < _HOUR_S:
-        return f"{whole // _MINUTE_S} min"
-    if whole < _DAY_S:
-        return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S} min"
-    return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"

@@ -146,10 +146,10 @@ def test_every_fault_of_a_policy_is_shown_under_its_line(folder: Path) -> None:
     result = run("policy", "check")
     assert result.exit_code == 2
     lines = result.stderr.splitlines()
-    assert lines[0].startswith("meshwarden: bad.csv:1: ")
+    assert lines[0].startswith(f"meshwarden: {folder}/policy/bad.csv:1: ")
     assert lines[1] == "    p, *, a, GET, /, Deny"
     assert lines[2] == "                     ^^^^"
-    assert lines[3].startswith("meshwarden: bad.csv:3: ")
+    assert lines[3].startswith(f"meshwarden: {folder}/policy/bad.csv:3: ")
     faults = answered("policy", "check")["faults"]
     assert [(fault["file"], fault["line"]) for fault in faults] == [("bad.csv", 1), ("bad.csv", 3)]
 

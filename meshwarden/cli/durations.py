@@ -1,0 +1,44 @@
+"""Durations, as people write and read them."""
+
+import re
+from typing import Annotated
+
+import typer
+
+__all__ = ["Since", "age", "duration_s"]
+
+_MINUTE_S = 60
+_HOUR_S = 60 * _MINUTE_S
+_DAY_S = 24 * _HOUR_S
+_UNITS_S = {"s": 1, "m": _MINUTE_S, "h": _HOUR_S, "d": _DAY_S}
+_DURATION = re.compile(r"(\d{1,6})([smhd])")
+
+
+def duration_s(text: str) -> int:
+    """Parse a duration such as "30m", in seconds.
+
+    Raises:
+        BadParameter: It is none.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter("write a number and s, m, h or d, such as 30m")
+    return int(found[1]) * _UNITS_S[found[2]]
+
+
+Since = Annotated[
+    int | None,
+    typer.Option(metavar="AGE", parser=duration_s, help="No older than this, such as 30m, 1h, 7d."),
+]
+
+
+def age(seconds: float) -> str:
+    """Say a duration in its largest two units at most, such as "3 min" or "2 d 4 h"."""
+    whole = max(0, int(seconds))
+    if whole < _MINUTE_S:
+        return f"{whole} s"
+    if whole < _HOUR_S:
+        return f"{whole // _MINUTE_S} min"
+    if whole < _DAY_S:
+        return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S} min"
+    return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"

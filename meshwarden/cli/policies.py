@@ -1,0 +1,254 @@
+"""Which policy a question is put to: the live one, a folder's, a revision's or the shadow's.
+
+The live policy is what the running service has published: the same text, built by the same code
+under the same settings as its fronts have. Without a service it is what the next one would serve.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meshwarden.cli import completion
+from meshwarden.cli.excerpts import complain_of
+from meshwarden.cli.options import load_folder_settings, load_settings
+from meshwarden.cli.output import FAULT
+from meshwarden.errors import SupervisorError
+
+if TYPE_CHECKING:
+    from authz.check import ActivePolicy
+    from authz.policy.rules import PolicyText
+    from meshwarden.publication import Publication
+    from meshwarden.settings import Settings
+
+__all__ = [
+    "Chosen",
+    "Folder",
+    "Revision",
+    "candidate_policy",
+    "choose",
+    "live_policy",
+    "read_folder",
+]
+
+_DIGEST_SHOWN = 12
+_SHADOW = "shadow"
+
+Folder = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[FOLDER]", show_default=False, help="A policy's folder; else the live policy."
+    ),
+]
+Revision = Annotated[
+    int | None,
+    typer.Option(
+        "--revision",
+        min=0,
+        metavar="NUMBER",
+        help="A revision; 0 is the newest.",
+        autocompletion=completion.revisions,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A policy that can be asked.
+
+    Attributes:
+        policy: What decides.
+        text: As it was written.
+        settings: How requests are read and policy is built.
+        where: Where it is from, for people.
+        revision: Its number in the store; 0 where it is from elsewhere.
+        is_live: Whether a running service decides by it.
+    """
+
+    policy: "ActivePolicy"
+    text: "PolicyText"
+    settings: "Settings"
+    where: str
+    revision: int = 0
+    is_live: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Digest of the policy."""
+        return self.policy.snapshot.digest
+
+    @property
+    def name(self) -> str:
+        """The policy in a few words, for people."""
+        live = "live, " if self.is_live else ""
+        return f"{self.digest[:_DIGEST_SHOWN]} ({live}{self.where})"
+
+
+def choose(config: Path | None, folder: Path | None, option: str, revision: int | None) -> Chosen:
+    """Load the policy that a command's options name; without any, the live one.
+
+    Args:
+        config: The --config option.
+        folder: A policy's folder, if one is given.
+        option: How that is called.
+        revision: A revision's number, if one is given.
+
+    Raises:
+        BadParameter: Both are given.
+        Exit: The policy has faults; every one is shown.
+        SupervisorError: It can't be had without a service, and none runs.
+        OSError: The folder can't be read.
+    """
+    if folder is not None and revision is not None:
+        raise typer.BadParameter(f"{option} and --revision are two different policies")
+    if folder is not None:
+        return _of_folder(load_folder_settings(config, option, folder))
+    settings = load_settings(config).settings
+    if revision is not None:
+        return _of_revision(settings, revision)
+    return live_policy(settings)
+
+
+def candidate_policy(config: Path | None, name: str) -> Chosen:
+    """Load the policy that --candidate names: a folder, a revision's number, or the shadow.
+
+    Raises:
+        Exit: It has faults; every one is shown.
+        SupervisorError: It can't be had without a service, and none runs.
+        OSError: The folder can't be read.
+    """
+    if name == _SHADOW and not Path(name).is_dir():
+        return _of_shadow(load_settings(config).settings)
+    if name.isascii() and name.isdecimal() and not Path(name).is_dir():
+        return _of_revision(load_settings(config).settings, int(name))
+    return _of_folder(load_folder_settings(config, "--candidate", Path(name)))
+
+
+def live_policy(settings: "Settings") -> Chosen:
+    """Load what the service of these settings decides by.
+
+    Raises:
+        Exit: No service runs, and the policy that it would load has faults.
+        SupervisorError: No service runs, and none has left a policy.
+        OSError: No service runs, and the policy's folder can't be read.
+    """
+    from meshwarden import publication  # noqa: PLC0415
+    from meshwarden.config import restore  # noqa: PLC0415
+    from meshwarden.files import RuntimeDir  # noqa: PLC0415
+    from meshwarden.settings import STORE  # noqa: PLC0415
+
+    runtime = RuntimeDir(settings.runtime.runtime_dir)
+    is_live = _runs(runtime.supervisor_socket)
+    if is_live:
+        # As it was started; the file may say something else by now.
+        settings = restore(runtime.settings.read_bytes())
+    elif settings.policy.source != STORE:
+        asked = _of_folder(settings)
+        return replace(asked, where=f"{asked.where}; no service runs")
+    try:
+        found = publication.load(settings.runtime.state_dir)
+    except FileNotFoundError:
+        raise SupervisorError(
+            "the service has no policy yet"
+            if is_live
+            else f"no service runs on {runtime.path}, and none has left a policy: start one by "
+            "'meshwarden serve', or name a folder or the service's config file"
+        ) from None
+    except publication.BrokenPublicationError as error:
+        raise SupervisorError(str(error)) from error
+    where = found.source if is_live else f"{found.source}; no service runs"
+    return _asked(found, settings, where, is_live=is_live)
+
+
+def read_folder(settings: "Settings") -> "PolicyText":
+    """Read the policy of the settings' folder; it is not checked further.
+
+    Raises:
+        Exit: It can't be read as a policy; every fault is shown.
+        OSError: The folder can't be read.
+    """
+    from authz.policy.errors import PolicyError  # noqa: PLC0415
+    from meshwarden import plugins  # noqa: PLC0415
+
+    try:
+        text: PolicyText = plugins.policy_source(settings).load()
+    except PolicyError as error:
+        complain_of(error, settings.policy.path)
+        raise typer.Exit(FAULT) from None
+    return text
+
+
+def _runs(supervisor_socket: Path) -> bool:
+    import socket  # noqa: PLC0415
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(1.0)
+        try:
+            connection.connect(str(supervisor_socket))
+        except OSError:
+            return False
+    return True
+
+
+def _of_folder(settings: "Settings") -> Chosen:
+    from meshwarden import clock  # noqa: PLC0415
+    from meshwarden.publication import Publication  # noqa: PLC0415
+
+    where = str(settings.policy.path)
+    bind = dict(settings.policy.bind)
+    found = Publication(read_folder(settings), bind, "", clock.now_ns(), where)
+    return _asked(found, settings, where, is_live=False, folder=settings.policy.path)
+
+
+def _of_revision(settings: "Settings", number: int) -> Chosen:
+    from meshwarden.cli.policy_client import policy_service  # noqa: PLC0415
+    from meshwarden.policy_messages import text_from  # noqa: PLC0415
+    from meshwarden.publication import Publication  # noqa: PLC0415
+    from protos.meshwarden.v1 import policy_pb2  # noqa: PLC0415
+
+    with policy_service(settings.runtime.runtime_dir) as service:
+        reply = service.Get(policy_pb2.GetRequest(number=number))
+    made = reply.revision
+    found = Publication(
+        text=text_from(reply.text),
+        bind=dict(settings.policy.bind),
+        digest=made.digest,
+        published_ns=made.created_ns,
+        source=f"revision {made.number} by {made.author}",
+        revision=made.number,
+    )
+    return _asked(found, settings, found.source, is_live=False)
+
+
+def _of_shadow(settings: "Settings") -> Chosen:
+    from meshwarden import publication  # noqa: PLC0415
+    from meshwarden.follower import shadow_settings  # noqa: PLC0415
+
+    apart = shadow_settings(settings)
+    try:
+        found = publication.load(apart.runtime.state_dir)
+    except (FileNotFoundError, publication.BrokenPublicationError) as error:
+        raise SupervisorError(
+            "no candidate is beside the policy: 'meshwarden policy shadow set' puts one there"
+        ) from error
+    return _asked(found, settings, f"shadow, from {found.source}", is_live=False)
+
+
+def _asked(
+    found: "Publication",
+    settings: "Settings",
+    where: str,
+    *,
+    is_live: bool,
+    folder: Path | None = None,
+) -> Chosen:
+    from authz.policy.errors import PolicyError  # noqa: PLC0415
+    from meshwarden.follower import build_policy  # noqa: PLC0415
+
+    try:
+        policy = build_policy(found, settings)
+    except PolicyError as error:
+        complain_of(error, folder)
+        raise typer.Exit(FAULT) from None
+    return Chosen(policy, found.text, settings, where, found.revision, is_live)
