@@ -25,6 +25,11 @@ class PolicySource(Protocol):
         return 0
 
     @property
+    def loaded_state(self) -> str | None:
+        """The state that was loaded last; None where a source can't tell which of two it was."""
+        return None
+
+    @property
     def version(self) -> str:
         """What tells the state that was loaded last from others, for people; "" if nothing does."""
         return ""

@@ -29,7 +29,7 @@ from meshwarden.settings import Settings
 __all__ = ["PolicyFollower", "PolicyState", "build_policy", "engine_options", "shadow_settings"]
 
 _LOG = logging.getLogger(__name__)
-_POLL_S = 0.1  # One stat; a change is in force everywhere well within a second.
+_POLL_S = 0.05  # One stat; a change is in force everywhere well within a second.
 _START_POLL_S = 0.02
 _ROWS_A_TURN = 500
 _RETRY_S = 5.0

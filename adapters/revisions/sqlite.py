@@ -15,7 +15,7 @@ from authz.revisions import RevisionStore
 
 __all__ = ["ADAPTER", "Config"]
 
-_POLL_S = 0.2
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)

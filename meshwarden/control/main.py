@@ -12,10 +12,11 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from ca.errors import IdentityError, IdentityStoreError
 from meshwarden import clock, metrics, plugins, status
 from meshwarden.caller import Caller
 from meshwarden.config import restore
@@ -23,6 +24,7 @@ from meshwarden.control.access_gate import RemoteGate
 from meshwarden.control.access_service import AccessService, Administration
 from meshwarden.control.decision_log import DecisionLog
 from meshwarden.control.grpcio_edge import GrpcioEdge, caller_on_connection
+from meshwarden.control.identity.authority_service import AuthorityService
 from meshwarden.control.live_service import LiveService, ShadowService
 from meshwarden.control.policy_service import PolicyService
 from meshwarden.control.replicas import ReplicaReporter
@@ -36,6 +38,7 @@ from meshwarden.files import (
     NAME_VARIABLE,
     RESTARTED_VARIABLE,
     RUNTIME_VARIABLE,
+    START_REFUSED,
     RuntimeDir,
 )
 from meshwarden.logs import configure_logging
@@ -43,10 +46,15 @@ from meshwarden.settings import STORE, Settings
 from protos.meshwarden.v1 import (
     access_pb2_grpc,
     admin_pb2_grpc,
+    authority_pb2_grpc,
     live_pb2_grpc,
     policy_pb2_grpc,
     shadow_pb2_grpc,
 )
+
+if TYPE_CHECKING:
+    # It loads what databases need, and most services issue nothing.
+    from meshwarden.control.identity.opening import Identity
 
 __all__ = ["main"]
 
@@ -71,6 +79,13 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
+
+    # Before anything answers: who may not open the keys has no service to start.
+    try:
+        identity = await _opened_identity(settings)
+    except IdentityError as error:
+        print(f"meshwarden: {error}", file=sys.stderr)  # noqa: T201 - the user's terminal
+        return START_REFUSED
 
     has_revisions = settings.policy.source == STORE
     kept = plugins.revision_store(settings) if has_revisions or settings.admin.remote else None
@@ -107,6 +122,7 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
             admin_pb2_grpc.add_AdminServicer_to_server,
             AdminService(publisher, runtime.path, kept, clock.now_ns),
         ),
+        (authority_pb2_grpc.add_AuthorityServicer_to_server, AuthorityService(identity)),
         (
             live_pb2_grpc.add_LiveServicer_to_server,
             LiveService(settings.runtime.state_dir, lambda: replicas.known),
@@ -136,9 +152,11 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
 
     tasks = [asyncio.create_task(each.run()) for each in (publisher, shadow, replicas)]
     if isinstance(source, StoreSource):
-        tasks.append(asyncio.create_task(source.follow()))
+        tasks.append(asyncio.create_task(source.follow(publisher.notice)))
     if administration:
         tasks.append(asyncio.create_task(administration.run()))
+    if identity:
+        tasks.append(asyncio.create_task(identity.run()))
     edge = None
     if os.environ.get(EDGE_VARIABLE) == "1":
         edge = GrpcioEdge(
@@ -181,8 +199,31 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
         if kept is not None:
             await replicas.leave()
             await kept.close()
+        if identity:
+            await identity.close()
         log.close()
     return 0
+
+
+async def _opened_identity(settings: Settings) -> "Identity | None":
+    """Open what issues SVIDs, if anything is issued.
+
+    Raises:
+        IdentityError: A key can't be had, or the database is another trust domain's.
+    """
+    if not settings.identity.is_on:
+        return None
+    from meshwarden.control.identity.opening import open_identity  # noqa: PLC0415 - see below
+
+    identity = open_identity(settings, clock.now_ns)
+    try:
+        await identity.issuer.start()
+    except IdentityStoreError as error:
+        _LOG.warning("identity: nothing is issued until the database answers: %s", error)
+    except IdentityError:
+        await identity.close()
+        raise
+    return identity
 
 
 def _gate(

@@ -84,15 +84,28 @@ class PolicyPublisher:
     async def load(self) -> status.LoadState:
         """Load, validate and publish once; two calls at once do it one after the other."""
         async with self._lock:
-            begun_ns = clock.monotonic_ns()
-            state = await asyncio.to_thread(self._load)
-            self.state = msgspec.structs.replace(state, begun_ns=begun_ns)
-            if self.state.errors:
-                self._failing.set()
-            else:
-                self._failing.clear()
-            status.write_load(self._runtime_dir, self.state)
-            return self.state
+            return await self._load_now()
+
+    async def notice(self) -> None:
+        """Load if the source has changed since the last load; told by who has just seen it do so.
+
+        Who changed it may have loaded it by now.
+        """
+        if self._settings.policy.watch:
+            async with self._lock:
+                if self._source.state() != self._loaded_state:
+                    await self._load_now()
+
+    async def _load_now(self) -> status.LoadState:
+        begun_ns = clock.monotonic_ns()
+        state = await asyncio.to_thread(self._load)
+        self.state = msgspec.structs.replace(state, begun_ns=begun_ns)
+        if self.state.errors:
+            self._failing.set()
+        else:
+            self._failing.clear()
+        status.write_load(self._runtime_dir, self.state)
+        return self.state
 
     def _load(self) -> status.LoadState:
         # Before the load: what changes in its course is then seen as a change.
@@ -112,6 +125,7 @@ class PolicyPublisher:
 
     def _publish(self) -> status.LoadState:
         text = self._source.load()
+        self._loaded_state = self._source.loaded_state or self._loaded_state
         found = publication.Publication(
             text=text,
             bind=dict(self._settings.policy.bind),

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from importlib import resources
 
 from typing_extensions import override
@@ -39,6 +40,11 @@ class StoreSource(PolicySource):
     def revision(self) -> int:
         return self._revision
 
+    @property
+    @override
+    def loaded_state(self) -> str:
+        return f"{self._revision}"
+
     @override
     def state(self) -> str:
         return self._state
@@ -53,15 +59,22 @@ class StoreSource(PolicySource):
             reading.cancel()
             raise StoreUnavailableError("the store did not answer in time") from error
 
-    async def follow(self) -> None:
-        """Notice new revisions, whoever makes them, for ever."""
+    async def follow(self, noticed: Callable[[], Awaitable[object]]) -> None:
+        """Notice new revisions, whoever makes them, for ever.
+
+        Args:
+            noticed: Called at once when there is one: a revision is whole from the beginning, there
+                is nothing to wait for as there is in a folder.
+        """
         async for _ in self._store.changes():
             try:
                 head = await self._store.head(STREAM)
             except StoreUnavailableError as error:
                 _LOG.debug("no look into the store: %s", error)
             else:
-                self._state = f"{head.number}" if head else "0"
+                before, self._state = self._state, f"{head.number}" if head else "0"
+                if self._state != before:
+                    await noticed()
 
     async def _read(self) -> PolicyText:
         head = await self._store.head(STREAM)
