@@ -30,11 +30,9 @@ runtime_dir = "run"
 
 [server]
 drain_s = 0
+fronts = {fronts}
 
-[policy]
-path = "policy"
-watch = false
-
+{policy}
 [decisions]
 sample_allows = {sample_allows}
 {sinks}
@@ -44,19 +42,32 @@ _TLS = """
 certificate = "{certificate}"
 key = "{key}"
 """
+_FOLDER = """\
+[policy]
+path = "policy"
+watch = false
+"""
+_STORE = """\
+[policy]
+source = "store"
+
+[store]
+url = "{url}"
+"""
 _VERDICTS = re.compile(r"^meshwarden_checks_total\{(.*)\} ([\d.e+]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running Meshwarden with one front.
+    """A running Meshwarden.
 
     Attributes:
         port: Where it answers.
-        front: Process id of its front.
+        front: Process id of its front; of one of them, where there are more.
         control: Process id of its control.
         ready_s: From its start until it said that it can decide.
         has_tls: Whether the port speaks TLS.
+        folder: Has its config file, its state and its sockets.
     """
 
     port: int
@@ -64,6 +75,7 @@ class Service:
     control: int
     ready_s: float
     has_tls: bool
+    folder: Path
 
     def metric(self, series: str) -> int:
         """Ask for one sample, named as in /metrics: `name_total{label="value"}`; 0 without it."""
@@ -79,10 +91,12 @@ class Service:
 
 
 @contextmanager
-def service(
+def service(  # noqa: PLR0913 - each is named by who calls
     folder: Path,
-    policy: str,
+    policy: str = "",
     *,
+    store: str | None = None,
+    fronts: int = 1,
     sample_allows: float = 0.01,
     has_sinks: bool = True,
     tls: Credential | None = None,
@@ -91,7 +105,9 @@ def service(
 
     Args:
         folder: For its policy, state and sockets; made here. Sockets want a short path.
-        policy: Lines of a mesh policy.
+        policy: Lines of a mesh policy, in a folder that is read once.
+        store: Where revisions are kept instead: a PostgreSQL's URL, or "" for a file.
+        fronts: How many.
         sample_allows: Share of allowed requests that is recorded; the default is the settings'.
         has_sinks: Whether records are kept; the settings' default.
         tls: The port's certificate; None is plain text.
@@ -104,8 +120,14 @@ def service(
     (port,) = free_ports(1)
     section = "" if tls is None else _TLS.format(certificate=tls.certificate, key=tls.key)
     config = folder / "meshwarden.toml"
-    sinks = "" if has_sinks else "sinks = []"
-    text = _CONFIG.format(port=port, tls=section, sample_allows=sample_allows, sinks=sinks)
+    text = _CONFIG.format(
+        port=port,
+        tls=section,
+        fronts=fronts,
+        policy=_FOLDER if store is None else _STORE.format(url=store),
+        sample_allows=sample_allows,
+        sinks="" if has_sinks else "sinks = []",
+    )
     config.write_text(text)
     # Settings of the user's own are meant for another service.
     environ = {
@@ -119,7 +141,7 @@ def service(
         wait_until(lambda: _is_ready(port, tls=tls is not None), [child], _READY_S)
         ready_s = time.monotonic() - started
         pids = _process_ids(folder / "run" / "supervisor.sock")
-        yield Service(port, pids["front"], pids["control"], ready_s, tls is not None)
+        yield Service(port, pids["front"], pids["control"], ready_s, tls is not None, folder)
 
 
 @dataclass(frozen=True, slots=True)
