@@ -99,7 +99,7 @@ def _tell(edit: "Edit", how: How, files: list[str], difference: dict[str, Any] |
         more = {"dry_run": how.dry_run, "files": files, "difference": difference}
         show_data({"ok": True, "unchanged": edit.same is not None, **more, **told}, how.output)
     elif edit.same is not None:
-        show(f"unchanged: {told['same']} says so already")
+        show(f"unchanged: {told['same'] or 'the policy'} says so already")
     elif how.dry_run:
         show("nothing was changed")
     else:
@@ -110,7 +110,7 @@ def _told(edit: "Edit") -> Mapping[str, Any]:
     return {
         "added": [_plain(row) for row in edit.added],
         "removed": [_plain(row) for row in edit.removed],
-        "same": "" if edit.same is None else place(edit.same),
+        "same": place(edit.same) if edit.same is not None and edit.same.file else "",
     }
 
 

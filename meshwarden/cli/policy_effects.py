@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from authz.authoring.examples import Example
     from authz.check import ActivePolicy
     from authz.policy.decision import Decision
-    from authz.policy.rules import PolicyText, Row
+    from authz.policy.rules import PolicyText, Row, Rule
     from meshwarden.settings import Settings
 
 __all__ = [
@@ -249,7 +249,7 @@ def print_change(paper: Paper, change: "Change") -> None:
     if change.old is not None and change.new is not None:
         paper.wrapped(f"was {_line(change.old)}", "    ")
         paper.line("    " + paper.faint(f"{place(change.old)} -> {place(change.new)}"))
-    else:
+    elif change.row.file:
         paper.line("    " + paper.faint(place(change.row)))
 
 
@@ -258,7 +258,7 @@ def _print_request(paper: Paper, shown: "Shown", folder: str) -> None:
     for name, decision in (("before", shown.old), ("now", shown.new)):
         word = "allowed" if decision.allowed else "denied"
         if decision.rule:
-            told = f"{name}: {word} by {decision.rule.where}"
+            told = f"{name}: {word} by {_by(decision.rule, shown.change)}"
         else:
             told = f"{name}: {word}, no rule {'denies' if decision.allowed else 'allows'} it"
         paper.wrapped(told, "      ")
@@ -266,6 +266,14 @@ def _print_request(paper: Paper, shown: "Shown", folder: str) -> None:
         command = f"meshwarden check --policy {shlex.quote(folder)} {shown.example.flags}"
         # Not wrapped: it is there to be copied.
         paper.line("      " + paper.faint(command))
+
+
+def _by(rule: "Rule", change: "Change") -> str:
+    if rule.file:
+        return rule.where
+    # It was made by a command and stands in no file: what it says has to do.
+    said = ", ".join((rule.ptype, *rule.values)).removesuffix(", ")
+    return "it" if said == _line(change.row) else said
 
 
 def summary(changes: "Sequence[Change]") -> str:

@@ -259,7 +259,7 @@ def _tell_same(proposal: Proposal, how: How) -> None:
     if how.output.is_data:
         show_data({"ok": True, "unchanged": True, "revision": None, **more}, how.output)
     else:
-        show(f"unchanged: {more.get('same', 'the policy')} says so already")
+        show(f"unchanged: {more.get('same') or 'the policy'} says so already")
 
 
 def _sender(proposal: Proposal, how: How) -> Send:

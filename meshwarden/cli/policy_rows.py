@@ -2,7 +2,7 @@
 
 import enum
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,16 +47,19 @@ class _Filter:
     """Which rows are wanted.
 
     Attributes:
-        fields: Field's name to what it has to be, or to match with `*` for any characters.
+        fields: Field's name to what it has to be, or to match with `*` for any characters where
+            no row says just that.
         role: A role that the row speaks of; "" is any.
         ptype: Its type; "" is any.
         file: The file that it was written in, likewise.
+        literal: Fields that some row has just so: of `*` then only those, not every one.
     """
 
     fields: dict[str, str] = field(default_factory=dict)
     role: str = ""
     ptype: str = ""
     file: str = ""
+    literal: frozenset[str] = frozenset()
 
     def has(self, row: "Row", model: "Model") -> bool:
         """Whether a row is wanted."""
@@ -68,7 +71,9 @@ class _Filter:
             return False
         held = dict(_named(row, model))
         return all(
-            name in held and _is_like(held[name], wanted) for name, wanted in self.fields.items()
+            name in held
+            and (held[name] == wanted if name in self.literal else _is_like(held[name], wanted))
+            for name, wanted in self.fields.items()
         )
 
 
@@ -93,8 +98,9 @@ def get(  # noqa: PLR0913, PLR0917 - each is an option
 ) -> None:
     """Print the policy that is in force, row by row, or those of its rows that match.
 
-    What a filter is given is compared with what the row says; `*` stands for any characters. Who
-    may do something, and by which rule, is what `policy who-can` tells.
+    What a filter is given is compared with what the row says; where no row says just that, `*`
+    stands for any characters. Who may do something, and by which rule, is what `policy who-can`
+    tells.
     """
     from authz.policy.model import parse_model  # noqa: PLC0415
 
@@ -103,7 +109,7 @@ def get(  # noqa: PLR0913, PLR0917 - each is an option
     where = wanted_policy(config, folder, revision)
     model = parse_model(where.text.model, where.text.model_file)
     _check_fields(given, model)
-    wanted = _Filter(given, role, ptype, file)
+    wanted = _Filter(given, role, ptype, file, _literal(given, where.text.rows, model))
     rows = [row for row in where.text.rows if wanted.has(row, model)]
     if output is RowForm.CSV:
         out = io.StringIO()
@@ -197,6 +203,11 @@ def _named(row: "Row", model: "Model") -> Iterable[tuple[str, str]]:
     fields = definition.fields if definition else named(role) if role else ()
     padded = (*row.values, *("" for _ in fields[len(row.values) :]))
     return zip(fields, padded, strict=False)
+
+
+def _literal(given: Mapping[str, str], rows: Iterable["Row"], model: "Model") -> frozenset[str]:
+    held = {item for row in rows for item in _named(row, model)}
+    return frozenset(name for name, wanted in given.items() if (name, wanted) in held)
 
 
 def _is_like(value: str, wanted: str) -> bool:
