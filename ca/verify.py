@@ -20,7 +20,7 @@ from ca.errors import CertificateError
 from ca.keys import PublicKey, weakness
 from ca.spiffe_id import InvalidSpiffeIdError, SpiffeId, parse
 
-__all__ = ["Expected", "VerifiedChain", "spiffe_id_of", "times_of"]
+__all__ = ["Expected", "VerifiedChain", "spiffe_id_of", "subject_of", "times_of"]
 
 _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
 
@@ -162,6 +162,15 @@ def times_of(certificate: bytes) -> tuple[int, int, int]:
     """
     found = _parsed(certificate, "the certificate")
     return found.serial_number, _begin_ns(found), _end_ns(found)
+
+
+def subject_of(certificate: bytes) -> str:
+    """Write a certificate's subject for people (RFC 4514).
+
+    Raises:
+        CertificateError: It can't be read.
+    """
+    return _parsed(certificate, "the certificate").subject.rfc4514_string()
 
 
 def spiffe_id_of(certificate: bytes) -> SpiffeId:

@@ -9,6 +9,7 @@ __all__ = [
     "NAME_VARIABLE",
     "RESTARTED_VARIABLE",
     "RUNTIME_VARIABLE",
+    "START_REFUSED",
     "RuntimeDir",
 ]
 
@@ -18,6 +19,8 @@ EPOCH_VARIABLE = "MESHWARDEN_EPOCH"
 EDGE_VARIABLE = "MESHWARDEN_GRPCIO_EDGE"  # "1" where fronts can't run.
 RESTARTED_VARIABLE = "MESHWARDEN_RESTARTED"  # "1" where it takes a dead process's place.
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client names it.
+
+START_REFUSED = 78  # EX_CONFIG of sysexits.h: control has said why, and trying again is no use.
 
 
 class RuntimeDir:

@@ -42,6 +42,7 @@ from meshwarden.files import (
     RuntimeDir,
 )
 from meshwarden.logs import configure_logging
+from meshwarden.secrecy import forbid_dumps
 from meshwarden.settings import STORE, Settings
 from protos.meshwarden.v1 import (
     access_pb2_grpc,
@@ -215,6 +216,7 @@ async def _opened_identity(settings: Settings) -> "Identity | None":
         return None
     from meshwarden.control.identity.opening import open_identity  # noqa: PLC0415 - see below
 
+    forbid_dumps()
     identity = open_identity(settings, clock.now_ns)
     try:
         await identity.issuer.start()

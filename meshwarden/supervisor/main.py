@@ -25,6 +25,7 @@ from meshwarden.files import (
     NAME_VARIABLE,
     RESTARTED_VARIABLE,
     RUNTIME_VARIABLE,
+    START_REFUSED,
     RuntimeDir,
 )
 from meshwarden.logs import configure_logging
@@ -144,6 +145,7 @@ class _Supervisor:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._exit_code = 0
+        self._was_ready = False
 
     async def serve(self) -> int:
         """Run until told to stop."""
@@ -221,6 +223,11 @@ class _Supervisor:
                 )
                 code = await self._control.wait()
                 self._runtime.forget(self._control.pid)
+                if code == START_REFUSED and not self._was_ready:
+                    # It has said why. Later on the fronts go on, and an operator may mend it.
+                    self._exit_code = _FAILED_START
+                    self._stop.set()
+                    return
                 how = f"control ended ({code})"
             except OSError as error:
                 how = f"control can't be started: {error.strerror}"
@@ -245,6 +252,7 @@ class _Supervisor:
                 self._stop.set()
                 return
             if self._is_ready():
+                self._was_ready = True
                 break
         how = "plain text" if self._settings.listen.tls.certificate is None else "TLS"
         _LOG.info(

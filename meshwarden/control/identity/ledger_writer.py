@@ -103,13 +103,15 @@ class LedgerWriter:
         self._notes.append(entry)
         self._write_later()
 
-    async def close(self) -> None:
-        """Write what there is, once."""
-        if self._later is not None:
-            self._later.cancel()
+    async def flush(self) -> None:
+        """Write what there is now, or try to."""
         self._write_soon()
         if self._task is not None:
-            await self._task
+            await asyncio.shield(self._task)
+
+    async def close(self) -> None:
+        """Write what there is, once."""
+        await self.flush()
         if self._later is not None:  # It failed, and won't be tried again.
             self._later.cancel()
 

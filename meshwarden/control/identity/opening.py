@@ -41,6 +41,10 @@ class Identity:
     writer: LedgerWriter
     database: Database
 
+    async def run(self) -> None:
+        """Do what goes on beside issuing, for ever."""
+        await self.issuer.run()
+
     async def close(self) -> None:
         """Write what is still to be written and release the connections."""
         await self.writer.close()
@@ -49,14 +53,12 @@ class Identity:
         await self.database.close()
 
 
-def open_identity(settings: Settings, now_ns: Callable[[], int]) -> Identity | None:
-    """Put together what `settings.identity` says; None when it is off.
+def open_identity(settings: Settings, now_ns: Callable[[], int]) -> Identity:
+    """Put together what `settings.identity` says, which has to be on.
 
     Nothing is connected or made before `Issuer.start`.
     """
     own = settings.identity
-    if not own.is_on:
-        return None
     file = settings.runtime.state_dir / DATABASE
     database = open_database(settings.store.url, file, _CHANNEL)
     ledger = open_ledger(settings.store.url, file)

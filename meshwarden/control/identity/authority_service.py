@@ -1,0 +1,265 @@
+"""The Authority service: what an operator asks of the certificate authority."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import grpc
+import grpc.aio
+from typing_extensions import override
+
+from ca.authority import Authority, State
+from ca.errors import CertificateError, IdentityError, NoAuthorityError, OrderError
+from ca.issue import JwtOrder, X509Order, X509Svid
+from ca.ledger import Head, Issued, Verifier
+from ca.spiffe_id import InvalidSpiffeIdError, SpiffeId, parse
+from ca.verify import subject_of
+from meshwarden.control.who import who_of
+from meshwarden.identity_messages import bundle_message, svid_message
+from protos.meshwarden.v1 import agent_pb2, authority_pb2, authority_pb2_grpc
+
+if TYPE_CHECKING:
+    # It loads what databases need, and most services issue nothing.
+    from meshwarden.control.identity.opening import Identity
+
+__all__ = ["AuthorityService"]
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+_Reply = TypeVar("_Reply")
+_DEFAULT_LIMIT, _MAX_LIMIT = 50, 1000
+_PAGE_ROWS = 2_000
+_MAX_KNOWN = 10_000
+_HASH_BYTES = 32
+
+
+class AuthorityService(authority_pb2_grpc.AuthorityServicer):
+    """The authority of one instance, on the socket where being local is authority."""
+
+    def __init__(self, identity: "Identity | None") -> None:
+        """Serve.
+
+        Args:
+            identity: None where the settings issue nothing: every method says so.
+        """
+        self._identity = identity
+
+    @override
+    async def Show(
+        self, request: authority_pb2.ShowRequest, context: _Context
+    ) -> authority_pb2.ShowReply:
+        del request
+
+        async def answer(identity: "Identity") -> authority_pb2.ShowReply:
+            signing = identity.issuer.current.signing
+            return authority_pb2.ShowReply(
+                trust_domain=identity.issuer.trust_domain,
+                authorities=[_authority(each) for each in _in_order(signing.authorities.all)],
+                bundle=bundle_message(signing.bundle),
+            )
+
+        return await self._answered(context, answer)
+
+    @override
+    async def GetBundle(
+        self, request: authority_pb2.GetBundleRequest, context: _Context
+    ) -> agent_pb2.Bundle:
+        del request
+
+        async def answer(identity: "Identity") -> agent_pb2.Bundle:
+            return bundle_message(identity.issuer.bundle())
+
+        return await self._answered(context, answer)
+
+    @override
+    async def MintX509(
+        self, request: authority_pb2.MintX509Request, context: _Context
+    ) -> agent_pb2.X509Svid:
+        async def answer(identity: "Identity") -> agent_pb2.X509Svid:
+            order = X509Order(
+                csr=request.csr,
+                spiffe_id=_spiffe_id(request.spiffe_id),
+                requester=who_of(context).name,
+                ttl_s=request.ttl_s,
+                dns_names=tuple(request.dns_names),
+            )
+            (result,) = await identity.issuer.issue_x509([order])
+            if not isinstance(result, X509Svid):
+                raise result
+            return svid_message(result)
+
+        return await self._answered(context, answer)
+
+    @override
+    async def MintJwt(
+        self, request: authority_pb2.MintJwtRequest, context: _Context
+    ) -> agent_pb2.SignJwtReply:
+        async def answer(identity: "Identity") -> agent_pb2.SignJwtReply:
+            order = JwtOrder(
+                spiffe_id=_spiffe_id(request.spiffe_id),
+                audiences=tuple(request.audiences),
+                requester=who_of(context).name,
+                ttl_s=request.ttl_s,
+            )
+            made = await identity.issuer.issue_jwt(order)
+            return agent_pb2.SignJwtReply(
+                token=made.token,
+                spiffe_id=str(made.spiffe_id),
+                issued_ns=made.issued_ns,
+                expires_ns=made.expires_ns,
+            )
+
+        return await self._answered(context, answer)
+
+    @override
+    async def VerifyLedger(
+        self, request: authority_pb2.VerifyLedgerRequest, context: _Context
+    ) -> authority_pb2.VerifyLedgerReply:
+        async def answer(identity: "Identity") -> authority_pb2.VerifyLedgerReply:
+            return await _verified(identity, _known(request))
+
+        return await self._answered(context, answer)
+
+    @override
+    async def ListIssued(
+        self, request: authority_pb2.ListIssuedRequest, context: _Context
+    ) -> authority_pb2.ListIssuedReply:
+        async def answer(identity: "Identity") -> authority_pb2.ListIssuedReply:
+            limit = min(request.limit or _DEFAULT_LIMIT, _MAX_LIMIT)
+            serial = request.serial.lower().replace(":", "")
+            found = await identity.ledger.find(request.spiffe_id, serial, limit)
+            return authority_pb2.ListIssuedReply(issued=[_issued(each) for each in found])
+
+        return await self._answered(context, answer)
+
+    @override
+    async def RequestCertificate(
+        self, request: authority_pb2.RequestCertificateRequest, context: _Context
+    ) -> authority_pb2.RequestCertificateReply:
+        del request
+
+        async def answer(identity: "Identity") -> authority_pb2.RequestCertificateReply:
+            authority_id, csr = await identity.issuer.current.request_certificate()
+            return authority_pb2.RequestCertificateReply(csr=csr, authority_id=authority_id)
+
+        return await self._answered(context, answer)
+
+    @override
+    async def ImportCertificate(
+        self, request: authority_pb2.ImportCertificateRequest, context: _Context
+    ) -> authority_pb2.AuthorityInfo:
+        async def answer(identity: "Identity") -> authority_pb2.AuthorityInfo:
+            try:
+                return _authority(
+                    await identity.issuer.current.import_certificate(tuple(request.chain))
+                )
+            except CertificateError as error:
+                # It is the operator's certificate that is wrong, not one of ours.
+                raise OrderError(str(error)) from error
+
+        return await self._answered(context, answer)
+
+    async def _answered(
+        self, context: _Context, answer: "Callable[[Identity], Awaitable[_Reply]]"
+    ) -> _Reply:
+        try:
+            if self._identity is None:
+                raise NoAuthorityError(
+                    "nothing is issued here: identity.trust_domain names no trust domain"
+                )
+            return await answer(self._identity)
+        except IdentityError as error:
+            await _abort(context, error)
+
+
+async def _verified(identity: "Identity", known: list[Head]) -> authority_pb2.VerifyLedgerReply:
+    # What is written meanwhile is behind the head that is read up to.
+    await identity.writer.flush()
+    end = await identity.ledger.head()
+    key = identity.issuer.current.signing.ledger_key.public_key()
+    verifier = Verifier([key], [*identity.heads.all, *known])
+    after, fault = 0, ""
+    while after < end.number:
+        try:
+            rows = await identity.ledger.read(after, min(_PAGE_ROWS, end.number - after))
+        except IdentityError as error:
+            if error.code != "DATA_LOSS":
+                raise
+            fault = str(error)
+            break
+        if not rows or not verifier.take(rows):
+            break
+        after = rows[-1].number
+    report = verifier.report()
+    return authority_pb2.VerifyLedgerReply(
+        rows=report.head.number, head=report.head.hash, fault=fault or report.fault
+    )
+
+
+def _known(request: authority_pb2.VerifyLedgerRequest) -> list[Head]:
+    if len(request.known) > _MAX_KNOWN:
+        raise OrderError(f"more than {_MAX_KNOWN} heads")
+    if any(len(each.hash) != _HASH_BYTES for each in request.known):
+        raise OrderError(f"a head has a hash of {_HASH_BYTES} bytes")
+    return [Head(each.number, each.hash) for each in request.known]
+
+
+def _spiffe_id(text: str) -> SpiffeId:
+    try:
+        return parse(text)
+    except InvalidSpiffeIdError as error:
+        raise OrderError(f"{text[:100]!r} is no SPIFFE ID: {error}") from error
+
+
+def _in_order(authorities: tuple[Authority, ...]) -> list[Authority]:
+    """Issuers before what they issued, as they came otherwise."""
+    placed: list[Authority] = []
+    left = list(authorities)
+    while left:
+        ids = {each.authority_id for each in left}
+        # Its issuer is placed already, or isn't here; a circle is broken at its first.
+        ready = [
+            each
+            for each in left
+            if each.issuer_id == each.authority_id or each.issuer_id not in ids
+        ] or left[:1]
+        placed += ready
+        left = [each for each in left if each not in ready]
+    return placed
+
+
+def _authority(authority: Authority) -> authority_pb2.AuthorityInfo:
+    return authority_pb2.AuthorityInfo(
+        id=authority.authority_id,
+        kind=authority.kind.value,
+        subject=subject_of(authority.certificate) if authority.certificate else "",
+        issuer_id=authority.issuer_id,
+        key_type=authority.key_type,
+        serial=authority.serial,
+        not_before_ns=authority.not_before_ns,
+        not_after_ns=authority.not_after_ns,
+        active=authority.state is State.ACTIVE,
+        state=authority.state.value,
+        certificate=authority.certificate,
+    )
+
+
+def _issued(issued: Issued) -> authority_pb2.Issued:
+    row = issued.row
+    return authority_pb2.Issued(
+        row=row.number,
+        time_ns=row.time_ns,
+        spiffe_id=row.entry.spiffe_id,
+        serial=row.entry.serial,
+        not_after_ns=row.entry.not_after_ns,
+        authority_id=row.entry.authority_id,
+        requester=row.entry.requester,
+        selectors=row.entry.selectors,
+        outcome=issued.outcome.value,
+        kind=row.entry.kind,
+        detail=row.entry.detail,
+    )
+
+
+async def _abort(context: _Context, error: IdentityError) -> NoReturn:
+    """Answer with the error's own code; never returns."""
+    await context.abort(getattr(grpc.StatusCode, error.code), str(error))
+    raise AssertionError("abort always raises")
