@@ -1,0 +1,136 @@
+"""The secret discovery service on a socket: requests of a client merged with changes of its view.
+
+A slow reader holds nothing up and no memory: while a response waits to be taken, at most one
+request and one view wait behind it, and a view is always the newest.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+import grpc.aio
+from typing_extensions import override
+
+from meshwarden.agent.svids import WorkloadSvids
+from meshwarden.sds.secrets import Secrets, Wish, wish_of
+from meshwarden.sds.streams import Delta, Nack, RequestError, StateOfTheWorld, answer
+from protos.envoy.service.discovery.v3.discovery_pb2 import (
+    DeltaDiscoveryResponse,
+    DiscoveryRequest,
+    DiscoveryResponse,
+)
+from protos.envoy.service.secret.v3.sds_pb2_grpc import SecretDiscoveryServiceServicer
+
+__all__ = ["SecretService", "Views"]
+
+_LOG = logging.getLogger(__name__)
+_Context = grpc.aio.ServicerContext[Any, Any]
+_Code = grpc.StatusCode
+
+Views = Callable[[_Context], AsyncGenerator[WorkloadSvids, None]]
+"""Follows what a caller gets, the newest view each time it is asked; ends the call where that is
+nothing."""
+
+_Item = TypeVar("_Item")
+_MAX_REASON_CHARACTERS = 500
+
+
+class SecretService(SecretDiscoveryServiceServicer):
+    """Serves Envoys, each by what its process gets."""
+
+    def __init__(self, views: Views) -> None:
+        """Serve the views of callers."""
+        self._views = views
+
+    @override
+    async def StreamSecrets(
+        self, request_iterator: Any, context: _Context
+    ) -> AsyncIterator[DiscoveryResponse]:
+        # grpc tells a stream by the kind of function that this is.
+        async with contextlib.aclosing(
+            self._stream(StateOfTheWorld(), request_iterator, context)
+        ) as replies:
+            async for reply in replies:
+                yield reply
+
+    @override
+    async def DeltaSecrets(
+        self, request_iterator: Any, context: _Context
+    ) -> AsyncIterator[DeltaDiscoveryResponse]:
+        async with contextlib.aclosing(self._stream(Delta(), request_iterator, context)) as replies:
+            async for reply in replies:
+                yield reply
+
+    @override
+    async def FetchSecrets(self, request: DiscoveryRequest, context: _Context) -> DiscoveryResponse:
+        async with contextlib.aclosing(self._views(context)) as views:
+            secrets = Secrets(await anext(views), wish_of(request.node))
+        subscriber = StateOfTheWorld()
+        try:
+            reply = subscriber.asked(request, secrets)
+        except RequestError as error:
+            await _abort(context, _Code.INVALID_ARGUMENT, str(error))
+        if subscriber.missing:
+            await _abort(context, _Code.NOT_FOUND, secrets.why_not(subscriber.missing[0]))
+        return reply or answer((), "")
+
+    async def _stream(
+        self,
+        subscriber: StateOfTheWorld | Delta,
+        requests: AsyncIterator[Any],
+        context: _Context,
+    ) -> AsyncGenerator[Any, None]:
+        """Answer requests and push changes until the client goes."""
+        wish: Wish | None = None
+        told: Nack | None = None
+        async with contextlib.aclosing(self._views(context)) as views:
+            view = await anext(views)
+            request = asyncio.ensure_future(_next(requests))
+            newer = asyncio.ensure_future(_next(views))
+            try:
+                while True:
+                    await asyncio.wait({request, newer}, return_when=asyncio.FIRST_COMPLETED)
+                    if newer.done():
+                        view = newer.result() or view
+                        reply = subscriber.changed(Secrets(view, wish or Wish()))
+                        newer = asyncio.ensure_future(_next(views))
+                    else:
+                        asked = request.result()
+                        if asked is None:
+                            return
+                        wish = wish or wish_of(asked.node)  # Later requests may leave it out.
+                        reply = subscriber.asked(asked, Secrets(view, wish))
+                        request = asyncio.ensure_future(_next(requests))
+                    told = _tell(subscriber.nack, told)
+                    if subscriber.missing and not subscriber.has_some:
+                        reason = Secrets(view, wish or Wish()).why_not(subscriber.missing[0])
+                        await _abort(context, _Code.PERMISSION_DENIED, reason)
+                    if reply is not None:
+                        yield reply
+            except RequestError as error:
+                await _abort(context, _Code.INVALID_ARGUMENT, str(error))
+            finally:
+                for task in (request, newer):
+                    task.cancel()
+                await asyncio.gather(request, newer, return_exceptions=True)
+
+
+async def _next(items: AsyncIterator[_Item]) -> _Item | None:
+    """Give the next item; None at the end."""
+    return await anext(items, None)
+
+
+def _tell(nack: Nack | None, told: Nack | None) -> Nack | None:
+    """Log a refusal once."""
+    if nack is not None and nack is not told:
+        reason = nack.reason[:_MAX_REASON_CHARACTERS]
+        _LOG.warning("an Envoy refused %s: %s", ", ".join(nack.names)[:500], reason)
+    return nack
+
+
+async def _abort(context: _Context, code: grpc.StatusCode, reason: str) -> NoReturn:
+    await context.abort(code, reason)
+    raise AssertionError("abort always raises")

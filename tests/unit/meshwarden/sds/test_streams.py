@@ -1,0 +1,302 @@
+"""What a subscriber of secrets is sent, and when."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ca.bundle import Bundle
+from ca.spiffe_id import parse
+from meshwarden.agent.svids import Claim, Svid, WorkloadSvids
+from meshwarden.sds.secrets import ALL, DEFAULT, ROOT, TYPE_URL, Secrets, Wish
+from meshwarden.sds.streams import Delta, RequestError, StateOfTheWorld
+from protos.envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
+from protos.envoy.extensions.transport_sockets.tls.v3.tls_spiffe_validator_config_pb2 import (
+    SPIFFECertValidatorConfig,
+)
+from protos.envoy.service.discovery.v3.discovery_pb2 import (
+    DeltaDiscoveryRequest,
+    DeltaDiscoveryResponse,
+    DiscoveryRequest,
+    DiscoveryResponse,
+)
+
+WEB = "spiffe://td.example/web"
+API = "spiffe://td.example/api"
+BUNDLES = (
+    Bundle("td.example", (b"root",), b"{}", 1, 60),
+    Bundle("other.example", (b"other",), b"{}", 1, 60),
+)
+
+
+def svid(spiffe_id: str, issue: int = 1) -> Svid:
+    """One identity; key and certificate of one issue go together."""
+    claim = Claim(spiffe_id, parse(spiffe_id))
+    return Svid(claim, (f"leaf{issue} {spiffe_id}".encode(),), f"key{issue}".encode(), 0, 0)
+
+
+def view(*svids: Svid, bundles: Sequence[Bundle] = BUNDLES, why: str = "") -> Secrets:
+    """What a workload gets, as secrets."""
+    return Secrets(WorkloadSvids(svids, tuple(bundles), why))
+
+
+def unpacked(reply: DiscoveryResponse | DeltaDiscoveryResponse | None) -> dict[str, Secret]:
+    """The secrets of a response by name."""
+    assert reply is not None
+    assert reply.type_url == TYPE_URL
+    found = {}
+    for each in reply.resources:
+        secret = Secret()
+        assert getattr(each, "resource", each).Unpack(secret)
+        found[secret.name] = secret
+    return found
+
+
+def ask(*names: str, nonce: str = "", refused: str = "") -> DiscoveryRequest:
+    """A request of the state of the world."""
+    request = DiscoveryRequest(resource_names=names, type_url=TYPE_URL, response_nonce=nonce)
+    if refused:
+        request.error_detail.message = refused
+    return request
+
+
+def test_the_first_request_is_answered_though_it_knows_the_version() -> None:
+    """A new stream is a new subscription, whatever its client says it has."""
+    secrets = view(svid(WEB))
+    first = StateOfTheWorld().asked(ask(WEB), secrets)
+    assert first is not None
+    again = ask(WEB)
+    again.version_info = first.version_info
+    assert unpacked(StateOfTheWorld().asked(again, secrets)).keys() == {WEB}
+
+
+def test_an_acknowledgement_is_not_answered() -> None:
+    """Else both ends would talk for ever."""
+    subscriber, secrets = StateOfTheWorld(), view(svid(WEB))
+    reply = subscriber.asked(ask(WEB), secrets)
+    assert reply is not None
+    assert subscriber.asked(ask(WEB, nonce=reply.nonce), secrets) is None
+    assert subscriber.nack is None
+
+
+def test_the_same_names_after_the_acknowledgement_are_answered() -> None:
+    """Another listener asks for what its Envoy has long got (envoyproxy/envoy#47309)."""
+    subscriber, secrets = StateOfTheWorld(), view(svid(WEB))
+    reply = subscriber.asked(ask(WEB), secrets)
+    assert reply is not None
+    assert subscriber.asked(ask(WEB, nonce=reply.nonce), secrets) is None
+    again = subscriber.asked(ask(WEB, nonce=reply.nonce), secrets)
+    assert unpacked(again).keys() == {WEB}
+    assert again is not None
+    assert subscriber.asked(ask(WEB, nonce=again.nonce), secrets) is None
+
+
+def test_a_name_more_is_answered_with_all_and_one_less_with_nothing() -> None:
+    """State of the world: a response holds everything that was asked for."""
+    subscriber, secrets = StateOfTheWorld(), view(svid(WEB))
+    reply = subscriber.asked(ask(WEB), secrets)
+    assert reply is not None
+    more = subscriber.asked(ask(WEB, ROOT, nonce=reply.nonce), secrets)
+    assert unpacked(more).keys() == {WEB, ROOT}
+    assert more is not None
+    assert subscriber.asked(ask(ROOT, nonce=more.nonce), secrets) is None
+    assert subscriber.changed(view(svid(WEB, 2))) is None
+    back = subscriber.asked(ask(ROOT, WEB, nonce=more.nonce), view(svid(WEB, 2)))
+    assert unpacked(back).keys() == {WEB, ROOT}
+
+
+def test_an_old_nonce_is_left_alone() -> None:
+    """That request was written before the newest response came; another one follows."""
+    subscriber = StateOfTheWorld()
+    first = subscriber.asked(ask(WEB), view(svid(WEB)))
+    assert first is not None
+    second = subscriber.changed(view(svid(WEB, 2)))
+    assert second is not None
+    assert subscriber.asked(ask(WEB, ROOT, nonce=first.nonce), view(svid(WEB, 2))) is None
+    assert subscriber.asked(ask(WEB, nonce=second.nonce), view(svid(WEB, 2))) is None
+
+
+def test_only_a_change_is_pushed() -> None:
+    """A new view with the same certificate is no news."""
+    subscriber = StateOfTheWorld()
+    subscriber.asked(ask(WEB), view(svid(WEB)))
+    assert subscriber.changed(view(svid(WEB), svid(API))) is None
+    assert unpacked(subscriber.changed(view(svid(WEB, 2), svid(API)))).keys() == {WEB}
+
+
+def test_a_refusal_is_kept_until_something_is_taken() -> None:
+    """And what was refused is not sent again until it changes."""
+    subscriber, secrets = StateOfTheWorld(), view(svid(WEB))
+    reply = subscriber.asked(ask(WEB), secrets)
+    assert reply is not None
+    assert subscriber.asked(ask(WEB, nonce=reply.nonce, refused="no such curve"), secrets) is None
+    assert subscriber.nack is not None
+    assert (subscriber.nack.names, subscriber.nack.reason) == ((WEB,), "no such curve")
+    newer = subscriber.changed(view(svid(WEB, 2)))
+    assert newer is not None
+    subscriber.asked(ask(WEB, nonce=newer.nonce), view(svid(WEB, 2)))
+    assert subscriber.nack is None
+
+
+def test_what_is_missing_comes_when_it_is_there() -> None:
+    """A listener may be configured before its identity is."""
+    subscriber = StateOfTheWorld()
+    assert subscriber.asked(ask(API), view(svid(WEB))) is None
+    assert subscriber.missing == (API,)
+    assert not subscriber.has_some
+    assert unpacked(subscriber.changed(view(svid(WEB), svid(API)))).keys() == {API}
+    assert subscriber.missing == ()
+
+
+def test_who_names_nothing_gets_all_identities_and_the_root() -> None:
+    """Some clients have no list; deltas have a star for it too."""
+    secrets = view(svid(WEB), svid(API))
+    assert unpacked(StateOfTheWorld().asked(ask(), secrets)).keys() == {WEB, API, ROOT}
+    star = DeltaDiscoveryRequest(resource_names_subscribe=["*"])
+    for request in (DeltaDiscoveryRequest(), star):
+        assert unpacked(Delta().asked(request, secrets)).keys() == {WEB, API, ROOT}
+
+
+def test_a_delta_subscription_is_answered_each_time() -> None:
+    """The same name again, after it was left or not; only that one."""
+    subscriber, secrets = Delta(), view(svid(WEB))
+    both = DeltaDiscoveryRequest(resource_names_subscribe=[WEB, ROOT], type_url=TYPE_URL)
+    assert unpacked(subscriber.asked(both, secrets)).keys() == {WEB, ROOT}
+    one = DeltaDiscoveryRequest(resource_names_subscribe=[WEB])
+    assert unpacked(subscriber.asked(one, secrets)).keys() == {WEB}
+    left = DeltaDiscoveryRequest(resource_names_unsubscribe=[WEB])
+    assert subscriber.asked(left, secrets) is None
+    assert subscriber.changed(view(svid(WEB, 2))) is None
+    assert unpacked(subscriber.asked(one, view(svid(WEB, 2)))).keys() == {WEB}
+
+
+def test_what_a_delta_client_brings_is_sent_to_it_once_more() -> None:
+    """It may have forgotten what it says it has."""
+    request = DeltaDiscoveryRequest(
+        initial_resource_versions={WEB: view(svid(WEB)).get(WEB).version}
+    )  # type: ignore[union-attr]
+    assert unpacked(Delta().asked(request, view(svid(WEB)))).keys() == {WEB}
+
+
+def test_a_delta_refusal_names_what_was_refused() -> None:
+    """By its nonce; an answer to another response changes nothing."""
+    subscriber, secrets = Delta(), view(svid(WEB))
+    reply = subscriber.asked(DeltaDiscoveryRequest(resource_names_subscribe=[WEB]), secrets)
+    assert reply is not None
+    refusal = DeltaDiscoveryRequest(response_nonce=reply.nonce)
+    refusal.error_detail.message = "no"
+    assert subscriber.asked(refusal, secrets) is None
+    assert subscriber.nack is not None
+    assert subscriber.nack.names == (WEB,)
+    stale = DeltaDiscoveryRequest(response_nonce="0")
+    subscriber.asked(stale, secrets)
+    assert subscriber.nack is not None
+    subscriber.asked(DeltaDiscoveryRequest(response_nonce=reply.nonce), secrets)
+    assert subscriber.nack is None
+
+
+@pytest.mark.parametrize(
+    "names", [[f"n{each}" for each in range(101)], ["n" * 2049]], ids=["many", "long"]
+)
+def test_a_client_can_not_make_us_hold_much(names: list[str]) -> None:
+    """Names are bounded in number and length, over all requests of a stream."""
+    with pytest.raises(RequestError, match="name"):
+        StateOfTheWorld().asked(ask(*names), view())
+    subscriber = Delta()
+    for name in names[:-1]:
+        subscriber.asked(DeltaDiscoveryRequest(resource_names_subscribe=[name]), view())
+    with pytest.raises(RequestError, match="name"):
+        subscriber.asked(DeltaDiscoveryRequest(resource_names_subscribe=names[-1:]), view())
+
+
+def test_another_type_is_refused() -> None:
+    """This is no ADS."""
+    request = DiscoveryRequest(type_url="type.googleapis.com/envoy.config.cluster.v3.Cluster")
+    with pytest.raises(RequestError, match=r"only .*Secret"):
+        StateOfTheWorld().asked(request, view())
+
+
+def test_each_name_means_what_it_says() -> None:
+    """IDs, the default, the own root, a trust domain's bundle, all of them."""
+    secrets = view(svid(WEB), svid(API))
+    default, root, every = (secrets.get(name) for name in (DEFAULT, ROOT, ALL))
+    domain = secrets.get("spiffe://other.example")
+    assert default is not None
+    assert root is not None
+    assert every is not None
+    assert domain is not None
+    assert b"CERTIFICATE" in default.secret.tls_certificate.certificate_chain.inline_bytes
+    assert secrets.get(WEB).secret.tls_certificate == default.secret.tls_certificate  # type: ignore[union-attr]
+    assert b"CERTIFICATE" in root.secret.validation_context.trusted_ca.inline_bytes
+    config = SPIFFECertValidatorConfig()
+    for named, domains in ((every, ["other.example", "td.example"]), (domain, ["other.example"])):
+        extension = named.secret.validation_context.custom_validator_config
+        assert extension.name == "envoy.tls.cert_validator.spiffe"
+        assert extension.typed_config.Unpack(config)
+        assert [each.name for each in config.trust_domains] == domains
+    for nothing in ("", "spiffe://none.example", "td.example", "spiffe://td.example/other"):
+        assert secrets.get(nothing) is None
+    assert "spiffe://td.example/api" in secrets.why_not("x")
+
+
+def test_a_client_without_the_validator_gets_plain_roots_one_domain_at_a_time() -> None:
+    """Roots of two domains in one list would vouch for each other's IDs."""
+    view_ = WorkloadSvids((svid(WEB),), BUNDLES)
+    secrets = Secrets(view_, Wish(no_validator=True))
+    domain = secrets.get("spiffe://other.example")
+    assert domain is not None
+    assert domain.secret.validation_context.trusted_ca.inline_bytes
+    assert secrets.get(ALL) is None
+    assert "validator" in secrets.why_not(ALL)
+    asked = Secrets(view_, Wish(root_by_validator=True)).get(ROOT)
+    assert asked is not None
+    assert asked.secret.validation_context.HasField("custom_validator_config")
+
+
+def test_nobody_gets_nothing_and_is_told_why() -> None:
+    """Not even a bundle."""
+    secrets = view(why="found unix:uid:7, and no entry asks for that")
+    assert [secrets.get(name) for name in (DEFAULT, ROOT, "spiffe://td.example")] == [None] * 3
+    assert secrets.why_not(DEFAULT) == "found unix:uid:7, and no entry asks for that"
+
+
+def test_a_secret_is_not_shown() -> None:
+    """Logs print what they are given."""
+    assert "key1" not in repr(view(svid(WEB)).get(WEB))
+
+
+_NAMES = st.lists(st.sampled_from([WEB, API, ROOT, DEFAULT, ALL]), max_size=3, unique=True)
+
+
+@given(st.lists(st.one_of(st.integers(1, 3), _NAMES, st.just("acknowledge")), max_size=25))
+def test_a_client_ends_with_what_it_asked_for(steps: list[int | list[str] | str]) -> None:
+    """Whatever changes in between, and key and certificate are of one issue always."""
+    subscriber, issue, names = StateOfTheWorld(), 1, [WEB]
+    held: dict[str, Secret] = {}
+    nonce, is_due = "", False
+
+    def take(reply: DiscoveryResponse | None) -> None:
+        nonlocal nonce, is_due
+        if reply is not None:
+            held.update(unpacked(reply))
+            nonce, is_due = reply.nonce, True
+
+    take(subscriber.asked(ask(WEB), view(svid(WEB), svid(API))))
+    for step in steps:
+        secrets = view(svid(WEB, issue), svid(API, issue))
+        if isinstance(step, int):
+            issue = step
+            take(subscriber.changed(view(svid(WEB, issue), svid(API, issue))))
+        elif isinstance(step, list):
+            names = step or [WEB]
+            is_due = False
+            take(subscriber.asked(ask(*names, nonce=nonce), secrets))
+        elif is_due:
+            is_due = False
+            assert subscriber.asked(ask(*names, nonce=nonce), secrets) is None
+    secrets = view(svid(WEB, issue), svid(API, issue))
+    for name in names:
+        named = secrets.get(name)
+        assert named is not None
+        assert held[name] == named.secret
