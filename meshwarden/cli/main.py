@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from authz.errors import AuthzError
-from meshwarden.cli import check, config, decisions, policy, serve, service, version
+from meshwarden.cli import admin, check, config, decisions, policy, serve, service, version
 from meshwarden.cli.output import FAULT, complain
 from meshwarden.errors import (
     CaseFileError,
@@ -83,6 +83,7 @@ app.command(rich_help_panel="Policy")(check.check)
 app.command(rich_help_panel="Policy")(check.explain)
 app.add_typer(policy.app, rich_help_panel="Policy")
 app.add_typer(decisions.app, rich_help_panel="Service")
+app.add_typer(admin.app, rich_help_panel="Service")
 app.add_typer(config.app, rich_help_panel="Settings")
 app.command(rich_help_panel="Settings")(version.version)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshwarden.cli import completion
+from meshwarden.cli import completion, remote
 from meshwarden.cli.excerpts import complain_of
 from meshwarden.cli.options import load_folder_settings, load_settings
 from meshwarden.cli.output import FAULT
@@ -126,7 +126,7 @@ def candidate_policy(config: Path | None, name: str) -> Chosen:
 
 
 def live_policy(settings: "Settings") -> Chosen:
-    """Load what the service of these settings decides by.
+    """Load what the service of these settings, or the one behind --server, decides by.
 
     Raises:
         Exit: No service runs, and the policy that it would load has faults.
@@ -138,6 +138,8 @@ def live_policy(settings: "Settings") -> Chosen:
     from meshwarden.files import RuntimeDir  # noqa: PLC0415
     from meshwarden.settings import STORE  # noqa: PLC0415
 
+    if remote.chosen():
+        return _of_live(settings)
     runtime = RuntimeDir(settings.runtime.runtime_dir)
     is_live = _runs(runtime.supervisor_socket)
     if is_live:
@@ -221,10 +223,35 @@ def _of_revision(settings: "Settings", number: int) -> Chosen:
     return _asked(found, settings, found.source, is_live=False)
 
 
+def _of_live(settings: "Settings") -> Chosen:
+    """What a service on another machine says that it decides by."""
+    from meshwarden.cli.policy_client import admin_service  # noqa: PLC0415
+    from meshwarden.policy_messages import text_from  # noqa: PLC0415
+    from meshwarden.publication import Publication  # noqa: PLC0415
+    from protos.meshwarden.v1 import live_pb2, live_pb2_grpc  # noqa: PLC0415
+
+    with admin_service(settings.runtime.runtime_dir, live_pb2_grpc.LiveStub) as service:
+        reply = service.Get(live_pb2.GetLiveRequest())
+    found = Publication(
+        text=text_from(reply.text),
+        bind=dict(reply.bind),
+        digest=reply.digest,
+        published_ns=reply.published_ns,
+        source=reply.source,
+        revision=reply.revision,
+    )
+    return _asked(found, settings, found.source, is_live=True)
+
+
 def _of_shadow(settings: "Settings") -> Chosen:
     from meshwarden import publication  # noqa: PLC0415
     from meshwarden.follower import shadow_settings  # noqa: PLC0415
 
+    if remote.chosen():
+        raise SupervisorError(
+            "the shadow of a service on another machine can't be judged by here: see "
+            "'meshwarden policy shadow show'"
+        )
     apart = shadow_settings(settings)
     try:
         found = publication.load(apart.runtime.state_dir)

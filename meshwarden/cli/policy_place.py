@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meshwarden.cli import remote
 from meshwarden.cli.excerpts import Lines, Paper, quoted
 from meshwarden.cli.options import load_settings
 from meshwarden.cli.output import FAULT, complain
@@ -109,7 +110,10 @@ def live_policy(settings: "Settings") -> Place:
     """
     from meshwarden.settings import STORE  # noqa: PLC0415
 
-    if settings.policy.source == STORE:
+    elsewhere = remote.chosen() is not None
+    if elsewhere and not _has_revisions(settings):
+        return _live_elsewhere(settings)
+    if elsewhere or settings.policy.source == STORE:
         with calling(settings) as service:
             return head(service, settings)
     return _published(settings)
@@ -190,6 +194,33 @@ def _got(reply: "policy_pb2.GetReply", settings: "Settings") -> Place:
 
     revision = reply.revision
     return Place(text_from(reply.text), f"revision {revision.number}", settings, revision=revision)
+
+
+def _has_revisions(settings: "Settings") -> bool:
+    """Whether policy comes from the store on another machine: its settings are not ours."""
+    import grpc  # noqa: PLC0415
+
+    from protos.meshwarden.v1 import policy_pb2  # noqa: PLC0415
+
+    with calling(settings) as service:
+        try:
+            service.History(policy_pb2.HistoryRequest(limit=1))
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                raise
+            return False
+    return True
+
+
+def _live_elsewhere(settings: "Settings") -> Place:
+    from meshwarden.cli.policy_client import admin_service  # noqa: PLC0415
+    from meshwarden.policy_messages import text_from  # noqa: PLC0415
+    from protos.meshwarden.v1 import live_pb2, live_pb2_grpc  # noqa: PLC0415
+
+    with admin_service(settings.runtime.runtime_dir, live_pb2_grpc.LiveStub) as service:
+        reply = service.Get(live_pb2.GetLiveRequest())
+    name = f"policy {reply.digest[:12]} from {reply.source}"
+    return Place(text_from(reply.text), name, settings)
 
 
 def _published(settings: "Settings") -> Place:

@@ -15,6 +15,7 @@ from meshwarden.cli.policy_place import FolderOption, RevisionOption, wanted_pol
 from meshwarden.cli.policy_proposal import How
 from meshwarden.cli.policy_rows import title
 from meshwarden.cli.prompts import Yes
+from meshwarden.cli.remote import RemoteCommand
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -44,7 +45,7 @@ More = Annotated[
 Type = Annotated[str, typer.Option("--ptype", metavar="TYPE", help="g, or g2 of a model with it.")]
 
 
-@app.command()
+@app.command(cls=RemoteCommand)
 def add(  # noqa: PLR0913, PLR0917 - each is an option
     member: Member,
     role: RoleName,
@@ -72,7 +73,7 @@ def add(  # noqa: PLR0913, PLR0917 - each is an option
     change_policy(change, how, config=config, folder=folder, file=file)
 
 
-@app.command()
+@app.command(cls=RemoteCommand)
 def remove(  # noqa: PLR0913, PLR0917 - each is an option
     member: Member,
     role: RoleName,
@@ -97,13 +98,16 @@ def remove(  # noqa: PLR0913, PLR0917 - each is an option
 
         known = parse_model(text.model, text.model_file).roles.get(ptype)
         names = edits.named(known) if known else ("member", "role")
-        given = dict(zip(names, (member, role, *(more or ())), strict=False))
+        values = (member, role, *(more or ()))
+        if len(values) > len(names):
+            raise edits.EditError(f"a {ptype} has {' and '.join(names)}, and not {values[-1]!r} too")
+        given = dict(zip(names, values, strict=False))
         return edits.remove(text, edits.Pick(ptype, given))
 
     change_policy(change, How(message, dry_run, yes, output), config=config, folder=folder)
 
 
-@app.command("list")
+@app.command("list", cls=RemoteCommand)
 def list_roles(  # noqa: PLR0913, PLR0917 - each is an option
     role: Annotated[str, typer.Option(metavar="ROLE", help="Who has this role.")] = "",
     member: Annotated[str, typer.Option(metavar="MEMBER", help="Which roles it is given.")] = "",
@@ -148,7 +152,7 @@ def list_roles(  # noqa: PLR0913, PLR0917 - each is an option
     show(table(("member", "role", "its rules", "written at"), rows))
 
 
-@app.command()
+@app.command(cls=RemoteCommand)
 def tree(
     name: Annotated[
         str,

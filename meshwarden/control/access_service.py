@@ -39,7 +39,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 _ME = "/meshwarden.v1.Access/Me"
 _MAX_ROWS = 10_000
 _DAY_S = 86_400
-_MIN_LIFETIME_S = 60
+_MIN_LIFETIME_S = 1
 # What became of a token can be looked up that long after its end; the audit trail keeps it anyway.
 _FORGET_NS = 90 * _DAY_S * 1_000_000_000
 
