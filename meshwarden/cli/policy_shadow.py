@@ -6,36 +6,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meshwarden import clock
-from meshwarden.cli import policies
-from meshwarden.cli.durations import Since, age
+from meshwarden.cli import policies, policy_replay
+from meshwarden.cli.durations import age
 from meshwarden.cli.excerpts import complain_of
 from meshwarden.cli.options import ConfigFile, Output, load_folder_settings, load_settings
 from meshwarden.cli.output import DENIED, FAULT, Form, complain, show, show_data, table
 from meshwarden.cli.prompts import Yes, confirm
+from meshwarden.cli.remote import RemoteCommand
+from meshwarden.cli.shadow_lines import DIGEST_SHOWN, KINDS, Example, count_table, example_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from rich.console import RenderableType
 
-    from meshwarden.authoring.replay import Difference, Judge, Replayed
-    from meshwarden.cli.policies import Chosen
     from meshwarden.settings import Settings
     from protos.meshwarden.v1 import shadow_pb2, shadow_pb2_grpc
-    from telemetry.record import DecisionRecord
 
 __all__ = ["app"]
-
-_DIGEST_SHOWN = 12
-_RUN = 1000
-_KINDS = ("would_deny", "would_allow")
 
 app = typer.Typer(
     name="shadow",
     help="Try a candidate beside the live policy: counted and recorded apart, never obeyed.",
     no_args_is_help=True,
 )
+
+app.command("replay")(policy_replay.replay)
 
 CandidateFolder = Annotated[
     Path | None,
@@ -46,7 +43,7 @@ Message = Annotated[
 ]
 
 
-@app.command("set")
+@app.command("set", cls=RemoteCommand)
 def set_candidate(
     folder: CandidateFolder = None,
     revision: policies.Revision = None,
@@ -87,12 +84,12 @@ def set_candidate(
     if not output.is_data:
         made = reply.candidate
         show(
-            f"candidate {made.digest[:_DIGEST_SHOWN]} is beside the live policy: {made.rules} rules"
+            f"candidate {made.digest[:DIGEST_SHOWN]} is beside the live policy: {made.rules} rules"
         )
         show("'meshwarden policy shadow show' tells what it would have done")
 
 
-@app.command("show")
+@app.command("show", cls=RemoteCommand)
 def show_candidate(
     examples: Annotated[
         int, typer.Option("-n", "--examples", min=1, max=100, help="How many of each kind.")
@@ -125,7 +122,7 @@ def show_candidate(
         raise typer.Exit(DENIED)
 
 
-@app.command()
+@app.command(cls=RemoteCommand)
 def stop(config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
     """Take the candidate away.
 
@@ -139,14 +136,14 @@ def stop(config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
     if output.is_data:
         show_data({"stopped": _plain(reply.candidate) if there else None}, output)
     elif there:
-        show(f"candidate {reply.candidate.digest[:_DIGEST_SHOWN]} was taken away")
+        show(f"candidate {reply.candidate.digest[:DIGEST_SHOWN]} was taken away")
     else:
         show("no candidate is beside the live policy")
     if not there:
         raise typer.Exit(DENIED)
 
 
-@app.command()
+@app.command(cls=RemoteCommand)
 def promote(
     message: Message = "",
     yes: Yes = False,  # noqa: FBT002 - an option
@@ -168,9 +165,9 @@ def promote(
         raise typer.Exit(DENIED)
     candidate, total = found.candidate, _total(found)
     confirm(
-        f"Put candidate {candidate.digest[:_DIGEST_SHOWN]} in force? It would have denied "
-        f"{total['would_deny']} and allowed {total['would_allow']} of {sum(total.values())} checks "
-        "that were decided the other way.",
+        f"Put candidate {candidate.digest[:DIGEST_SHOWN]} in force? Of {sum(total.values())} "
+        f"checks it would have denied {total['would_deny']} that passed, and allowed "
+        f"{total['would_allow']} that were denied.",
         yes=yes,
     )
     origin = f"shadow, from {candidate.origin}"
@@ -197,50 +194,9 @@ def promote(
     if reply.unchanged:
         show("unchanged: the live policy is the candidate already")
     else:
-        show(f"revision {number} is in force (policy {reply.digest[:_DIGEST_SHOWN]})")
+        show(f"revision {number} is in force (policy {reply.digest[:DIGEST_SHOWN]})")
     if candidate.is_fixed:
         show("policy.shadow of the configuration still names it: take that out")
-
-
-@app.command()
-def replay(  # noqa: PLR0913, PLR0917 - each is an option
-    folder: CandidateFolder = None,
-    revision: policies.Revision = None,
-    since: Since = None,
-    limit: Annotated[
-        int, typer.Option("-n", "--limit", min=1, help="How many decisions, the newest of them.")
-    ] = 100_000,
-    examples: Annotated[
-        int, typer.Option("--examples", min=0, help="How many of each kind are shown.")
-    ] = 5,
-    config: ConfigFile = None,
-    output: Output = Form.HUMAN,
-) -> None:
-    """Decide again, by a candidate, what is in the decision log; no service need run.
-
-    A decision that hangs on what no record holds is counted as one that can't be told.
-
-    Exits with 0 when all are the same that can be told, 1 when one is not, 2 when none can be told.
-    """
-    if (folder is None) == (revision is None):
-        raise typer.BadParameter("name the candidate by its FOLDER or by --revision")
-    from meshwarden.authoring.replay import replay as put_again  # noqa: PLC0415
-
-    chosen = policies.choose(config, folder, "FOLDER", revision)
-    settings = load_settings(config).settings
-    since_ns = 0 if since is None else clock.now_ns() - since * 10**9
-    records = list(_records(settings, since_ns, limit))
-    candidate = _judge(chosen)
-    found = put_again(records, candidate, _enforced(settings))
-    if output.is_data:
-        show_data(_replayed(found, candidate, chosen, settings), output)
-    else:
-        show(*_replayed_lines(found, candidate, chosen, settings, examples))
-    if not found.told:
-        complain("nothing can be told" if found.untold else "nothing is on record")
-        raise typer.Exit(FAULT)
-    if found.differences:
-        raise typer.Exit(DENIED)
 
 
 def _service(settings: "Settings") -> "AbstractContextManager[shadow_pb2_grpc.ShadowStub]":
@@ -268,7 +224,7 @@ def _plain(candidate: "shadow_pb2.Candidate") -> dict[str, Any]:
 
 
 def _counts(counts: "shadow_pb2.ShadowCounts") -> dict[str, int]:
-    return {name: getattr(counts, name) for name in ("same", *_KINDS)}
+    return {name: getattr(counts, name) for name in ("same", *KINDS)}
 
 
 def _total(reply: "shadow_pb2.ShowShadowReply") -> dict[str, int]:
@@ -276,7 +232,7 @@ def _total(reply: "shadow_pb2.ShowShadowReply") -> dict[str, int]:
     if len(reply.replicas) <= 1:
         return _counts(reply.counts)
     each = [_counts(replica.counts) for replica in reply.replicas]
-    return {name: sum(counts[name] for counts in each) for name in ("same", *_KINDS)}
+    return {name: sum(counts[name] for counts in each) for name in ("same", *KINDS)}
 
 
 _EXAMPLE = (
@@ -305,15 +261,15 @@ def _lines(
     candidate = reply.candidate
     ago = age((clock.now_ns() - candidate.set_ns) / 1e9)
     rows = [
-        ("candidate", f"{candidate.digest[:_DIGEST_SHOWN]}, {candidate.rules} rules"),
+        ("candidate", f"{candidate.digest[:DIGEST_SHOWN]}, {candidate.rules} rules"),
         ("from", candidate.origin),
         ("set", f"{ago} ago by {candidate.author}"),
         ("why", candidate.message),
-        ("beside", f"policy {reply.live_digest[:_DIGEST_SHOWN]}"),
+        ("beside", f"policy {reply.live_digest[:DIGEST_SHOWN]}"),
     ]
     yield table(("", ""), [row for row in rows if row[1]])
     yield ""
-    yield _count_table(total)
+    yield count_table(total)
     if len(reply.replicas) > 1:
         yield ""
         head = ("replica", "same", "would deny", "would allow")
@@ -322,7 +278,7 @@ def _lines(
             [
                 (
                     f"{each.host} {each.address}",
-                    *(str(_counts(each.counts)[name]) for name in ("same", *_KINDS)),
+                    *(str(_counts(each.counts)[name]) for name in ("same", *KINDS)),
                 )
                 for each in reply.replicas
             ],
@@ -331,134 +287,17 @@ def _lines(
         yield f"no examples: {reply.no_examples}"
     if reply.examples:
         yield ""
-        yield table(
-            ("decision", "", "caller", "request", "the candidate's rule"),
+        yield from example_lines(
             [
-                (
+                Example(
                     each.id,
-                    each.verdict.replace("_", " "),
-                    _printable(each.principal or each.user or "anybody"),
-                    _printable(f"{each.method} {each.service or '-'} {each.path}"),
+                    each.verdict,
+                    each.principal or each.user,
+                    each.service,
+                    each.method,
+                    each.path,
                     each.rule or each.reason,
                 )
                 for each in reply.examples
-            ],
-        )
-
-
-def _count_table(counts: dict[str, int]) -> "RenderableType":
-    rows = [("same", str(counts["same"]))]
-    rows += [(kind.replace("_", " "), str(counts[kind])) for kind in _KINDS]
-    return table(("", ""), rows)
-
-
-def _printable(text: str) -> str:
-    """What a caller sent must not move a reader's cursor or colour his terminal."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
-
-
-def _judge(chosen: "Chosen") -> "Judge":
-    from meshwarden.authoring.replay import Judge  # noqa: PLC0415
-    from meshwarden.follower import engine_options  # noqa: PLC0415
-
-    bind = dict(chosen.settings.policy.bind)
-    return Judge(chosen.text, bind, engine_options(chosen.settings))
-
-
-def _enforced(settings: "Settings") -> "Judge | None":
-    """The policy in force, if it can be had: it shows which records lead to their decision."""
-    from authz.errors import AuthzError  # noqa: PLC0415
-    from meshwarden.errors import SupervisorError  # noqa: PLC0415
-
-    try:
-        return _judge(policies.live_policy(settings))
-    except (AuthzError, SupervisorError, OSError):
-        return None
-
-
-def _records(settings: "Settings", since_ns: int, limit: int) -> "Sequence[DecisionRecord]":
-    from meshwarden import plugins  # noqa: PLC0415
-    from meshwarden.errors import DecisionLogError  # noqa: PLC0415
-    from telemetry.sink import ArchiveUnavailableError, Search  # noqa: PLC0415
-
-    archive = plugins.decision_archive(settings)
-    if archive is None:
-        raise DecisionLogError(
-            "decisions.sinks names none that can be searched: add sqlite, and restart the service"
-        )
-    try:
-        return [each.record for each in archive.search(Search(since_ns=since_ns, limit=limit))]
-    except ArchiveUnavailableError as error:
-        raise DecisionLogError(str(error)) from error
-
-
-def _kind(difference: "Difference") -> str:
-    return "would_allow" if difference.allowed else "would_deny"
-
-
-def _replayed(
-    found: "Replayed", candidate: "Judge", chosen: "Chosen", settings: "Settings"
-) -> dict[str, Any]:
-    return {
-        "candidate": {"digest": candidate.digest, "source": chosen.where},
-        "same": found.same,
-        **{kind: sum(_kind(each) == kind for each in found.differences) for kind in _KINDS},
-        "untold": dict(found.untold.most_common()),
-        "sample_allows": settings.decisions.sample_allows,
-        "differences": [
-            {
-                "id": each.record.id,
-                "verdict": _kind(each),
-                "rule": each.rule.where if each.rule else "",
-                **{
-                    name: getattr(each.record, name)
-                    for name in ("principal", "user", "service", "method", "path")
-                },
-            }
-            for each in found.differences
-        ],
-    }
-
-
-def _replayed_lines(
-    found: "Replayed", candidate: "Judge", chosen: "Chosen", settings: "Settings", examples: int
-) -> "Iterator[RenderableType]":
-    count = found.told + sum(found.untold.values())
-    name = f"{candidate.digest[:_DIGEST_SHOWN]} ({chosen.where})"
-    yield f"{count} decisions on record, decided again by candidate {name}"
-    rows = [("same", str(found.same), "")]
-    for kind in _KINDS:
-        number = sum(_kind(each) == kind for each in found.differences)
-        rows.append((kind.replace("_", " "), str(number), ""))
-    rows += [("can't be told", str(number), why) for why, number in found.untold.most_common()]
-    yield table(("", "", ""), rows)
-    if settings.decisions.sample_allows < 1:
-        yield (
-            f"of allowed requests a share of {settings.decisions.sample_allows:g} is recorded "
-            "(decisions.sample_allows): there were more of them than are counted here"
-        )
-    shown = [
-        each
-        for kind in _KINDS
-        for each in [each for each in found.differences if _kind(each) == kind][-examples:]
-        if examples
-    ]
-    if shown:
-        yield ""
-        yield table(
-            ("decision", "", "caller", "request", "the candidate's rule"),
-            [
-                (
-                    each.record.id,
-                    _kind(each).replace("_", " "),
-                    _printable(each.record.principal or each.record.user or "anybody"),
-                    _printable(
-                        f"{each.record.method} {each.record.service or '-'} {each.record.path}"
-                    ),
-                    each.rule.where if each.rule else "no rule matches",
-                )
-                for each in shown
-            ],
+            ]
         )

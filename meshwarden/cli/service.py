@@ -100,10 +100,11 @@ def _show_status(answer: dict[str, Any]) -> None:
     lines = [f"ready   {_yes(answer['ready'])}"]
     if policy["digest"]:
         rules = _count(policy["rules"], "rule")
-        number = f"revision {policy['revision']}, " if policy.get("revision") else ""
+        # Of a revision the source tells number and author.
+        number = f"{policy['source']}, " if policy.get("revision") else ""
         digest, ago = policy["digest"][:_SHORT_DIGEST], age(policy["age_s"])
         lines.append(f"policy  {number}{digest}, {rules}, published {ago} ago")
-        if policy.get("source"):
+        if policy.get("source") and not number:
             lines.append(f"        from {policy['source']}")
         if policy.get("version"):
             lines.append(f"        {policy['version']}")
