@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from meshwarden.cli import remote
 from meshwarden.cli.options import load_settings
 from meshwarden.cli.output import FAULT, show, show_data
 from meshwarden.cli.policy_effects import build, place, plain
@@ -54,7 +55,7 @@ def change_policy(
     if file:
         raise typer.BadParameter("--file goes with --policy: the store keeps rows, not files")
     settings = load_settings(config).settings
-    if settings.policy.source == "folder":
+    if settings.policy.source == "folder" and remote.chosen() is None:
         from meshwarden.errors import SupervisorError  # noqa: PLC0415
 
         raise SupervisorError(

@@ -100,7 +100,8 @@ def remove(  # noqa: PLR0913, PLR0917 - each is an option
         names = edits.named(known) if known else ("member", "role")
         values = (member, role, *(more or ()))
         if len(values) > len(names):
-            raise edits.EditError(f"a {ptype} has {' and '.join(names)}, and not {values[-1]!r} too")
+            known_names = " and ".join(names)
+            raise edits.EditError(f"a {ptype} has {known_names}, and not {values[-1]!r} too")
         given = dict(zip(names, values, strict=False))
         return edits.remove(text, edits.Pick(ptype, given))
 
