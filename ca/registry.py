@@ -164,7 +164,7 @@ class RegistryStore(Protocol):
         ...
 
     async def write_entries(
-        self, puts: Sequence[Entry], removals: Sequence[str], audit: Audit
+        self, puts: Sequence[Entry], removals: Sequence[str], audit: Audit, *, dry_run: bool = False
     ) -> Sequence[Entry]:
         """Add, change and remove entries.
 
@@ -172,6 +172,7 @@ class RegistryStore(Protocol):
             puts: Each with its id; one that isn't there is added.
             removals: Ids.
             audit: What the trail says of it.
+            dry_run: Change nothing, and tell what would come of it.
 
         Returns:
             The puts, as they are now kept.

@@ -87,7 +87,7 @@ class SqlRegistryStore(RegistryStore):
 
     @override
     async def write_entries(
-        self, puts: Sequence[Entry], removals: Sequence[str], audit: Audit
+        self, puts: Sequence[Entry], removals: Sequence[str], audit: Audit, *, dry_run: bool = False
     ) -> Sequence[Entry]:
         async def run(connection: AsyncConnection) -> list[Entry]:
             version = await self._next_version(connection, audit.time_ns)
@@ -111,11 +111,15 @@ class SqlRegistryStore(RegistryStore):
             if added:
                 await connection.execute(ENTRY.insert(), added)
                 await _unbury(connection, "entry", [each["id"] for each in added])
+            if dry_run:
+                raise _DryRunError(kept)
             await self._finish(connection, audit)
             return kept
 
         try:
             return await self._database.run(run)
+        except _DryRunError as error:
+            return error.kept
         except IntegrityError as error:
             # Our own look came before: only a statement outside this program gets here.
             raise DuplicateEntryError("an entry is the same as another one") from error
@@ -275,6 +279,14 @@ class SqlRegistryStore(RegistryStore):
         if audit is not None:
             await _record(connection, audit)
         await self._database.notify(connection)
+
+
+class _DryRunError(Exception):
+    """Takes back what a transaction did, and tells what it was."""
+
+    def __init__(self, kept: Sequence[Entry]) -> None:
+        super().__init__("nothing was changed")
+        self.kept = kept
 
 
 async def _rows(connection: AsyncConnection, wanted: Any) -> Sequence[RowMapping]:

@@ -1,7 +1,7 @@
 """A node of a Kubernetes cluster, by the projected service account token of the agent on it.
 
 The token is verified by the cluster's public keys (its JWKS, from a file or by HTTPS), or by asking
-the API server (TokenReview), which also knows of a pod that is gone. Either way it has to be for our
+the API server (TokenReview), which also knows of a pod that is gone. It has to be for our
 audience and of a service account on the list. The agent is named by the node's UID.
 
 Source: Kubernetes, "Managing Service Accounts" (bound tokens: kubernetes.io claims with node, from

@@ -1,0 +1,48 @@
+"""How fast each caller may ask: a bucket for each, as arithmetic on one timestamp.
+
+Source: ITU-T I.371 (03/2004), the virtual scheduling form of the generic cell rate algorithm.
+"""
+
+from collections import OrderedDict
+
+__all__ = ["Pace"]
+
+_SECOND_NS = 1_000_000_000
+
+
+class Pace:
+    """Buckets of one size, for callers that are known by a name.
+
+    Args:
+        per_s: Units a second that a bucket refills; above 0.
+        burst: Units that a full one holds; at least 1.
+        max_callers: Buckets kept; beyond it the one unused longest is forgotten, and full again.
+    """
+
+    def __init__(self, per_s: float, burst: int, max_callers: int = 100_000) -> None:
+        self.burst = burst
+        self._interval_ns = max(1, round(_SECOND_NS / per_s))
+        self._max_callers = max_callers
+        # The time at which each bucket would be full again.
+        self._full_ns: OrderedDict[str, int] = OrderedDict()
+
+    def take(self, caller: str, cost: int, now_ns: int) -> int:
+        """Take units out of a caller's bucket.
+
+        Args:
+            caller: Whose.
+            cost: Units; more than `burst` are never there.
+            now_ns: Nanoseconds on any clock.
+
+        Returns:
+            0 if they were there; else how long until they are, in nanoseconds, and none is taken.
+        """
+        full_ns = max(self._full_ns.get(caller, 0), now_ns) + cost * self._interval_ns
+        wait_ns = full_ns - now_ns - self.burst * self._interval_ns
+        if wait_ns > 0:
+            return wait_ns
+        self._full_ns[caller] = full_ns
+        self._full_ns.move_to_end(caller)
+        if len(self._full_ns) > self._max_callers:
+            self._full_ns.popitem(last=False)
+        return 0

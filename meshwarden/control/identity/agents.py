@@ -1,0 +1,269 @@
+"""The Agent service: what an agent may ask once it has an identity.
+
+An agent gets certificates for the entries that are its own, and for no others: whatever it sends,
+the SPIFFE ID comes from the entry, filled from the workload's selectors where it is a template.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from ca import spiffe_id
+from ca.entries import Match, Miss, WorkloadEntry, match
+from ca.errors import IdentityError, OverloadedError
+from ca.issue import JwtOrder, X509Order, X509Svid
+from ca.pace import Pace
+from ca.selectors import InvalidSelectorError, Selector
+from meshwarden.control.identity.door import AgentCall, Door
+from meshwarden.control.identity.edge import (
+    Context,
+    Handler,
+    MessageError,
+    Messages,
+    handlers,
+    is_refusal,
+    one,
+)
+from meshwarden.control.identity.parts import Parts
+from meshwarden.identity_messages import selectors_from, svid_message
+from protos.meshwarden.v1 import agent_pb2
+
+__all__ = ["MAX_ORDERS", "AgentService", "NotYoursError"]
+
+MAX_ORDERS = 200
+"""Of one batch: at a third of a millisecond each, others wait for it."""
+
+_MAX_BATCH_BYTES = 4 * 1024 * 1024
+_MAX_MESSAGE_BYTES = 64 * 1024
+_MAX_SELECTORS = 256
+_NAME = "meshwarden.v1.Agent"
+
+
+class NotYoursError(IdentityError):
+    """The agent may not issue for this entry, or not for this workload; the message says why."""
+
+    code = "PERMISSION_DENIED"
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What an agent may have, for an order of it."""
+
+    entry: WorkloadEntry
+    match: Match
+    selectors: tuple[str, ...]
+
+
+class AgentService:
+    """Serves agents.
+
+    Args:
+        parts: What it is put together from.
+        door: Tells which agent calls.
+        pace: Signatures that each agent may have.
+    """
+
+    def __init__(self, parts: Parts, door: Door, pace: Pace) -> None:
+        self._issuer = parts.issuer
+        self._registry = parts.registry
+        self._streams = parts.streams
+        self._refusals = parts.refusals
+        self._now_ns = parts.now_ns
+        self._agent_ttl_s = parts.agent_ttl_s
+        self._door = door
+        self._pace = pace
+
+    def handlers(self) -> Handler:
+        """Give what a gRPC server calls."""
+        return handlers(
+            _NAME,
+            {"Renew": self._renew, "SignX509": self._sign_x509, "SignJwt": self._sign_jwt},
+            {"Entries": self._entries, "Bundles": self._bundles},
+            self._refused,
+        )
+
+    async def _renew(self, messages: Messages, context: Context) -> bytes:
+        call = await self._door.admit(context)
+        self._charge(call, 1)
+        request = await one(messages, agent_pb2.RenewRequest, _MAX_MESSAGE_BYTES)
+        agent = call.agent
+        order = X509Order(
+            csr=request.csr,
+            spiffe_id=spiffe_id.parse(agent.spiffe_id),
+            requester=agent.spiffe_id,
+            selectors=tuple(map(str, sorted(agent.selectors))),
+            ttl_s=self._agent_ttl_s,
+        )
+        (svid,) = await self._issuer.issue_x509([order])
+        if isinstance(svid, IdentityError):
+            raise svid
+        renewed = replace(
+            agent,
+            svid_expires_ns=svid.not_after_ns,
+            serial=svid.serial,
+            certificate_sha256=hashlib.sha256(svid.chain[0]).digest(),
+            # Whatever it has besides: this reply may be lost, and what it called by still good.
+            previous_sha256=call.certificate_sha256,
+        )
+        # It is good once the registry knows it, and not before: then it is told.
+        await self._registry.store.put_agent(renewed, None)
+        self._registry.note(renewed)
+        return agent_pb2.RenewReply(svid=svid_message(svid)).SerializeToString()
+
+    async def _sign_x509(self, messages: Messages, context: Context) -> bytes:
+        call = await self._door.admit(context)
+        request = await one(messages, agent_pb2.SignX509Request, _MAX_BATCH_BYTES)
+        if not 1 <= len(request.orders) <= MAX_ORDERS:
+            raise MessageError(f"{len(request.orders)} orders; send 1 to {MAX_ORDERS}")
+        self._charge(call, len(request.orders))
+        results: list[X509Svid | IdentityError | None] = [None] * len(request.orders)
+        orders: list[X509Order] = []
+        places: list[int] = []
+        for place, wanted in enumerate(request.orders):
+            try:
+                claim = self._claim(call, wanted.entry_id, wanted.selectors)
+            except IdentityError as error:
+                results[place] = error
+                continue
+            places.append(place)
+            orders.append(
+                X509Order(
+                    csr=wanted.csr,
+                    spiffe_id=claim.match.spiffe_id,
+                    requester=call.agent.spiffe_id,
+                    selectors=claim.selectors,
+                    ttl_s=claim.entry.x509_ttl_s,
+                    dns_names=claim.match.dns_names,
+                )
+            )
+        if orders:
+            for place, issued in zip(places, await self._issuer.issue_x509(orders), strict=True):
+                results[place] = issued
+        for outcome in results:
+            if isinstance(outcome, IdentityError) and is_refusal(outcome):
+                await self._note("SignX509", call, outcome)
+        return agent_pb2.SignX509Reply(results=map(_result, results)).SerializeToString()
+
+    async def _sign_jwt(self, messages: Messages, context: Context) -> bytes:
+        call = await self._door.admit(context)
+        self._charge(call, 1)
+        request = await one(messages, agent_pb2.SignJwtRequest, _MAX_MESSAGE_BYTES)
+        claim = self._claim(call, request.entry_id, request.selectors)
+        svid = await self._issuer.issue_jwt(
+            JwtOrder(
+                spiffe_id=claim.match.spiffe_id,
+                audiences=tuple(request.audiences),
+                requester=call.agent.spiffe_id,
+                selectors=claim.selectors,
+                ttl_s=claim.entry.jwt_ttl_s,
+            )
+        )
+        return agent_pb2.SignJwtReply(
+            token=svid.token,
+            spiffe_id=str(svid.spiffe_id),
+            issued_ns=svid.issued_ns,
+            expires_ns=svid.expires_ns,
+        ).SerializeToString()
+
+    async def _entries(self, messages: Messages, context: Context) -> None:
+        call = await self._door.admit(context)
+        request = await one(messages, agent_pb2.EntriesRequest, _MAX_MESSAGE_BYTES)
+        with self._streams.opened("entries", call.agent.spiffe_id):
+            sent = None
+            while True:
+                changed = self._registry.changed  # Before the look: no change falls between.
+                self._door.check(call)
+                agent = self._registry.agent(call.agent.spiffe_id) or call.agent
+                found = self._registry.entries_of(agent)
+                if sent is None and request.digest == found.digest:
+                    await self._streams.write(context, self._streams.replies.unchanged(found))
+                elif sent is None or sent.digest != found.digest:
+                    for reply in self._streams.replies.between(sent, found):
+                        await self._streams.write(context, reply)
+                sent = found
+                await changed.wait()
+
+    async def _bundles(self, messages: Messages, context: Context) -> None:
+        call = await self._door.admit(context)
+        await one(messages, agent_pb2.BundlesRequest, _MAX_MESSAGE_BYTES)
+        with self._streams.opened("bundles", call.agent.spiffe_id):
+            sent = b""
+            while True:
+                changed = self._registry.changed
+                self._door.check(call)
+                if self._streams.bundle != sent:
+                    sent = self._streams.bundle
+                    await self._streams.write(context, sent)
+                await changed.wait()
+
+    def _claim(
+        self, call: AgentCall, entry_id: str, messages: Iterable[agent_pb2.Selector]
+    ) -> _Claim:
+        """Find what an order may have.
+
+        Raises:
+            NotYoursError: Nothing.
+            MessageError: Its selectors are none.
+        """
+        entry = self._registry.entries_of(call.agent).entries.get(entry_id)
+        if entry is None:
+            raise NotYoursError(self._why_not(call, entry_id))
+        found = _found(messages)
+        if not found and "{{" not in entry.spiffe_id:
+            # An agent makes them ahead of the first workload: then those that it will have.
+            found = frozenset(entry.selectors)
+        made = match(entry, found)
+        if isinstance(made, Miss):
+            raise NotYoursError(f"entry {entry_id} is not that workload's: {made.reason}")
+        return _Claim(entry, made, tuple(map(str, sorted(found))))
+
+    def _why_not(self, call: AgentCall, entry_id: str) -> str:
+        # An agent learns no more of others' entries than that.
+        mine = len(self._registry.entries_of(call.agent).entries)
+        shown = entry_id[:80]
+        return (
+            f"entry {shown!r} is none of the {mine} of {call.agent.spiffe_id}: it is gone, or its "
+            "parent is neither this agent nor an alias of its node"
+        )
+
+    def _charge(self, call: AgentCall, cost: int) -> None:
+        """Count what an agent asks for.
+
+        Raises:
+            OverloadedError: It asks faster than it may.
+        """
+        wait_ns = self._pace.take(call.agent.spiffe_id, cost, self._now_ns())
+        if wait_ns:
+            raise OverloadedError(
+                f"{call.agent.spiffe_id} asks for more than identity.signatures_per_s; "
+                f"try again in {wait_ns / 1e9:.1f} s"
+            )
+
+    async def _refused(self, method: str, context: Context, error: IdentityError) -> None:
+        who, source = self._door.names(context)
+        await self._refusals.note(who, source, f"agent.{_action(method)}", str(error))
+
+    async def _note(self, method: str, call: AgentCall, error: IdentityError) -> None:
+        who = call.agent.spiffe_id.removeprefix("spiffe://")
+        await self._refusals.note(who, call.source, f"agent.{_action(method)}", str(error))
+
+
+def _action(method: str) -> str:
+    return {"SignX509": "sign_x509", "SignJwt": "sign_jwt"}.get(method, method.lower())
+
+
+def _found(messages: Iterable[agent_pb2.Selector]) -> frozenset[Selector]:
+    given = [*messages]
+    if len(given) > _MAX_SELECTORS:
+        raise MessageError(f"{len(given)} selectors; at most {_MAX_SELECTORS}")
+    try:
+        return selectors_from(given)
+    except InvalidSelectorError as error:
+        raise MessageError(str(error)) from error
+
+
+def _result(outcome: X509Svid | IdentityError | None) -> agent_pb2.X509Result:
+    if isinstance(outcome, X509Svid):
+        return agent_pb2.X509Result(svid=svid_message(outcome))
+    code, message = (outcome.code, str(outcome)) if outcome else ("INTERNAL", "it was forgotten")
+    return agent_pb2.X509Result(refusal=agent_pb2.Refusal(code=code, message=message))

@@ -1,0 +1,123 @@
+"""The registry as one process of control has it in memory: no call of an agent's asks the store.
+
+It follows the store, whoever changes it, and tells whoever waits for a change by one event.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from ca.entries import Entry
+from ca.entry_index import AgentEntries, EntryIndex
+from ca.errors import IdentityError
+from ca.registry import AgentRecord, Changes, RegistryStore
+
+__all__ = ["Registry"]
+
+_LOG = logging.getLogger(__name__)
+# Entries taken in between two turns of others: a hundred thousand would hold the loop for a second.
+_TURN = 500
+_Item = TypeVar("_Item")
+
+
+class Registry:
+    """Entries and agents, followed.
+
+    Attributes:
+        store: Where they are kept.
+        changed: Is set at the next change of anything; then another one takes its place.
+        fault: Why what is here may be out of date; "" where it is not.
+    """
+
+    def __init__(self, store: RegistryStore, trust_domain: str) -> None:
+        self.store = store
+        self.changed = asyncio.Event()
+        self.fault = "it was not read yet"
+        self._entries = EntryIndex(trust_domain)
+        self._agents: dict[str, AgentRecord] = {}
+        self._version = 0
+        self._refreshing = asyncio.Lock()
+
+    @property
+    def entries(self) -> EntryIndex:
+        """All entries."""
+        return self._entries
+
+    @property
+    def agents(self) -> Iterable[AgentRecord]:
+        """All agents."""
+        return self._agents.values()
+
+    def agent(self, spiffe_id: str) -> AgentRecord | None:
+        """Give an agent, as far as this process knows."""
+        return self._agents.get(spiffe_id)
+
+    def entries_of(self, agent: AgentRecord) -> AgentEntries:
+        """Give the entries that an agent may issue for; see `EntryIndex.for_agent`."""
+        return self._entries.for_agent(agent.spiffe_id, agent.selectors)
+
+    def admins(self) -> frozenset[str]:
+        """Give the SPIFFE IDs of workloads that may administer the service."""
+        return frozenset(each.workload.spiffe_id for each in self._entries.all() if each.admin)
+
+    def note(self, agent: AgentRecord) -> None:
+        """Take an agent that this process has just written, before the store tells of it."""
+        self._agents[agent.spiffe_id] = agent
+
+    async def refresh(self) -> None:
+        """Read what changed in the store.
+
+        Raises:
+            IdentityStoreError: It can't be read; what was there stays.
+        """
+        async with self._refreshing:
+            changes = await self.store.changes(self._version)
+            if changes.version != self._version or changes.whole:
+                await self._take(changes)
+            self.fault = ""
+
+    async def run(self) -> None:
+        """Follow the store, for ever."""
+        async with contextlib.aclosing(self.store.watch()) as looks:
+            async for _ in looks:
+                try:
+                    await self.refresh()
+                except IdentityError as error:
+                    if not self.fault:
+                        _LOG.warning("entries and agents may be out of date: %s", error)
+                    self.fault = str(error)
+
+    def pulse(self) -> None:
+        """Wake all who wait for a change."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def _take(self, changes: Changes) -> None:
+        if changes.whole:
+            kept = {each.workload.id for each in changes.entries}
+            await _in_turns(
+                [each.workload.id for each in self._entries.all() if each.workload.id not in kept],
+                self._entries.remove,
+            )
+            self._agents.clear()
+        # Whoever lost its identity loses it before anything else happens.
+        for gone in changes.removed_agents:
+            self._agents.pop(gone, None)
+        for agent in changes.agents:
+            self._agents[agent.spiffe_id] = agent
+        await _in_turns(changes.removed_entries, self._entries.remove)
+        await _in_turns(changes.entries, self._put)
+        self._version = changes.version
+        self.pulse()
+
+    def _put(self, entry: Entry) -> None:
+        self._entries.put(entry)
+
+
+async def _in_turns(items: Iterable[_Item], take: Callable[[_Item], None]) -> None:
+    for index, item in enumerate(items, 1):
+        take(item)
+        if index % _TURN == 0:
+            await asyncio.sleep(0)
