@@ -63,6 +63,13 @@ class Bundle:
             }
         )
 
+    def to_jwks(self) -> bytes:
+        """Write the keys of tokens for who knows JWT and not SPIFFE: "use" is "sig" there.
+
+        Source: RFC 7517 section 4.2. PyJWT's client, for one, passes over any other use.
+        """
+        return msgspec.json.encode({"keys": [{**key, "use": "sig"} for key in self.jwt_keys]})
+
     def to_pem(self) -> str:
         """Write the X.509 authorities as PEM."""
         return "".join(map(_pem, self.x509_authorities))

@@ -10,7 +10,20 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from authz.errors import AuthzError
-from meshwarden.cli import admin, check, config, decisions, policy, serve, service, version
+from ca.errors import IdentityError
+from meshwarden.cli import (
+    admin,
+    bundle,
+    ca,
+    check,
+    config,
+    decisions,
+    mint,
+    policy,
+    serve,
+    service,
+    version,
+)
 from meshwarden.cli.output import FAULT, complain
 from meshwarden.errors import (
     CaseFileError,
@@ -31,6 +44,7 @@ _TOLD = (
     ConfigError,
     DecisionLogError,
     FunctionModuleError,
+    IdentityError,
     NoVerdictError,
     SupervisorError,
     UnknownAdapterError,
@@ -84,6 +98,10 @@ app.command(rich_help_panel="Policy")(check.explain)
 app.add_typer(policy.app, rich_help_panel="Policy")
 app.add_typer(decisions.app, rich_help_panel="Service")
 app.add_typer(admin.app, rich_help_panel="Service")
+app.add_typer(ca.app, rich_help_panel="Identity")
+app.add_typer(bundle.app, rich_help_panel="Identity")
+app.add_typer(mint.x509, rich_help_panel="Identity")
+app.add_typer(mint.jwt, rich_help_panel="Identity")
 app.add_typer(config.app, rich_help_panel="Settings")
 app.command(rich_help_panel="Settings")(version.version)
 

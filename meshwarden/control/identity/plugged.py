@@ -9,16 +9,16 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ca.authority import Authority
 from ca.errors import CertificateError, KeyNotOpenedError
 from ca.intermediate import authorities_of_chain
 from ca.keys import PrivateKey, key_id, weakness
+from meshwarden.pem import certificates_of
 
-__all__ = ["PluggedAuthority", "PluggedChain", "pem_chain"]
+__all__ = ["PluggedAuthority", "PluggedChain"]
 
 _POLL_S = 1.0
 _MAX_FILE_BYTES = 256 * 1024
@@ -51,7 +51,7 @@ class PluggedAuthority:
             CertificateError: The chain could not sign for the trust domain now, or isn't the key's.
             KeyNotOpenedError: The key can't be read, or others can.
         """
-        chain = pem_chain(_bytes_of(self._chain, "identity.ca_chain"))
+        chain = certificates_of(_bytes_of(self._chain, "identity.ca_chain"))
         try:
             authorities = authorities_of_chain(trust_domain, chain, now_ns)
         except CertificateError as error:
@@ -108,18 +108,6 @@ class PluggedAuthority:
             else:
                 stamps.append((status.st_ino, status.st_mtime_ns, status.st_size))
         return tuple(stamps)
-
-
-def pem_chain(data: bytes) -> Sequence[bytes]:
-    """Read the certificates of a PEM file as DER, in their order.
-
-    Raises:
-        CertificateError: There is none, or what is there is no certificate.
-    """
-    try:
-        return [each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(data)]
-    except ValueError as error:
-        raise CertificateError("there is no PEM certificate in it, or a broken one") from error
 
 
 def _bytes_of(file: Path, setting: str) -> bytes:

@@ -1,0 +1,144 @@
+"""`meshwarden x509 mint` and `jwt mint`: an SVID for an ID of the operator's choice."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meshwarden.cli.ca import authority_service
+from meshwarden.cli.durations import duration_s
+from meshwarden.cli.options import ConfigFile, Output
+from meshwarden.cli.output import FAULT, Form, complain, show, show_data
+from meshwarden.cli.policy_history import time_text
+from meshwarden.cli.remote import RemoteCommand
+
+__all__ = ["jwt", "x509"]
+
+x509 = typer.Typer(name="x509", help="Certificates by hand.", no_args_is_help=True)
+jwt = typer.Typer(name="jwt", help="Tokens by hand.", no_args_is_help=True)
+
+SpiffeId = Annotated[
+    str, typer.Argument(metavar="SPIFFE_ID", help="Such as spiffe://mesh.example/ns/shop/sa/web.")
+]
+Ttl = Annotated[
+    int | None,
+    typer.Option(
+        metavar="TIME", parser=duration_s, help="How long it holds, such as 30m; else as settings."
+    ),
+]
+
+
+@x509.callback()
+def _x509() -> None:
+    """Keep `mint` a word of its own: there may be others."""
+
+
+@jwt.callback()
+def _jwt() -> None:
+    """Likewise."""
+
+
+@x509.command("mint", cls=RemoteCommand)
+def mint_x509(  # noqa: PLR0913, PLR0917 - each is an option
+    spiffe_id: SpiffeId,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            metavar="FOLDER",
+            help="Make a key here and write svid.pem, svid.key (mode 0600) and bundle.pem.",
+        ),
+    ] = None,
+    csr: Annotated[
+        Path | None,
+        typer.Option("--csr", metavar="FILE", help="For the key of this request, PEM; printed."),
+    ] = None,
+    dns: Annotated[
+        list[str] | None,
+        typer.Option("--dns", metavar="NAME", help="DNS name or IP address; may be repeated."),
+    ] = None,
+    ttl: Ttl = None,
+    config: ConfigFile = None,
+    output: Output = Form.HUMAN,
+) -> None:
+    """Have a certificate signed. It is on the ledger like any other."""
+    if (folder is None) == (csr is None):
+        complain("say either --to FOLDER or --csr FILE")
+        raise typer.Exit(FAULT)
+    from ca.local_keys import new_request, request_der  # noqa: PLC0415
+    from meshwarden.pem import certificates_pem  # noqa: PLC0415
+    from protos.meshwarden.v1 import authority_pb2  # noqa: PLC0415
+
+    key = b""
+    if csr is not None:
+        request = request_der(csr.read_bytes())
+    else:
+        key, request = new_request()
+    with authority_service(config) as service:
+        svid = service.MintX509(
+            authority_pb2.MintX509Request(
+                spiffe_id=spiffe_id, csr=request, ttl_s=ttl or 0, dns_names=dns or ()
+            )
+        )
+        bundle = service.GetBundle(authority_pb2.GetBundleRequest())
+    chain = certificates_pem(svid.chain)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_private(folder / "svid.key", key)
+        (folder / "svid.pem").write_text(chain)
+        (folder / "bundle.pem").write_text(certificates_pem(bundle.x509_authorities))
+    told = {
+        "spiffe_id": svid.spiffe_id,
+        "not_before_ns": svid.not_before_ns,
+        "not_after_ns": svid.not_after_ns,
+    }
+    if output.is_data:
+        written = {"folder": str(folder)} if folder is not None else {"chain": chain}
+        show_data({**told, **written}, output)
+    elif folder is None:
+        typer.echo(chain, nl=False)
+    else:
+        show(f"{svid.spiffe_id} in {folder}, until {time_text(svid.not_after_ns)}")
+
+
+@jwt.command("mint", cls=RemoteCommand)
+def mint_jwt(
+    spiffe_id: SpiffeId,
+    audience: Annotated[
+        list[str],
+        typer.Option(
+            "--audience", "-a", metavar="TEXT", help="Who shall accept it; best only one."
+        ),
+    ],
+    ttl: Ttl = None,
+    config: ConfigFile = None,
+    output: Output = Form.HUMAN,
+) -> None:
+    """Have a token signed, and print it. It is on the ledger; the token itself is nowhere."""
+    from protos.meshwarden.v1 import authority_pb2  # noqa: PLC0415
+
+    request = authority_pb2.MintJwtRequest(spiffe_id=spiffe_id, audiences=audience, ttl_s=ttl or 0)
+    with authority_service(config) as service:
+        made = service.MintJwt(request)
+    if output.is_data:
+        show_data(
+            {
+                "spiffe_id": made.spiffe_id,
+                "token": made.token,
+                "issued_ns": made.issued_ns,
+                "expires_ns": made.expires_ns,
+            },
+            output,
+        )
+    else:
+        typer.echo(made.token)
+
+
+def _write_private(file: Path, data: bytes) -> None:
+    """Write what nobody else may read: it never is there under another mode."""
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(data)
+    fresh.replace(file)
