@@ -16,6 +16,9 @@ from typing import Annotated, Literal, Self
 from msgspec import Meta
 from typing_extensions import override
 
+from meshwarden.agent_settings import Agent
+from meshwarden.node_settings import Nodes
+
 __all__ = [
     "STORE",
     "Address",
@@ -76,6 +79,11 @@ class Address:
         return cls(str(ip), int(port))
 
     @property
+    def is_wildcard(self) -> bool:
+        """Whether it stands for every interface."""
+        return ipaddress.ip_address(self.host).is_unspecified
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
         return ipaddress.ip_address(self.host).is_loopback
@@ -125,6 +133,15 @@ def _sealing_key() -> Path:
 class Tls:
     """TLS of the public port; without a certificate the port speaks plain text."""
 
+    svid: Annotated[
+        bool,
+        Meta(
+            description="Serve with an SVID of the service's own, `/meshwarden/server`, renewed "
+            "without a restart; needs `identity.trust_domain`. Clients are asked for a certificate "
+            "of the trust domain, unless `client_ca` names other authorities."
+        ),
+    ] = False
+
     certificate: Annotated[
         Path | None, Meta(description="PEM file of the serving certificate and its chain.")
     ] = None
@@ -137,8 +154,17 @@ class Tls:
         ),
     ] = None
     require_client_certificate: Annotated[
-        bool, Meta(description="Refuse clients that show no certificate; needs `client_ca`.")
+        bool,
+        Meta(
+            description="Refuse clients that show no certificate; needs `client_ca` or `svid`. "
+            "Agents can't attest then: they have none yet."
+        ),
     ] = False
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the port speaks TLS."""
+        return self.svid or self.certificate is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +236,13 @@ class Runtime:
 class Server:
     """Processes."""
 
+    names: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="DNS names and IP addresses that clients reach the service by. They stand "
+            "in its own SVID, for clients that verify the host; the address listened on does too."
+        ),
+    ] = ()
     fronts: Annotated[
         int, Meta(ge=1, le=64, description="Front processes that share the public port.")
     ] = 1
@@ -226,6 +259,13 @@ class Server:
             ge=0, le=3600, description="Longest wait of a stop for requests in flight, in seconds."
         ),
     ] = 5.0
+    embedded_agent: Annotated[
+        bool,
+        Meta(
+            description="Run an agent for this machine's workloads beside the service, known by "
+            "being its child: `[agent]` says where its socket is. Needs `identity.trust_domain`."
+        ),
+    ] = False
     restart_backoff_max_s: Annotated[
         float,
         Meta(
@@ -706,6 +746,15 @@ class Identity:
         ),
     ] = 300
 
+    entries: Annotated[
+        Path | None,
+        Meta(
+            description="YAML file of entries, or folder of `*.yaml`, that is obeyed as it "
+            "changes: what leaves it is removed. Such entries can't be changed by commands."
+        ),
+    ] = None
+    nodes: Nodes = field(default_factory=Nodes)
+
     @property
     def is_on(self) -> bool:
         """Whether anything is issued."""
@@ -731,3 +780,4 @@ class Settings:
     check: Check = field(default_factory=Check)
     decisions: Decisions = field(default_factory=Decisions)
     identity: Identity = field(default_factory=Identity)
+    agent: Agent = field(default_factory=Agent)
