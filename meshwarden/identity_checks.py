@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from ca.spiffe_id import InvalidSpiffeIdError, parse
 from meshwarden import plugins
+from meshwarden.node_checks import node_faults
 from meshwarden.settings import Settings
 
 __all__ = ["identity_faults"]
@@ -27,6 +28,7 @@ def identity_faults(settings: Settings) -> Iterator[_Fault]:
         )
     yield from _authority(settings)
     yield from _keys(settings)
+    yield from node_faults(settings)
     for kind in ("x509", "jwt"):
         default, most = f"identity.{kind}_ttl_s", f"identity.max_{kind}_ttl_s"
         given, limit = getattr(identity, f"{kind}_ttl_s"), getattr(identity, f"max_{kind}_ttl_s")

@@ -3,7 +3,7 @@
 A laptop that was shut, a server that was away for longer than an SVID lives: the node is the same,
 and nobody has to carry a new token to it. What it takes is the newest certificate that the agent
 was given, and its key; a stolen older one is of no use, and neither is any once the agent was
-evicted or banned. It is good for `identity.reattest_grace_s` after the expiry; 0 turns it off.
+evicted or banned. It is good for `identity.nodes.reattest_grace_s` after the expiry; 0 is never.
 """
 
 import secrets
@@ -55,7 +55,7 @@ class ExpiredSvidAttestor(NodeAttestor):
         if not self._grace_s:
             raise AttestationError(
                 "an agent does not come back by its expired certificate here: "
-                "identity.reattest_grace_s is 0; attest as at first"
+                "identity.nodes.reattest_grace_s is 0; attest as at first"
             )
         leaf, agent_id = _leaf(attempt.payload)
         try:
@@ -87,7 +87,7 @@ class ExpiredSvidAttestor(NodeAttestor):
         if late_s > self._grace_s:
             raise AttestationError(
                 f"the certificate of {agent.spiffe_id} expired {late_s} s ago, and "
-                f"identity.reattest_grace_s is {self._grace_s}: attest as at first"
+                f"identity.nodes.reattest_grace_s is {self._grace_s}: attest as at first"
             )
 
 

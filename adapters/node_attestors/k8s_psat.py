@@ -105,7 +105,7 @@ class K8sPsatAttestor(NodeAttestor):
             pod = await self._verified(token, attempt.now_ns)
         else:
             raise AttestationError(
-                "set identity.k8s_psat.jwks or identity.k8s_psat.token_review",
+                "set identity.nodes.k8s_psat.jwks or identity.nodes.k8s_psat.token_review",
                 "FAILED_PRECONDITION",
             )
         _check(pod, config)
@@ -163,12 +163,13 @@ def _check(pod: _Pod, config: Config) -> None:
     if not set(pod.audiences) & set(config.audiences):
         raise AttestationError(
             f"the token is for the audience {', '.join(pod.audiences)[:200] or 'of nobody'}, and "
-            f"identity.k8s_psat.audiences has {', '.join(config.audiences)}"
+            f"identity.nodes.k8s_psat.audiences has {', '.join(config.audiences)}"
         )
     account = f"{pod.namespace}:{pod.service_account}"
     if account not in config.service_accounts:
         raise AttestationError(
-            f"the service account {account[:200]} is not in identity.k8s_psat.service_accounts"
+            f"the service account {account[:200]} is not on the list, "
+            "identity.nodes.k8s_psat.service_accounts"
         )
     if not pod.node_uid:
         raise AttestationError(
@@ -250,7 +251,7 @@ def _fetched_keys(config: Config) -> Mapping[str, jwt.PyJWK]:
             found = json.loads(Path(config.jwks).read_bytes())
         except (OSError, ValueError) as error:
             raise AttestationError(
-                "the file of identity.k8s_psat.jwks can't be read", "UNAVAILABLE"
+                "the file of identity.nodes.k8s_psat.jwks can't be read", "UNAVAILABLE"
             ) from error
     keys = {}
     listed = found.get("keys") if isinstance(found, dict) else None

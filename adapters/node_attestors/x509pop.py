@@ -94,18 +94,18 @@ class X509PopAttestor(NodeAttestor):
         except (VerificationError, ValueError, x509.DuplicateExtension) as error:
             told = " ".join(str(error).split())[:200]
             raise AttestationError(
-                f"the node's certificate does not chain to identity.x509pop.ca: {told}"
+                f"the node's certificate does not chain to identity.nodes.x509pop.ca: {told}"
             ) from error
         return chain
 
     def _roots(self) -> list[x509.Certificate]:
         if self._ca is None:
-            raise AttestationError("identity.x509pop.ca is not set", "FAILED_PRECONDITION")
+            raise AttestationError("identity.nodes.x509pop.ca is not set", "FAILED_PRECONDITION")
         try:
             return x509.load_pem_x509_certificates(self._ca.read_bytes())
         except (OSError, ValueError) as error:
             raise AttestationError(
-                "the file of identity.x509pop.ca can't be read", "UNAVAILABLE"
+                "the file of identity.nodes.x509pop.ca can't be read", "UNAVAILABLE"
             ) from error
 
 

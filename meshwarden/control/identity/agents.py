@@ -235,7 +235,7 @@ class AgentService:
         wait_ns = self._pace.take(call.agent.spiffe_id, cost, self._now_ns())
         if wait_ns:
             raise OverloadedError(
-                f"{call.agent.spiffe_id} asks for more than identity.signatures_per_s; "
+                f"{call.agent.spiffe_id} asks for more than identity.nodes.signatures_per_s; "
                 f"try again in {wait_ns / 1e9:.1f} s"
             )
 

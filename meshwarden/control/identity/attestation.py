@@ -83,7 +83,7 @@ class AttestationService:
         wait_ns = self._pace.take(source_key(caller.source_ip), 1, self._parts.now_ns())
         if wait_ns:
             raise OverloadedError(
-                "more attestations from this address than identity.attestations_per_s; "
+                "more attestations from this address than identity.nodes.attestations_per_s; "
                 f"try again in {wait_ns / 1e9:.1f} s"
             )
         if self._at_once >= _MAX_AT_ONCE:
@@ -134,7 +134,7 @@ class AttestationService:
         if attestor is None:
             there = ", ".join(sorted(self._attestors))
             raise AttestationError(
-                f"no node attestor {name[:_SHOWN]!r} here; identity.node_attestors has: {there}",
+                f"no node attestor {name[:_SHOWN]!r} here; identity.nodes.attestors has: {there}",
                 "INVALID_ARGUMENT",
             )
         return attestor

@@ -187,7 +187,7 @@ class RegistrationService(registration_pb2_grpc.RegistrationServicer):
             if ttl_s > self._max_token_ttl_s:
                 raise InvalidEntryError(
                     f"a join token lives at most {self._max_token_ttl_s} s "
-                    "(identity.max_join_token_ttl_s)"
+                    "(identity.nodes.max_join_token_ttl_s)"
                 )
             selectors = _selectors(request.selectors)
             token_id = secrets.token_hex(8)
