@@ -9,21 +9,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ca.errors import NoAuthorityError, OrderError
-from ca.keys import PublicKey
 from ca.spiffe_id import SpiffeId
 
 __all__ = [
     "BACKDATE_S",
     "EXTENDED_USAGE",
     "NO_AUTHORITY",
+    "RSA_USAGE",
     "SECOND_NS",
+    "USAGE",
     "Validity",
     "check_names",
-    "key_usage",
     "serial_from",
     "subject_alternative_names",
     "validity",
@@ -115,11 +114,6 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def key_usage(key: PublicKey) -> x509.KeyUsage:
-    """Give a leaf's key usage: section 4.3 wants digitalSignature, and more only for RSA."""
-    return _RSA_USAGE if isinstance(key, rsa.RSAPublicKey) else _USAGE
-
-
 def subject_alternative_names(
     spiffe_id: SpiffeId, names: Sequence[str] = ()
 ) -> x509.SubjectAlternativeName:
@@ -150,7 +144,11 @@ def _usage(*, key_encipherment: bool) -> x509.KeyUsage:
     )
 
 
-_USAGE, _RSA_USAGE = _usage(key_encipherment=False), _usage(key_encipherment=True)
+USAGE = _usage(key_encipherment=False)
+"""Section 4.3 wants digitalSignature..."""
+
+RSA_USAGE = _usage(key_encipherment=True)
+"""...and permits more, which is of use to RSA keys only."""
 
 EXTENDED_USAGE = x509.ExtendedKeyUsage(
     [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import HashAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -17,15 +19,17 @@ from ca.keys import PrivateKey, PublicKey, hash_for, key_id
 from ca.profile import (
     EXTENDED_USAGE,
     NO_AUTHORITY,
+    RSA_USAGE,
     SECOND_NS,
+    USAGE,
     Validity,
-    key_usage,
     subject_alternative_names,
 )
 from ca.spiffe_id import SpiffeId
 
 __all__ = [
     "AuthorityProfile",
+    "Content",
     "Signer",
     "authority_extensions",
     "authority_subject",
@@ -62,18 +66,27 @@ class Signer:
         self.authority_id = key_id(key.public_key())
         self.name = own.subject
         identifier = own.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        self._identifier = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
-            identifier
+        self._identifier = _encoded(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier),
+            critical=False,
         )
         self._key = key
         self._hash = hash_for(key)
 
-    def sign(self, builder: x509.CertificateBuilder) -> bytes:
+    def sign(self, content: "Content") -> bytes:
         """Sign as this authority; give the certificate in DER."""
-        made = builder.issuer_name(self.name).add_extension(self._identifier, critical=False)
-        # The library's types don't know that None goes with Ed25519 alone.
-        signed = made.sign(self._key, self._hash)  # type: ignore[arg-type]
-        return signed.public_bytes(Encoding.DER)
+        return _signed(content, self.name, self._identifier, self._key, self._hash)
+
+
+@dataclass(slots=True)  # Made for every certificate: frozen would cost more.
+class Content:
+    """What a certificate says, but for who signs it."""
+
+    subject: x509.Name
+    key: PublicKey
+    times: Validity
+    serial: int
+    extensions: "list[x509.Extension[x509.ExtensionType]]"
 
 
 def sign(signer: Signer, request: CheckedCsr, times: Validity, serial: int) -> bytes:
@@ -86,16 +99,14 @@ def sign(signer: Signer, request: CheckedCsr, times: Validity, serial: int) -> b
         serial: From `serial_from`, and on the ledger already.
     """
     key = request.public_key
-    builder = (
-        _builder(_NO_SUBJECT, key, times, serial)
-        .add_extension(NO_AUTHORITY, critical=True)
-        .add_extension(key_usage(key), critical=True)
-        .add_extension(EXTENDED_USAGE, critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    is_rsa = isinstance(key, rsa.RSAPublicKey)
+    extensions = [
+        *(_RSA_CONSTANT if is_rsa else _CONSTANT),
+        _extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False),
         # RFC 5280 section 4.1.2.6: critical, since the subject is empty.
-        .add_extension(subject_alternative_names(request.spiffe_id, request.names), critical=True)
-    )
-    return signer.sign(builder)
+        _extension(subject_alternative_names(request.spiffe_id, request.names), critical=True),
+    ]
+    return signer.sign(Content(_NO_SUBJECT, key, times, serial, extensions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +160,15 @@ def sign_authority(
         serial: From `serial_from`.
     """
     subject = authority_subject(profile, key)
-    builder = _builder(subject, key, times, serial)
-    for extension, critical in authority_extensions(profile, key):
-        builder = builder.add_extension(extension, critical=critical)
+    extensions = [
+        _extension(extension, critical=critical)
+        for extension, critical in authority_extensions(profile, key)
+    ]
+    content = Content(subject, key, times, serial, extensions)
     if isinstance(signer, Signer):
-        return signer.sign(builder)
-    own = x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
-    made = builder.issuer_name(subject).add_extension(own, critical=False)
-    signed = made.sign(signer, hash_for(signer))  # type: ignore[arg-type] # as above
-    return signed.public_bytes(Encoding.DER)
+        return signer.sign(content)
+    own = _extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key), critical=False)
+    return _signed(content, subject, own, signer, hash_for(signer))
 
 
 def authority_extensions(
@@ -177,23 +188,53 @@ def authority_extensions(
     return extensions
 
 
-def _builder(
-    subject: x509.Name, key: PublicKey, times: Validity, serial: int
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .public_key(key)
-        .serial_number(serial)
-        .not_valid_before(_time(times.not_before_ns))
-        .not_valid_after(_time(times.not_after_ns))
+def _signed(
+    content: Content,
+    issuer: x509.Name,
+    identifier: "x509.Extension[x509.ExtensionType]",
+    key: PrivateKey,
+    algorithm: HashAlgorithm | None,
+) -> bytes:
+    # All at once: each step of a builder makes a new one, which costs as much as the signature.
+    builder = x509.CertificateBuilder(
+        issuer,
+        content.subject,
+        content.key,
+        content.serial,
+        _time(content.times.not_before_ns),
+        _time(content.times.not_after_ns),
+        [*content.extensions, identifier],
+    )
+    # The library's types don't know that None goes with Ed25519 alone.
+    return builder.sign(key, algorithm).public_bytes(Encoding.DER)  # type: ignore[arg-type]
+
+
+def _extension(
+    value: x509.ExtensionType, *, critical: bool
+) -> "x509.Extension[x509.ExtensionType]":
+    return x509.Extension(value.oid, critical, value)
+
+
+def _encoded(value: x509.ExtensionType, *, critical: bool) -> "x509.Extension[x509.ExtensionType]":
+    """Encode an extension once, where it is the same in every certificate."""
+    return x509.Extension(
+        value.oid, critical, x509.UnrecognizedExtension(value.oid, value.public_bytes())
     )
 
 
 def _time(time_ns: int) -> datetime:
-    return datetime.fromtimestamp(time_ns // SECOND_NS, UTC)
+    # Without a zone, as the library has times where nothing converts them any more.
+    return datetime.fromtimestamp(time_ns // SECOND_NS, UTC).replace(tzinfo=None)
 
 
+_CONSTANT, _RSA_CONSTANT = (
+    (
+        _encoded(NO_AUTHORITY, critical=True),
+        _encoded(usage, critical=True),
+        _encoded(EXTENDED_USAGE, critical=False),
+    )
+    for usage in (USAGE, RSA_USAGE)
+)
 _SIGNS = x509.KeyUsage(
     digital_signature=False,
     content_commitment=False,
