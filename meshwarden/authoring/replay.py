@@ -5,13 +5,13 @@ what it reads beyond is noticed as it reads: such a decision is counted as one t
 and never guessed. Nor is one told that the policy in force does not decide again as it was.
 """
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
+from typing_extensions import override
 
 from authz.attributes import MESH_BINDING, Attributes, BoundRequest, Reader, reader
 from authz.paths import RequestPath
@@ -41,7 +41,8 @@ _KNOWN: Final = frozenset(
         "request.auth.principal",
     }
 )
-_PART = re.compile(r"request\.(headers|auth\.claims)\[(?:\"([^\"]*)\"|'([^']*)')\]")
+_HEADERS: Final = "request.headers"
+_CLAIMS: Final = "request.auth.claims"
 _CUT = "..."  # How a long value ends that was not kept whole.
 # A path is cut to this length in a record.
 _WHOLE_PATH_CHARACTERS = 1024
@@ -126,23 +127,53 @@ class _Recorded(Attributes):
         self.missed = self.missed or name
         raise _NotRecordedError(name)
 
-    def header(self, expression: str, name: str) -> str:
-        """Read a header that was kept whole."""
-        return self._kept(expression, self.record.headers.get(name))
+    def kept(self, attribute: str) -> "_Kept":
+        """Give the headers or claims that were kept."""
+        is_header = attribute == _HEADERS
+        return _Kept(self, attribute, self.record.headers if is_header else self.record.claims)
 
-    def claim(self, expression: str, name: str) -> str:
-        """Read a claim that was kept whole and was text: of others the type is lost."""
-        value = self._kept(expression, self.record.claims.get(name))
-        try:
-            msgspec.json.decode(value)
-        except msgspec.DecodeError:
-            return value
-        return str(self.miss(expression))
 
-    def _kept(self, expression: str, value: str | None) -> str:
-        if value is None or MASKED in value or value.endswith(_CUT):
-            return str(self.miss(expression))
+class _Kept(Mapping[str, str]):
+    """Headers or claims as far as a record holds them: anything else asked of them is missed."""
+
+    def __init__(self, recorded: _Recorded, attribute: str, values: Mapping[str, str]) -> None:
+        self._recorded = recorded
+        self._attribute = attribute
+        self._values = values
+
+    @override
+    def __getitem__(self, name: str) -> str:
+        is_header = self._attribute == _HEADERS
+        value = self._values.get(name.lower() if is_header else name)
+        if (
+            value is None
+            or MASKED in value
+            or value.endswith(_CUT)
+            or not (is_header or _is_text(value))
+        ):
+            return str(self._recorded.miss(f"{self._attribute}[{name!r}]"))
         return value
+
+    @override
+    def __contains__(self, name: object) -> bool:
+        return bool(self._recorded.miss(self._attribute))
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter((str(self._recorded.miss(self._attribute)),))
+
+    @override
+    def __len__(self) -> int:
+        return int(self._recorded.miss(self._attribute))
+
+
+def _is_text(claim: str) -> bool:
+    """Whether a claim can only have been text: of others the record has lost the type."""
+    try:
+        msgspec.json.decode(claim)
+    except msgspec.DecodeError:
+        return True
+    return False
 
 
 class Judge:
@@ -222,13 +253,13 @@ def _reader(expression: str) -> Reader:
     read = reader(expression)
     if expression in _KNOWN:
         return read
-    parsed = _PART.fullmatch(expression)
-    if parsed is None:
+    name, _, part = expression.partition("[")
+    if name not in {_HEADERS, _CLAIMS}:
         return lambda attributes: _recorded(attributes).miss(expression)
-    name = parsed[2] or parsed[3] or ""
-    if parsed[1] == "headers":
-        return lambda attributes: _recorded(attributes).header(expression, name.lower())
-    return lambda attributes: _recorded(attributes).claim(expression, name)
+    if not part:
+        return lambda attributes: _recorded(attributes).kept(name)
+    key = part.rstrip("]").strip("'\"")
+    return lambda attributes: _recorded(attributes).kept(name)[key]
 
 
 def _recorded(attributes: Attributes) -> _Recorded:

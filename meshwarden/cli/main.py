@@ -13,6 +13,7 @@ from authz.errors import AuthzError
 from ca.errors import IdentityError
 from meshwarden.cli import (
     admin,
+    agent,
     bundle,
     ca,
     check,
@@ -25,6 +26,7 @@ from meshwarden.cli import (
     version,
 )
 from meshwarden.cli.output import FAULT, complain
+from meshwarden.cli.remote import RemoteCommand
 from meshwarden.errors import (
     CaseFileError,
     ConfigError,
@@ -94,7 +96,7 @@ app.command(rich_help_panel="Service")(service.status)
 app.command(rich_help_panel="Service")(service.reload)
 app.add_typer(service.restart, rich_help_panel="Service")
 app.command(rich_help_panel="Policy")(check.check)
-app.command(rich_help_panel="Policy")(check.explain)
+app.command(rich_help_panel="Policy", cls=RemoteCommand)(check.explain)
 app.add_typer(policy.app, rich_help_panel="Policy")
 app.add_typer(decisions.app, rich_help_panel="Service")
 app.add_typer(admin.app, rich_help_panel="Service")
@@ -102,6 +104,7 @@ app.add_typer(ca.app, rich_help_panel="Identity")
 app.add_typer(bundle.app, rich_help_panel="Identity")
 app.add_typer(mint.x509, rich_help_panel="Identity")
 app.add_typer(mint.jwt, rich_help_panel="Identity")
+app.add_typer(agent.app, rich_help_panel="Identity")
 app.add_typer(config.app, rich_help_panel="Settings")
 app.command(rich_help_panel="Settings")(version.version)
 

@@ -34,6 +34,7 @@ __all__ = [
 
 _DIGEST_SHOWN = 12
 _SHADOW = "shadow"
+_NO_SHADOW = "no candidate is beside the policy: 'meshwarden policy shadow set' puts one there"
 
 Folder = Annotated[
     Path | None,
@@ -248,18 +249,28 @@ def _of_shadow(settings: "Settings") -> Chosen:
     from meshwarden.follower import shadow_settings  # noqa: PLC0415
 
     if remote.chosen():
-        raise SupervisorError(
-            "the shadow of a service on another machine can't be judged by here: see "
-            "'meshwarden policy shadow show'"
-        )
+        return _of_remote_shadow(settings)
     apart = shadow_settings(settings)
     try:
         found = publication.load(apart.runtime.state_dir)
     except (FileNotFoundError, publication.BrokenPublicationError) as error:
-        raise SupervisorError(
-            "no candidate is beside the policy: 'meshwarden policy shadow set' puts one there"
-        ) from error
+        raise SupervisorError(_NO_SHADOW) from error
     return _asked(found, settings, f"shadow, from {found.source}", is_live=False)
+
+
+def _of_remote_shadow(settings: "Settings") -> Chosen:
+    from meshwarden.cli.policy_client import admin_service  # noqa: PLC0415
+    from meshwarden.policy_messages import text_from  # noqa: PLC0415
+    from meshwarden.publication import Publication  # noqa: PLC0415
+    from protos.meshwarden.v1 import shadow_pb2, shadow_pb2_grpc  # noqa: PLC0415
+
+    with admin_service(settings.runtime.runtime_dir, shadow_pb2_grpc.ShadowStub) as service:
+        reply = service.Show(shadow_pb2.ShowShadowRequest(with_text=True))
+    if not reply.HasField("text"):
+        raise SupervisorError(_NO_SHADOW)
+    made, bind = reply.candidate, dict(settings.policy.bind)
+    found = Publication(text_from(reply.text), bind, made.digest, made.set_ns, made.origin)
+    return _asked(found, settings, f"shadow, from {made.origin}", is_live=False)
 
 
 def _asked(
