@@ -101,16 +101,16 @@ class NoRevisionError(AuthzError):
     code: ClassVar[str] = "NOT_FOUND"
 
 
-class NewerFormatError(AuthzError):
-    """A newer version of the program wrote this; run that version, or take an older revision."""
-
-    code: ClassVar[str] = "FAILED_PRECONDITION"
-
-
 class StoreUnavailableError(AuthzError):
     """The store can't be reached or written; nothing was changed, and it may be tried again."""
 
     code: ClassVar[str] = "UNAVAILABLE"
+
+
+class NewerFormatError(StoreUnavailableError):
+    """A newer version of the program wrote this; run that version, or take an older revision."""
+
+    code: ClassVar[str] = "FAILED_PRECONDITION"
 
 
 class RevisionStore(Protocol):

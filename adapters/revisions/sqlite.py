@@ -29,6 +29,12 @@ class Config:
     path: Path = field(default_factory=lambda: Path("meshwarden.db"))
 
 
+def _forget(context: Any) -> None:
+    """Throw a connection away that was opened while the file was read-only: it stays so."""
+    if "readonly" in str(context.original_exception):
+        context.is_disconnect = True
+
+
 def _build(config: Config) -> RevisionStore:
     engine = create_async_engine(f"sqlite+aiosqlite:///{config.path}")
 
@@ -47,6 +53,8 @@ def _build(config: Config) -> RevisionStore:
     def begin(connection: Any) -> None:
         # IMMEDIATE takes the write lock first: two writers wait for each other and never dead-lock.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine.sync_engine, "handle_error", _forget)
 
     async def watch() -> AsyncIterator[None]:
         # data_version changes when another connection commits. A new connection always reads the

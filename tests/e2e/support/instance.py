@@ -27,6 +27,7 @@ class Place:
 
     Attributes:
         folder: Holds meshwarden.toml, policy/, state/ and run/, and the log of the last start.
+        prefix: What a start is run by, such as a program that takes rights away.
         port: The public port, on 127.0.0.1.
         http_port: Where the HTTP endpoints are without fronts.
     """
@@ -42,6 +43,7 @@ class Place:
             settings: Dotted key to value, over ours.
         """
         self.folder = folder
+        self.prefix: tuple[str, ...] = ()
         self.port = service_port()
         self.http_port = service_port()
         self.policy = folder / "policy"
@@ -85,7 +87,7 @@ class Instance(Child):
 
     def __init__(self, place: Place, environ: Mapping[str, str]) -> None:
         self.place = place
-        command = [*COMMAND, "serve", "--config", str(place.config)]
+        command = [*place.prefix, *COMMAND, "serve", "--config", str(place.config)]
         super().__init__("meshwarden", command, place.folder / "meshwarden.log", _environ(environ))
 
     def wait_ready(self) -> "Instance":
