@@ -53,6 +53,8 @@ def _walk(command: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
     if not inner:
         yield names, command
         return
+    if getattr(command, "invoke_without_command", False):
+        yield names, command
     for name, each in inner.items():
         yield from _walk(each, (*names, name))
 

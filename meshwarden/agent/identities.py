@@ -73,6 +73,8 @@ class Identities:
         self._plan = Renewals[Claim]()
         self.work = asyncio.Event()
         """Set when something came due before the time that `next_ns` told."""
+        self.altered = asyncio.Event()
+        """Set when entries or certificates changed, for who keeps them on disk."""
 
     # What workloads' edges call.
 
@@ -212,6 +214,7 @@ class Identities:
         if entry is None or claim not in self._wanted:
             return  # The entry went away meanwhile.
         self._svids[claim] = svid
+        self.altered.set()
         self._plan_renewal(svid)
         if entry.version != svid.version:
             self._plan.put(claim, self._now_ns())
@@ -351,6 +354,7 @@ class Identities:
         return WorkloadSvids(tuple(svids), self._bundles) if svids else None
 
     def _tick(self) -> None:
+        self.altered.set()
         self._changed.set()
         self._changed = asyncio.Event()
         self.work.set()

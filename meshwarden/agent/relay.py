@@ -12,12 +12,10 @@ import os
 import secrets
 import socket
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
-from typing_extensions import override
-
 from meshwarden.agent.peers import Caller, PeerError, caller_of
+from meshwarden.agent.pipe import End
 
 __all__ = ["Relay"]
 
@@ -26,8 +24,6 @@ _NAME_BYTES = 16
 _PAUSE_S = 0.1
 _WARNINGS_APART_S = 10.0
 _LAST_WORDS_S = 5.0
-# What one direction of a connection may hold for a reader that doesn't read.
-_HIGH_WATER_BYTES = 128 * 1024
 
 
 class Relay:
@@ -46,7 +42,7 @@ class Relay:
         self._most = most
         self._callers: dict[str, Caller] = {}
         self._of_user: Counter[int] = Counter()
-        self._ends: set[_End] = set()
+        self._ends: set[End] = set()
         self._next_warning_s = 0.0
 
     @property
@@ -100,8 +96,8 @@ class Relay:
         self._callers[name] = caller
         self._of_user[uid] += 1
 
-        outside = _End(lambda: self._over(name, outside, inside))
-        inside = _End(lambda: outside.close_within(_LAST_WORDS_S))
+        outside = End(lambda: self._over(name, outside, inside))
+        inside = End(lambda: outside.close_within(_LAST_WORDS_S))
         outside.other, inside.other = inside, outside
         self._ends.update((outside, inside))
         loop = asyncio.get_running_loop()
@@ -119,7 +115,7 @@ class Relay:
         if self._of_user[uid] >= max(1, self._most // 2):
             raise PeerError(f"user {uid} has {self._of_user[uid]} connections open already")
 
-    def _over(self, name: str, outside: "_End", inside: "_End") -> None:
+    def _over(self, name: str, outside: End, inside: End) -> None:
         """The caller's side is gone: nobody reads what the server still says."""
         caller = self._callers.pop(name)
         uid = caller.peer.uid
@@ -151,67 +147,3 @@ class Relay:
             onward.close()
             raise
         return onward
-
-
-class _End(asyncio.Protocol):
-    """One end of a relayed connection: what comes in here goes out at the other one.
-
-    Nothing piles up: as long as the other end's reader doesn't keep up, this end isn't read.
-    """
-
-    def __init__(self, lost: Callable[[], None]) -> None:
-        self.other: _End
-        self._lost = lost
-        self._transport: asyncio.Transport | None = None
-        self._early = bytearray()
-
-    @override
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a stream socket
-        self._transport = transport
-        transport.set_write_buffer_limits(_HIGH_WATER_BYTES)
-        if self._early:
-            transport.write(bytes(self._early))
-            self._early.clear()
-
-    @override
-    def data_received(self, data: bytes) -> None:
-        self.other.write(data)
-
-    def write(self, data: bytes) -> None:
-        """Send to this end; what comes before it is connected waits (the server speaks first)."""
-        if self._transport is None:
-            self._early += data
-        elif not self._transport.is_closing():
-            self._transport.write(data)
-
-    @override
-    def pause_writing(self) -> None:
-        self.other.read(on=False)
-
-    @override
-    def resume_writing(self) -> None:
-        self.other.read(on=True)
-
-    def read(self, *, on: bool) -> None:
-        """Read from this end, or leave what comes in the kernel's buffer."""
-        if self._transport is not None and not self._transport.is_closing():
-            if on:
-                self._transport.resume_reading()
-            else:
-                self._transport.pause_reading()
-
-    @override
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost()
-
-    def close_within(self, seconds: float) -> None:
-        """Send what is still to be sent, then close; a reader that never reads doesn't hold it."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.close()
-            asyncio.get_running_loop().call_later(seconds, self._transport.abort)
-
-    def abort(self) -> None:
-        """Close at once, whatever is still to be sent."""
-        if self._transport is not None:
-            self._transport.abort()

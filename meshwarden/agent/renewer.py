@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.keys import private_der
+from ca.keys import KeyType, PrivateKey, generate, hash_for, private_der
 from ca.selectors import Selector
 from ca.spiffe_id import SpiffeId
 from meshwarden.agent.identities import Identities
 from meshwarden.agent.svids import Due, Svid
 
-__all__ = ["LinkDownError", "Order", "Refused", "Renewer", "Signed", "Signer", "request_for"]
+__all__ = ["LinkDownError", "Order", "Refused", "Renewer", "Signed", "Signer", "request_for_key"]
 
 _LOG = logging.getLogger(__name__)
 _SECOND_NS = 1_000_000_000
@@ -117,7 +115,7 @@ class Renewer:
         for each, (key, _), answer in zip(due, made, answers, strict=True):
             self._take(each, key, answer)
 
-    def _take(self, due: Due, key: ec.EllipticCurvePrivateKey, answer: Signed | Refused) -> None:
+    def _take(self, due: Due, key: PrivateKey, answer: Signed | Refused) -> None:
         claim = due.claim
         if isinstance(answer, Refused):
             _LOG.warning("%s was not signed: %s", claim.spiffe_id, answer.reason)
@@ -135,23 +133,25 @@ class Renewer:
         )  # fmt: skip
 
 
-def request_for(spiffe_id: SpiffeId | None) -> tuple[ec.EllipticCurvePrivateKey, bytes]:
-    """Make a key and a request for it, in DER, that names one SPIFFE ID or nobody."""
-    key = ec.generate_private_key(ec.SECP256R1())
+def request_for_key(key: PrivateKey, spiffe_id: SpiffeId | None) -> bytes:
+    """Make a request for a key, in DER, that names one SPIFFE ID or nobody."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     if spiffe_id is not None:
         names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(spiffe_id))])
         builder = builder.add_extension(names, critical=True)
-    return key, builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    # The library's types don't know that None goes with Ed25519 alone.
+    signed = builder.sign(key, hash_for(key))  # type: ignore[arg-type]
+    return signed.public_bytes(Encoding.DER)
 
 
 def _requests(
     spiffe_ids: Sequence[SpiffeId],
-) -> list[tuple[ec.EllipticCurvePrivateKey, bytes]]:
-    return [request_for(each) for each in spiffe_ids]
+) -> list[tuple[PrivateKey, bytes]]:
+    keys = [generate(KeyType.EC_P256) for _ in spiffe_ids]
+    return [(key, request_for_key(key, each)) for key, each in zip(keys, spiffe_ids, strict=True)]
 
 
-def _fault(spiffe_id: SpiffeId, key: ec.EllipticCurvePrivateKey, answer: Signed) -> str:
+def _fault(spiffe_id: SpiffeId, key: PrivateKey, answer: Signed) -> str:
     """Say why a certificate is not the one that was ordered; "" if it is.
 
     A key must never be served with another's certificate, whoever mixed them up.

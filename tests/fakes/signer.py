@@ -1,19 +1,20 @@
 """A server that signs, in memory: an authority of its own, and whatever is to go wrong."""
 
-import datetime as dt
+import secrets
 from collections.abc import Callable, Sequence
 
-import jwt
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from typing_extensions import override
 
+from ca import jwt_svid
 from ca.bundle import Bundle
-from ca.jwt_svid import jwk_set
-from ca.keys import key_id
+from ca.csr import check_csr
+from ca.keys import KeyType, generate
+from ca.profile import Validity, serial_from, validity
 from ca.selectors import Selector
+from ca.spiffe_id import parse
+from ca.x509 import AuthorityProfile, sign, sign_authority
+from ca.x509 import Signer as Authority
 from meshwarden.agent.renewer import LinkDownError, Order, Refused, Signed, Signer
 from meshwarden.agent.tokens import SignedToken, TokenSigner
 
@@ -42,21 +43,18 @@ class FakeSigner(Signer, TokenSigner):
         self.tokens = 0
         self.trust_domain = "td.example"
         self._now_ns = now_ns
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "fake")])
-        self._root = (
-            self._builder(3600)
-            .subject_name(self._name)
-            .public_key(self._key.public_key())
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
+        key = generate(KeyType.EC_P256)
+        now_s = now_ns() // SECOND_NS
+        self._times = Validity((now_s - 60) * SECOND_NS, (now_s + 864_000) * SECOND_NS)
+        profile = AuthorityProfile(self.trust_domain, "root", 0)
+        self._root = sign_authority(key, profile, key.public_key(), self._times, _serial())
+        self._authority = Authority(self._root, key)
+        self._tokens = jwt_svid.JwtSigner(key)
 
     def bundle(self, sequence: int = 1) -> Bundle:
         """Give what its signatures are verified with."""
-        root = self._root.public_bytes(Encoding.DER)
-        jwks = jwk_set([self._key.public_key()])
-        return Bundle(self.trust_domain, (root,), jwks, sequence, 60)
+        jwks = jwt_svid.jwk_set([self._tokens.public_key])
+        return Bundle(self.trust_domain, (self._root,), jwks, sequence, 60)
 
     @override
     async def sign(self, orders: Sequence[Order]) -> list[Signed | Refused]:
@@ -77,37 +75,21 @@ class FakeSigner(Signer, TokenSigner):
             return Refused(self.refusal)
         self.tokens += 1
         now_ns = self._now_ns()
+        checked = jwt_svid.check_jwt(parse(f"spiffe://{self.trust_domain}/{entry_id}"), audiences)
         end_ns = now_ns + int(self.ttl_s * SECOND_NS)
-        claims = {
-            "sub": f"spiffe://{self.trust_domain}/{entry_id}",
-            "aud": list(audiences),
-            "exp": end_ns // SECOND_NS,
-            "iat": now_ns // SECOND_NS,
-            "jti": str(self.tokens),
-        }
-        header = {"kid": key_id(self._key.public_key())}
-        return SignedToken(jwt.encode(claims, self._key, "ES256", header), now_ns, end_ns)
+        token = jwt_svid.sign(self._tokens, checked, str(self.tokens), now_ns, end_ns)
+        return SignedToken(token, now_ns, end_ns)
 
     def _sign(self, order: Order) -> Signed:
-        request = x509.load_der_x509_csr(order.csr)
-        names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        leaf = (
-            self._builder(self.ttl_s)
-            .subject_name(x509.Name([]))
-            .public_key(request.public_key())
-            .add_extension(names, critical=True)
-            .sign(self._key, hashes.SHA256())
+        names = x509.load_der_x509_csr(order.csr).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
         )
-        (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
-        end_ns = self._now_ns() + int(self.ttl_s * SECOND_NS)
-        return Signed(uri, (leaf.public_bytes(Encoding.DER),), end_ns)
+        (uri,) = names.value.get_values_for_type(x509.UniformResourceIdentifier)
+        times = validity(self._now_ns(), int(self.ttl_s), [self._times])
+        checked = check_csr(order.csr, allowed_id=parse(uri))
+        leaf = sign(self._authority, checked, times, _serial())
+        return Signed(uri, (leaf,), times.not_after_ns)
 
-    def _builder(self, ttl_s: float) -> x509.CertificateBuilder:
-        now = dt.datetime.fromtimestamp(self._now_ns() / SECOND_NS, dt.UTC)
-        return (
-            x509.CertificateBuilder()
-            .issuer_name(self._name)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(seconds=60))
-            .not_valid_after(now + dt.timedelta(seconds=ttl_s))
-        )
+
+def _serial() -> int:
+    return serial_from(secrets.token_bytes(16))

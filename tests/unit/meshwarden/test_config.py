@@ -318,6 +318,7 @@ def test_every_key_has_words_and_a_default_that_it_accepts(tmp_path: Path) -> No
         loaded.settings,
         runtime=settings.runtime,
         check=dataclasses.replace(loaded.settings.check, trusted_hops=None),
+        agent=settings.agent,
     )
     assert same == settings
 

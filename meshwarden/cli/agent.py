@@ -1,0 +1,140 @@
+"""`meshwarden agent`: gives this machine's workloads their identities, and says how it is doing."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from meshwarden.cli.options import ConfigFile, Output, load_settings
+from meshwarden.cli.output import DENIED, Form, complain, show, show_data, table
+
+__all__ = ["agent", "app", "status"]
+
+_SECOND_NS = 1_000_000_000
+
+app = typer.Typer(
+    name="agent",
+    help="Run the agent that gives this machine's workloads their identities; or see to agents.",
+    invoke_without_command=True,
+)
+
+
+@app.callback()
+def agent(  # noqa: PLR0913, PLR0917 - options of a command line
+    context: typer.Context,
+    config: ConfigFile = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Overrides agent.server.")
+    ] = None,
+    trust_bundle: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Overrides agent.trust_bundle.")
+    ] = None,
+    join_token: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOKEN",
+            help="The join token itself; every user of this machine can read a command line.",
+        ),
+    ] = None,
+    join_token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Overrides agent.join_token_file.")
+    ] = None,
+    attestor: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Overrides agent.attestor.")
+    ] = None,
+    socket: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Overrides agent.socket.")
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Overrides agent.state_dir.")
+    ] = None,
+    runtime_dir: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Overrides agent.runtime_dir.")
+    ] = None,
+    insecure_bootstrap: Annotated[  # noqa: FBT002 - a flag of a command line
+        bool,
+        typer.Option(
+            "--insecure-bootstrap",
+            help="Believe the first server there is, where nothing is known to prove it by.",
+        ),
+    ] = False,
+) -> None:
+    """Run the agent until SIGTERM or Ctrl-C, unless a command follows."""
+    if context.invoked_subcommand is not None:
+        return
+    options = {
+        "agent.server": ("--server", server),
+        "agent.trust_bundle": ("--trust-bundle", trust_bundle),
+        "agent.join_token_file": ("--join-token-file", join_token_file),
+        "agent.attestor": ("--attestor", attestor),
+        "agent.socket": ("--socket", socket),
+        "agent.state_dir": ("--state-dir", state_dir),
+        "agent.runtime_dir": ("--runtime-dir", runtime_dir),
+        "agent.insecure_bootstrap": (
+            "--insecure-bootstrap",
+            "true" if insecure_bootstrap else None,
+        ),
+    }
+    settings = load_settings(config, options).settings
+    # Only this command pays for what a server needs.
+    from meshwarden.agent.main import run  # noqa: PLC0415
+
+    raise typer.Exit(run(settings, join_token or ""))
+
+
+@app.command()
+def status(
+    config: ConfigFile = None,
+    runtime_dir: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Overrides agent.runtime_dir.")
+    ] = None,
+    output: Output = Form.HUMAN,
+) -> None:
+    """Show how the agent on this machine is doing.
+
+    Exits with 1 when it doesn't reach the service, or has expired.
+    """
+    options = {"agent.runtime_dir": ("--runtime-dir", runtime_dir)}
+    settings = load_settings(config, options).settings
+    from meshwarden.agent.places import places  # noqa: PLC0415 - likewise
+    from meshwarden.agent.report import is_running, read_status  # noqa: PLC0415
+
+    where = places(settings)
+    told = read_status(where.status)
+    if told is None or not is_running(told):
+        complain(f"no agent runs on {where.runtime}")
+        raise typer.Exit(2)
+    values = {name: getattr(told, name) for name in told.__struct_fields__}
+    if output.is_data:
+        show_data(values, output)
+    else:
+        _show(values)
+    if not told.connected:
+        raise typer.Exit(DENIED)
+
+
+def _show(told: dict[str, Any]) -> None:
+    connected = "yes" if told["connected"] else f"no: {told['fault']}"
+    entries = "not known yet" if told["entries"] < 0 else str(told["entries"])
+    rows = [
+        ("agent", told["agent"] or "not attested yet"),
+        ("server", told["server"] or "the service that it is part of"),
+        ("connected", connected),
+        ("own certificate", _until(told["own_expires_ns"])),
+        ("entries", entries),
+        ("identities", f"{told['identities']}, the first expires {_until(told['next_expires_ns'])}")
+        if told["identities"]
+        else ("identities", "none"),
+        ("workloads", f"{told['streams']} streams, {told['connections']} connections"),
+        ("socket", told["socket"]),
+        *(("not signed", each) for each in told["refusals"]),
+    ]
+    show(table(("", ""), rows))
+
+
+def _until(at_ns: int) -> str:
+    """Say when, in UTC."""
+    if not at_ns:
+        return "none"
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at_ns // _SECOND_NS))
