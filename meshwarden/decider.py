@@ -56,6 +56,7 @@ class Decider:
             runtime.draining,
             self._stale_s,
             settings.policy.max_stale_s,
+            runtime.expired if settings.identity.is_on else None,
         )
         self.counts = metrics.CheckCounts()
         # Past `max_request_bytes` a request is judged closed, not refused: only a body that no

@@ -1,16 +1,21 @@
 """The names of what processes share in the runtime directory, and how a child finds it."""
 
+import os
+import secrets
 from pathlib import Path
 
 __all__ = [
+    "CLIENTS_SDS",
     "EDGE_VARIABLE",
     "EPOCH_VARIABLE",
     "METRICS_VARIABLE",
     "NAME_VARIABLE",
     "RESTARTED_VARIABLE",
     "RUNTIME_VARIABLE",
+    "SERVER_SDS",
     "START_REFUSED",
     "RuntimeDir",
+    "write_private",
 ]
 
 RUNTIME_VARIABLE = "MESHWARDEN_RUNTIME_DIR"
@@ -19,6 +24,9 @@ EPOCH_VARIABLE = "MESHWARDEN_EPOCH"
 EDGE_VARIABLE = "MESHWARDEN_GRPCIO_EDGE"  # "1" where fronts can't run.
 RESTARTED_VARIABLE = "MESHWARDEN_RESTARTED"  # "1" where it takes a dead process's place.
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # prometheus-client names it.
+
+SERVER_SDS = "server"  # The public port's certificate and key.
+CLIENTS_SDS = "clients"  # What its clients' certificates are verified with.
 
 START_REFUSED = 78  # EX_CONFIG of sysexits.h: control has said why, and trying again is no use.
 
@@ -32,9 +40,11 @@ class RuntimeDir:
         self.status = path / "status"
         self.metrics = path / "metrics"
         self.draining = path / "draining"
-        # The three servers of control, apart because the kernel names no caller on a Unix socket:
+        self.expired = path / "expired"
+        # The servers of control, apart because the kernel names no caller on a Unix socket:
         # who may connect to a socket is who may call what is behind it.
         self.public_socket = path / "public.sock"
+        self.agents_socket = path / "agents.sock"
         self.admin_socket = path / "admin.sock"
         self.internal_socket = path / "internal.sock"
         self.supervisor_socket = path / "supervisor.sock"
@@ -46,6 +56,10 @@ class RuntimeDir:
     def front_admin_socket(self, name: str, epoch: int) -> Path:
         """The admin interface of one front's Envoy."""
         return self.path / f"{name}.{epoch}.sock"
+
+    def secret(self, name: str) -> Path:
+        """Where a secret is put for fronts to watch."""
+        return self.path / f"{name}.secret.json"
 
     def hot_restart_socket(self) -> Path:
         """Prefix of the sockets over which an Envoy hands its listeners to its heir."""
@@ -59,3 +73,20 @@ class RuntimeDir:
         gauges = self.metrics.glob(f"gauge_live*_{pid}.db")
         for path in (*gauges, *self.status.glob(f"*-{pid}.json")):
             path.unlink(missing_ok=True)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Put a file in the place of another, for its owner alone; who reads sees the old or the new.
+
+    Raises:
+        OSError: It can't be written; the old one is still there.
+    """
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise

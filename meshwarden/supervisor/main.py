@@ -113,7 +113,8 @@ def _prepare(runtime: RuntimeDir, settings: Settings) -> None:
     remove_leftovers(runtime)
     shutil.rmtree(runtime.metrics, ignore_errors=True)
     status.clear(runtime.path)
-    for stale in (*runtime.path.glob("*.sock"), *runtime.path.glob("front-*"), runtime.draining):
+    markers = (runtime.draining, runtime.expired)
+    for stale in (*runtime.path.glob("*.sock"), *runtime.path.glob("front-*"), *markers):
         stale.unlink(missing_ok=True)
     runtime.metrics.mkdir(mode=0o700)
     # Fronts run policy code and read this file: what opens a database is not for them.
@@ -254,7 +255,7 @@ class _Supervisor:
             if self._is_ready():
                 self._was_ready = True
                 break
-        how = "plain text" if self._settings.listen.tls.certificate is None else "TLS"
+        how = "TLS" if self._settings.listen.tls.is_on else "plain text"
         _LOG.info(
             "ready on %s (%s): %d rules, policy %s%s",
             self._settings.listen.address,

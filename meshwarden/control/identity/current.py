@@ -155,6 +155,11 @@ class CurrentAuthorities:
             )
 
     @property
+    def is_open(self) -> bool:
+        """Whether there are any yet."""
+        return self._signing is not None
+
+    @property
     def signing(self) -> Signing:
         """What signs now.
 

@@ -152,12 +152,12 @@ class Issuer:
             self._check_id(order.spiffe_id)
             checked = check_jwt(order.spiffe_id, order.audiences)
             ttl_s = min(order.ttl_s or limits.jwt_ttl_s, limits.max_jwt_ttl_s)
+            times = signing.jwt_times(now_ns, ttl_s)
             authority_id = signing.jwt_authority_id
         except IdentityError as error:
             self._refused("jwt", order.spiffe_id, order.requester, order.selectors, error)
             raise
-        issued_ns = now_ns // SECOND_NS * SECOND_NS
-        expires_ns = issued_ns + ttl_s * SECOND_NS
+        issued_ns, expires_ns = now_ns // SECOND_NS * SECOND_NS, times.not_after_ns
         token_id = f"{serial_from(self._randomness(_SERIAL_BYTES)):032x}"
         entry = Entry(
             Event.INTENDED,

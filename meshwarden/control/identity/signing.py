@@ -94,6 +94,15 @@ class Signing:
         """
         return validity(now_ns, ttl_s, self._certificates.issuers)
 
+    def jwt_times(self, now_ns: int, ttl_s: int) -> Validity:
+        """Give the times of a token that is signed now; the key of tokens has an end too.
+
+        Raises:
+            NoAuthorityError: There is no key that could sign it.
+        """
+        authority = self.authorities.by_id(self.jwt_authority_id)
+        return validity(now_ns, ttl_s, [authority.validity] if authority else ())
+
     def sign_x509(self, intent: X509Intent, now_ns: int) -> X509Svid:
         """Sign, look at what came out, and give it only then.
 
