@@ -97,6 +97,9 @@ def compare(  # noqa: PLR0913 - two policies, and what the program lends
     for number, change in enumerate(asked):
         if number % 16 == 0:
             advance("looking for requests", number, len(asked))
+        if not asking.may_go_on():
+            unsearched.append(change)
+            continue
         shown = [Shown(change, *found) for found in search.shown(change)]
         widened += [each for each in shown if each.new.allowed]
         narrowed += [each for each in shown if not each.new.allowed]

@@ -111,6 +111,7 @@ class MeshPolicy:
             self.by_who.setdefault(rule.who, []).append(rule)
             if rule.effect == "allow":
                 self._allows.setdefault(rule.service, []).append(rule)
+        self._meeting: dict[tuple[str, str], bool] = {}
         self._wild = [service for service in self._allows if "*" in service]
 
     def allows_beside(self, rule: MeshRule, callers: Who) -> Iterator[MeshRule]:
@@ -132,11 +133,23 @@ class MeshPolicy:
     def _may_share(self, rule: MeshRule, callers: Who, other: MeshRule) -> bool:
         if not (rule.methods & other.methods or "*" in rule.methods | other.methods):
             return False
-        return callers.may_meet(self.callers.of(other.who)) and _paths_share(rule, other)
+        if not _paths_share(rule, other):
+            return False
+        # Rules are many, who they are about are few.
+        who = (rule.who, other.who)
+        meeting = self._meeting.get(who)
+        if meeting is None:
+            meeting = self._meeting[who] = callers.may_meet(self.callers.of(other.who))
+        return meeting
 
 
 def _paths_share(one: MeshRule, other: MeshRule) -> bool:
-    forms = _form(one.path), _form(other.path)
+    return _share(one.path, other.path)
+
+
+@lru_cache(maxsize=65536)
+def _share(one: str, other: str) -> bool:
+    forms = _form(one), _form(other)
     for mine, others in zip(*forms, strict=False):
         if not (isinstance(mine, str) and isinstance(others, str)):
             break
