@@ -28,13 +28,6 @@ from meshwarden import plugins
 from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
 
 Result = TypeVar("Result")
-_TABLES = (
-    "meshwarden_revision",
-    "meshwarden_audit",
-    "meshwarden_replica",
-    "meshwarden_token",
-    "meshwarden_schema",
-)
 STORES = [
     pytest.param(
         name,
@@ -68,9 +61,9 @@ def build(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Revisi
 
 async def _emptied(store: Any) -> None:
     async with store._engine.begin() as connection:
-        for table in _TABLES:
-            await connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
-        await connection.execute(text("DROP FUNCTION IF EXISTS meshwarden_only_grows"))
+        # Whatever a step has made, all of it.
+        await connection.execute(text("DROP SCHEMA public CASCADE"))
+        await connection.execute(text("CREATE SCHEMA public"))
     await store.close()
 
 
