@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from benchmarks import policies
+from benchmarks import decisions, policies
 from benchmarks.h2load import H2load, LoadError, Rate, quantile
 from benchmarks.harness import Options, Result, Scenario, cpu_s, interleaved, pss_bytes, run
 from benchmarks.requests import check_request, framed
@@ -212,6 +212,10 @@ def measure(options: Options) -> Iterator[Result]:
                 yield from bench.measure(case, against, options)
         if options.wants(_FLAT.name):
             yield bench.flat()
+    with_log = decisions.BESIDE_NONE.name
+    # Two more services are more than a quick run has time for.
+    if options.wants(with_log) and (not options.quick or with_log in options.only):
+        yield decisions.beside_none(options)
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from benchmarks.harness import Options, Result, Scenario, interleaved, run
 from benchmarks.requests import check_request, framed
 from benchmarks.servers import Service, service
 
-__all__ = ["main", "measure"]
+__all__ = ["BESIDE_NONE", "beside_none", "main", "measure"]
 
-_DEFAULT = Scenario("check/10+decisions", "checks/s", "higher", bar=0.8)
+BESIDE_NONE = Scenario("check/10+decisions", "checks/s", "higher", bar=0.8)
+"""A service with the decision log of the default settings, beside one without any."""
 _ALL = Scenario("check/10+all-decisions", "checks/s", "higher")
 _STEADY = Scenario("decisions/kept-5000", "share", "higher", bar=1)
 _FULL_SPEED = Scenario("decisions/kept-full", "share", "higher")
@@ -44,37 +45,53 @@ _QUICK = _Effort(rounds=3, seconds=0.3, steady_seconds=2.0)
 
 
 def measure(options: Options) -> Iterator[Result]:
-    """Measure a service that records, beside one that doesn't.
+    """Measure a service that records every decision, beside one that records none.
 
     Raises:
         LoadError: There is no h2load, or a server answers wrong.
         DemoError: A server does not start.
     """
-    if not options.wants(*(each.name for each in (_DEFAULT, _ALL, _STEADY, _FULL_SPEED))):
+    if not options.wants(_ALL.name, _STEADY.name, _FULL_SPEED.name):
         return
     effort = _QUICK if options.quick else _FULL
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mwb-")))
-        body = folder / "body"
-        body.write_bytes(framed(check_request()))
-        policy = policies.shop(10)
-        without = stack.enter_context(
-            service(folder / "0", policy, sample_allows=0, has_sinks=False)
-        )
-        if options.wants(_DEFAULT.name):
-            with service(folder / "1", policy) as ours:
-                yield _compared(
-                    _DEFAULT, effort, H2load(ours.port, body), H2load(without.port, body)
-                )
-        if options.wants(_ALL.name, _STEADY.name, _FULL_SPEED.name):
-            ours = stack.enter_context(service(folder / "2", policy, sample_allows=1))
-            load = H2load(ours.port, body)
-            if options.wants(_STEADY.name):
-                yield _kept(
-                    _STEADY, ours, lambda: load.latencies_us(_STEADY_RATE, effort.steady_seconds)
-                )
-            if options.wants(_ALL.name, _FULL_SPEED.name):
-                yield from _at_full_speed(effort, ours, load, H2load(without.port, body))
+    with tempfile.TemporaryDirectory(prefix="mwb-") as name, ExitStack() as stack:
+        folder = Path(name)
+        body = _body(folder)
+        ours = stack.enter_context(service(folder / "1", policies.shop(10), sample_allows=1))
+        load = H2load(ours.port, body)
+        if options.wants(_STEADY.name):
+            yield _kept(
+                _STEADY, ours, lambda: load.latencies_us(_STEADY_RATE, effort.steady_seconds)
+            )
+        if options.wants(_ALL.name, _FULL_SPEED.name):
+            without = stack.enter_context(_without(folder))
+            yield from _at_full_speed(effort, ours, load, H2load(without.port, body))
+
+
+def beside_none(options: Options) -> Result:
+    """Measure what the default settings' log costs a Check.
+
+    Raises:
+        LoadError: There is no h2load, or a server answers wrong.
+        DemoError: A server does not start.
+    """
+    effort = _QUICK if options.quick else _FULL
+    with tempfile.TemporaryDirectory(prefix="mwb-") as name:
+        folder = Path(name)
+        body = _body(folder)
+        with _without(folder) as without, service(folder / "1", policies.shop(10)) as ours:
+            loads = H2load(ours.port, body), H2load(without.port, body)
+            return _compared(BESIDE_NONE, effort, *loads)
+
+
+def _body(folder: Path) -> Path:
+    body = folder / "body"
+    body.write_bytes(framed(check_request()))
+    return body
+
+
+def _without(folder: Path) -> AbstractContextManager[Service]:
+    return service(folder / "0", policies.shop(10), sample_allows=0, has_sinks=False)
 
 
 def _at_full_speed(
@@ -118,6 +135,8 @@ def _kept(scenario: Scenario, ours: Service, work: Callable[[], object]) -> Resu
         kept, last = _fewest(ours, before), kept
     if not kept:
         raise LoadError("no decision was recorded")
+    if scenario is _FULL_SPEED:
+        print(f"{scenario.name}: {checks - kept:,} of {checks:,} were dropped", file=sys.stderr)
     return scenario.compare([kept / checks], [1.0])
 
 
