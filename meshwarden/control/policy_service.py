@@ -21,7 +21,7 @@ from authz.revisions import (
     Revision,
     RevisionStore,
 )
-from meshwarden.control.source import PolicyPublisher
+from meshwarden.control.source import PolicyPublisher, Proven
 from meshwarden.control.store_source import STREAM
 from meshwarden.control.who import Who, who_of
 from meshwarden.errors import FunctionModuleError
@@ -239,7 +239,8 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
         except AuthzError as error:
             await _abort(context, error)
         # Step 3: put it in force here; other replicas notice it by themselves.
-        await self._publisher.load()
+        built = Proven(proposal.text, snapshot.digest, snapshot.rule_count)
+        await self._publisher.load(built)
         reply.revision.CopyFrom(revision_message(revision))
         return reply
 

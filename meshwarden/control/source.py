@@ -8,11 +8,13 @@ since what was wrong may have been the disk, a mount or a module.
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from authz.errors import AuthzError
+from authz.policy.rules import PolicyText
 from authz.policy_source import PolicySource
 from meshwarden import clock, metrics, publication, status
 from meshwarden.errors import FunctionModuleError
@@ -20,7 +22,7 @@ from meshwarden.faults import fault_id
 from meshwarden.follower import build_policy
 from meshwarden.settings import Settings
 
-__all__ = ["PolicyPublisher"]
+__all__ = ["PolicyPublisher", "Proven"]
 
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 0.2
@@ -30,6 +32,21 @@ _LOOK_SHARE = 20
 # An editor writes a file in several steps, a checkout many files: two looks alike are awaited. But
 # something that changes without end must not keep a new policy out.
 _SETTLE_LIMIT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A policy that has built here, by the settings in force.
+
+    Attributes:
+        text: The policy.
+        digest: Of the Snapshot that it built.
+        rules: How many that has.
+    """
+
+    text: PolicyText
+    digest: str
+    rules: int
 
 
 class PolicyPublisher:
@@ -81,10 +98,15 @@ class PolicyPublisher:
             restored=True,
         )
 
-    async def load(self) -> status.LoadState:
-        """Load, validate and publish once; two calls at once do it one after the other."""
+    async def load(self, proven: Proven | None = None) -> status.LoadState:
+        """Load, validate and publish once; two calls at once do it one after the other.
+
+        Args:
+            proven: A policy that was built a moment ago: if that is what the source gives, it need
+                not be built again.
+        """
         async with self._lock:
-            return await self._load_now()
+            return await self._load_now(proven)
 
     async def notice(self) -> None:
         """Load if the source has changed since the last load; told by who has just seen it do so.
@@ -96,9 +118,9 @@ class PolicyPublisher:
                 if self._source.state() != self._loaded_state:
                     await self._load_now()
 
-    async def _load_now(self) -> status.LoadState:
+    async def _load_now(self, proven: Proven | None = None) -> status.LoadState:
         begun_ns = clock.monotonic_ns()
-        state = await asyncio.to_thread(self._load)
+        state = await asyncio.to_thread(self._load, proven)
         self.state = msgspec.structs.replace(state, begun_ns=begun_ns)
         if self.state.errors:
             self._failing.set()
@@ -107,11 +129,11 @@ class PolicyPublisher:
         status.write_load(self._runtime_dir, self.state)
         return self.state
 
-    def _load(self) -> status.LoadState:
+    def _load(self, proven: Proven | None) -> status.LoadState:
         # Before the load: what changes in its course is then seen as a change.
         self._loaded_state = self._source.state()
         try:
-            state = self._publish()
+            state = self._publish(proven)
         except (AuthzError, FunctionModuleError, OSError) as error:
             return self._failed(str(error).splitlines())
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end control either
@@ -123,7 +145,7 @@ class PolicyPublisher:
         metrics.POLICY_PUBLISHED.set(state.published_ns / 1e9)
         return state
 
-    def _publish(self) -> status.LoadState:
+    def _publish(self, proven: Proven | None) -> status.LoadState:
         text = self._source.load()
         self._loaded_state = self._source.loaded_state or self._loaded_state
         found = publication.Publication(
@@ -135,9 +157,11 @@ class PolicyPublisher:
             source=self._source.where,
             revision=self._source.revision,
         )
-        snapshot = build_policy(found, self._settings).snapshot
+        if proven is None or proven.text != text:
+            snapshot = build_policy(found, self._settings).snapshot
+            proven = Proven(text, snapshot.digest, snapshot.rule_count)
         last = self._published
-        same = last is not None and last.digest == snapshot.digest
+        same = last is not None and last.digest == proven.digest
         if last is not None and same:
             # The same rules on other lines: what is said of a decision must name the new ones.
             is_current = (last.text, last.source) == (found.text, found.source)
@@ -145,9 +169,7 @@ class PolicyPublisher:
             if is_current and publication.stamp(self._state_dir) == self._stamp:
                 self._source.published()
                 return self._good(last)
-        found = msgspec.structs.replace(
-            found, digest=snapshot.digest, rule_count=snapshot.rule_count
-        )
+        found = msgspec.structs.replace(found, digest=proven.digest, rule_count=proven.rules)
         publication.publish(self._state_dir, found)
         self._published, self._stamp = found, publication.stamp(self._state_dir)
         self._source.published()

@@ -8,7 +8,7 @@ import pytest
 
 from authz.policy.rules import PolicyText, Row
 from meshwarden import publication, status
-from meshwarden.control.source import PolicyPublisher
+from meshwarden.control.source import PolicyPublisher, Proven
 from meshwarden.settings import Policy, Runtime, Settings
 from tests.fakes.source import FakeSource
 
@@ -214,7 +214,7 @@ def test_a_change_is_loaded_when_it_has_settled(
     publisher = publisher_of(source)
 
     async def scenario() -> None:
-        await until(lambda: source.loads == 1)
+        await until(lambda: publisher.state.digest)
         before = publisher.state.digest
         source.write(OTHER)
         await until(lambda: publisher.state.digest != before)
@@ -268,3 +268,20 @@ def test_without_a_watch_only_a_call_loads(
         assert source.loads == 2
 
     watched(publisher, scenario)
+
+
+def test_what_was_proven_is_published_without_another_build(
+    source: FakeSource, publisher_of: Callable[..., PolicyPublisher]
+) -> None:
+    """If it is what the source gives; else that is built, and judged."""
+    publisher = publisher_of(source)
+    assert isinstance(source.text, PolicyText)
+    state = asyncio.run(publisher.load(Proven(source.text, "a" * 64, 7)))
+    assert (state.digest, state.rules, state.errors) == ("a" * 64, 7, ())
+    proven = Proven(source.text, "b" * 64, 7)
+    source.write(OTHER)
+    state = asyncio.run(publisher.load(proven))
+    assert state.rules == 1
+    assert state.digest not in {"a" * 64, "b" * 64}
+    source.write(BAD)
+    assert asyncio.run(publisher.load(proven)).errors
