@@ -58,12 +58,15 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def load(path: Path, name: str) -> Lined:
+def load(
+    path: Path, name: str, form: str = "a test file is a mapping with 'cases' or 'allowed'"
+) -> Lined:
     """Read one file.
 
     Args:
         path: The file.
         name: How messages call it.
+        form: What such a file is, for one that is something else.
 
     Raises:
         CaseFileError: It is no YAML mapping; the message has the line.
@@ -82,5 +85,5 @@ def load(path: Path, name: str) -> Lined:
         made = Lined()
         made.line, made.lines = 1, {}
     if not isinstance(made, Lined):
-        raise CaseFileError((f"{name}:1: a test file is a mapping with 'cases' or 'allowed'",))
+        raise CaseFileError((f"{name}:1: {form}",))
     return made

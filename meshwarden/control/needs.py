@@ -41,6 +41,14 @@ NEEDS: Mapping[str, Role] = {
     "/meshwarden.v1.Policy/Diff": "viewer",
     "/meshwarden.v1.Policy/History": "viewer",
     "/meshwarden.v1.Policy/Audit": "viewer",
+    "/meshwarden.v1.Registration/CreateJoinToken": "admin",
+    "/meshwarden.v1.Registration/DeleteEntries": "admin",
+    "/meshwarden.v1.Registration/EvictAgent": "admin",
+    "/meshwarden.v1.Registration/ListAgents": "viewer",
+    "/meshwarden.v1.Registration/ListEntries": "viewer",
+    "/meshwarden.v1.Registration/ListJoinTokens": "viewer",
+    "/meshwarden.v1.Registration/PutEntries": "admin",
+    "/meshwarden.v1.Registration/RevokeJoinToken": "admin",
     "/meshwarden.v1.Shadow/Set": "author",
     "/meshwarden.v1.Shadow/Show": "viewer",
     "/meshwarden.v1.Shadow/Stop": "author",
@@ -55,6 +63,8 @@ OPEN_SERVICES = frozenset(
         "envoy.service.auth.v3.Authorization",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
+        "meshwarden.v1.Agent",
+        "meshwarden.v1.Attestation",
         "meshwarden.v1.Identity",
     }
 )

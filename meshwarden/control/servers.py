@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 from grpc_health.v1 import health_pb2
@@ -17,7 +17,12 @@ from meshwarden.files import RuntimeDir
 from protos.envoy.service.auth.v3 import external_auth_pb2
 from protos.meshwarden.v1 import identity_pb2, identity_pb2_grpc, internal_pb2_grpc
 
+if TYPE_CHECKING:
+    # It loads what databases need, and most services issue nothing.
+    from meshwarden.control.identity.nodes import Nodes
+
 __all__ = [
+    "AGENTS_OPTIONS",
     "MAX_MESSAGE_BYTES",
     "REFLECTED",
     "SERVER_OPTIONS",
@@ -52,6 +57,9 @@ REFLECTED = (
 Guarded = tuple[Callable[[Any, grpc.aio.Server], None], Any]
 """A service that has a gate before it: what adds it to a server, and itself."""
 
+AGENTS_OPTIONS = (*SERVER_OPTIONS, ("grpc.max_receive_message_length", 4 * 1024 * 1024))
+"""For agents' calls: a batch of requests fits, and strangers can't make control hold more."""
+
 _OPTIONS = (*SERVER_OPTIONS, ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES))
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -66,6 +74,7 @@ def servers(
     guarded: Sequence[Guarded],
     internal: InternalService,
     gate: Gate | None,
+    nodes: "Nodes | None" = None,
 ) -> tuple[tuple[grpc.aio.Server, Path], ...]:
     """Make the servers, each with the socket it is to listen on.
 
@@ -74,6 +83,7 @@ def servers(
         guarded: Services for the owner, and through the gate.
         internal: For the fronts.
         gate: Whom remote callers have to pass; None serves them nothing that is guarded.
+        nodes: Serves agents; None where nothing is issued.
     """
     interceptors = [AccessInterceptor(gate)] if gate else []
     public_server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
@@ -88,11 +98,17 @@ def servers(
     told = (*REFLECTED, *GUARDED_SERVICES) if gate else REFLECTED
     reflection.enable_server_reflection(told, public_server)
     reflection.enable_server_reflection((*GUARDED_SERVICES, reflection.SERVICE_NAME), admin_server)
-    return (
+    made = (
         (public_server, runtime.public_socket),
         (admin_server, runtime.admin_socket),
         (internal_server, runtime.internal_socket),
     )
+    if nodes is None:
+        return made
+    agents_server = grpc.aio.server(options=AGENTS_OPTIONS)
+    agents_server.add_generic_rpc_handlers(nodes.handlers(caller_behind_front))
+    admin_server.add_generic_rpc_handlers(nodes.local_handlers())
+    return (*made, (agents_server, runtime.agents_socket))
 
 
 async def listen(server: grpc.aio.Server, socket: Path) -> None:

@@ -1,0 +1,146 @@
+"""Keeps the entries that files declare: what enters a file is added, what leaves it is removed.
+
+A set with a fault changes nothing, and the last good one stays in force: half of an edit would take
+identities away from workloads that nobody wanted to change.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import uuid_utils
+
+from ca.entries import API, Entry, fingerprint
+from ca.entry_draft import EntryRules
+from ca.errors import IdentityError
+from ca.registry import Audit
+from meshwarden.control.identity.registry import Registry
+from meshwarden.entry_files import EntryFileError, check_drafts, files_of, read_drafts
+
+__all__ = ["Declared"]
+
+_LOG = logging.getLogger(__name__)
+_LOOK_S = 1.0
+_WHO = "files"
+
+
+class Declared:
+    """The declared entries of one service.
+
+    Attributes:
+        faults: What is wrong with the files as they are; empty when they are in force.
+    """
+
+    def __init__(
+        self, path: Path, registry: Registry, rules: EntryRules, now_ns: Callable[[], int]
+    ) -> None:
+        """Look at nothing yet.
+
+        Args:
+            path: A file, or a folder.
+            registry: Where entries go.
+            rules: What they must keep to.
+            now_ns: The time.
+        """
+        self.faults: tuple[str, ...] = ()
+        self._path = path
+        self._registry = registry
+        self._rules = rules
+        self._now_ns = now_ns
+        self._seen: object = None
+
+    async def run(self) -> None:
+        """Look at the files once a second, and obey what changes; for ever."""
+        while True:
+            try:
+                await self.look()
+            except IdentityError as error:
+                # The store's, or somebody else wrote at the same time: the next look tries again.
+                self._seen = None
+                _LOG.warning("declared entries of %s are not in force yet: %s", self._path, error)
+            await asyncio.sleep(_LOOK_S)
+
+    async def look(self) -> None:
+        """Obey the files as they are, if they changed.
+
+        Raises:
+            IdentityError: They could not be put in force; they may be soon.
+        """
+        state = await asyncio.to_thread(_state, self._path)
+        if state == self._seen:
+            return
+        try:
+            wanted = await asyncio.to_thread(self._read)
+            # Somebody was writing: what was read may be half of it. The next look sees it whole.
+            if await asyncio.to_thread(_state, self._path) != state:
+                return
+            await self._reconcile(wanted)
+        except EntryFileError as error:
+            for fault in error.faults:
+                _LOG.error("declared entries: %s", fault)
+            _LOG.error("declared entries: nothing of %s was taken", self._path)
+            self.faults = error.faults
+        else:
+            self.faults = ()
+        self._seen = state
+
+    def _read(self) -> Mapping[str, tuple[Entry, str]]:
+        return check_drafts(read_drafts(self._path), self._rules)
+
+    async def _reconcile(self, wanted: Mapping[str, tuple[Entry, str]]) -> None:
+        await self._registry.refresh()
+        there = {_fingerprint(each): each for each in self._registry.entries.all()}
+        faults = [
+            f"{where}: the same as entry {there[key].workload.id}, which was registered by command"
+            for key, (_, where) in wanted.items()
+            if key in there and there[key].origin == API
+        ]
+        if faults:
+            raise EntryFileError(faults)
+        puts = []
+        for key, (entry, _) in wanted.items():
+            before = there.get(key)
+            if before is None:
+                puts.append(_with_id(entry, str(uuid_utils.uuid7())))
+            elif not _is_same(before, entry):
+                puts.append(_with_id(entry, before.workload.id))
+        removals = [
+            each.workload.id
+            for key, each in there.items()
+            if each.origin != API and key not in wanted
+        ]
+        if not puts and not removals:
+            return
+        told = f"{len(puts)} put, {len(removals)} removed, of {len(wanted)}"
+        audit = Audit(
+            self._now_ns(), _WHO, "local", "entry.declare", "done", f"{self._path}: {told}"
+        )
+        await self._registry.store.write_entries(puts, removals, audit)
+        _LOG.info("declared entries of %s: %s", self._path, told)
+        await self._registry.refresh()
+
+
+def _state(path: Path) -> object:
+    """Tell one state of the files from another without reading them."""
+    try:
+        found = [(file, file.stat()) for file in files_of(path)]
+    except OSError as error:
+        return str(error)
+    return [
+        (str(file), status.st_ino, status.st_size, status.st_mtime_ns) for file, status in found
+    ]
+
+
+def _fingerprint(entry: Entry) -> str:
+    return fingerprint(entry.parent_id, entry.workload.spiffe_id, entry.workload.selectors)
+
+
+def _with_id(entry: Entry, entry_id: str) -> Entry:
+    return replace(entry, workload=replace(entry.workload, id=entry_id))
+
+
+def _is_same(before: Entry, entry: Entry) -> bool:
+    alike = replace(entry.workload, id=before.workload.id, version=before.workload.version)
+    return replace(entry, workload=alike, created_ns=before.created_ns) == before
