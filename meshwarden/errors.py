@@ -15,6 +15,7 @@ __all__ = [
     "NoVerdictError",
     "SupervisorError",
     "UnknownAdapterError",
+    "WorkloadApiError",
 ]
 
 
@@ -79,3 +80,16 @@ class SupervisorError(Exception):
     def __init__(self, message: str, answer: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.answer = answer or {}
+
+
+class WorkloadApiError(Exception):
+    """A Workload API refused, or could not be asked; the message says why.
+
+    Attributes:
+        code: Name of the gRPC status: PERMISSION_DENIED is no identity, INVALID_ARGUMENT a caller's
+            mistake that no repetition mends, UNAVAILABLE an API to be asked again.
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -38,6 +38,7 @@ __all__ = [
     "TlsDoor",
     "TlsDoorSettings",
     "as_bundle",
+    "attested",
     "told",
 ]
 
@@ -262,31 +263,11 @@ class TlsDoor(Door):
         payload = evidence.payload()
         authorities = await self._known_authorities(evidence)
         key = self._keep.pending_key(lambda: generate(KeyType.EC_P256))
-        asked = pb.AttestRequest(
-            evidence=pb.Evidence(
-                attestor=evidence.attestor, payload=payload, csr=request_for_key(key, None)
-            )
-        )
         async with self._channel("attest", authorities) as (uplink, channel):
-            call = agent_pb2_grpc.AttestationStub(channel).Attest(None, timeout=_TIMEOUT_S)
             try:
-                await call.write(asked)
-                while True:
-                    reply = await call.read()
-                    if not isinstance(reply, pb.AttestReply):
-                        raise LinkDownError("the server ended the attestation without a word")
-                    if reply.WhichOneof("step") == "svid":
-                        break
-                    answer = evidence.answer(reply.challenge, key_sha256(key.public_key()))
-                    await call.write(pb.AttestRequest(answer=answer))
-            except grpc.aio.AioRpcError as error:
-                if error.code() in _REFUSALS:
-                    raise NotBelievedError(told(error)) from error
-                raise LinkDownError(uplink.fault or told(error)) from error
-            except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
-                raise LinkDownError(uplink.fault or "the call ended early") from error
-            finally:
-                call.cancel()
+                reply = await attested(channel, evidence, payload, key)
+            except LinkDownError as error:
+                raise LinkDownError(uplink.fault or str(error)) from error
         # Step 1: the bundle; with the certificate alone, a restart would not know the server.
         self._keep.save_bundles((as_bundle(reply.bundle),))
         # Step 2: the certificate.
@@ -370,6 +351,38 @@ class TlsDoor(Door):
         own = OwnIdentity(svid.spiffe_id, tuple(svid.chain), key, svid.not_after_ns)
         self._keep.save_identity(own)
         self._own = own
+
+
+async def attested(
+    channel: grpc.aio.Channel, evidence: Evidence, payload: bytes, key: PrivateKey
+) -> pb.AttestReply:
+    """Show evidence and answer challenges, until there is a certificate for a key.
+
+    Raises:
+        NotBelievedError: The server doesn't believe it.
+        LinkDownError: It gave no answer.
+        EvidenceError: It was challenged, and there is nothing to answer with.
+    """
+    asked = pb.Evidence(attestor=evidence.attestor, payload=payload, csr=request_for_key(key, None))
+    call = agent_pb2_grpc.AttestationStub(channel).Attest(None, timeout=_TIMEOUT_S)
+    try:
+        await call.write(pb.AttestRequest(evidence=asked))
+        while True:
+            reply = await call.read()
+            if not isinstance(reply, pb.AttestReply):
+                raise LinkDownError("the server ended the attestation without a word")
+            if reply.WhichOneof("step") == "svid":
+                return reply
+            answer = evidence.answer(reply.challenge, key_sha256(key.public_key()))
+            await call.write(pb.AttestRequest(answer=answer))
+    except grpc.aio.AioRpcError as error:
+        if error.code() in _REFUSALS:
+            raise NotBelievedError(told(error)) from error
+        raise LinkDownError(told(error)) from error
+    except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
+        raise LinkDownError("the call ended early") from error
+    finally:
+        call.cancel()
 
 
 def as_bundle(message: pb.Bundle) -> Bundle:

@@ -12,7 +12,15 @@ from ca.keys import PrivateKey
 from ca.possession import sign
 from meshwarden.agent.keep import OwnIdentity
 
-__all__ = ["Evidence", "EvidenceError", "ExpiredSvid", "JoinToken", "K8sPsat", "X509Pop"]
+__all__ = [
+    "Embedded",
+    "Evidence",
+    "EvidenceError",
+    "ExpiredSvid",
+    "JoinToken",
+    "K8sPsat",
+    "X509Pop",
+]
 
 
 class EvidenceError(Exception):
@@ -91,6 +99,17 @@ class JoinToken(_Unchallenged):
         except InvalidTokenError as error:
             raise EvidenceError(str(error)) from None
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded(_Unchallenged):
+    """Nothing: being able to call is the proof, on the service's own socket."""
+
+    attestor: str = "embedded"
+
+    def payload(self) -> bytes:
+        """Give nothing."""
+        return b""
 
 
 @dataclass(frozen=True, slots=True)

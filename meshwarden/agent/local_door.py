@@ -10,9 +10,14 @@ from pathlib import Path
 import grpc.aio
 from typing_extensions import override
 
-from meshwarden.agent.door import CHANNEL_OPTIONS, Door
+from ca.keys import KeyType, generate
+from meshwarden.agent.door import CHANNEL_OPTIONS, Door, attested
+from meshwarden.agent.evidence import Embedded
 
 __all__ = ["LocalDoor"]
+
+EMBEDDED = "the embedded agent"
+"""What it is called before the service has told its SPIFFE ID."""
 
 
 class LocalDoor(Door):
@@ -20,11 +25,13 @@ class LocalDoor(Door):
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
+        self._agent_id = ""
+        self._is_rejected = True
 
     @property
     @override
     def agent_id(self) -> str:
-        return "the embedded agent"
+        return self._agent_id or EMBEDDED
 
     @property
     @override
@@ -33,7 +40,17 @@ class LocalDoor(Door):
 
     @override
     async def enter(self) -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(f"unix:{self._socket}", options=CHANNEL_OPTIONS)
+        channel = grpc.aio.insecure_channel(f"unix:{self._socket}", options=CHANNEL_OPTIONS)
+        if self._is_rejected:
+            # The service has to know that there is such an agent; the certificate is of no use.
+            try:
+                reply = await attested(channel, Embedded(), b"", generate(KeyType.EC_P256))
+            except BaseException:
+                await channel.close(None)
+                raise
+            self._agent_id = reply.svid.spiffe_id
+            self._is_rejected = False
+        return channel
 
     @override
     async def hold(self, channel: grpc.aio.Channel) -> None:
@@ -41,7 +58,7 @@ class LocalDoor(Door):
 
     @override
     def rejected(self) -> None:
-        pass
+        self._is_rejected = True
 
     @override
     async def close(self) -> None:

@@ -1,0 +1,109 @@
+"""An identity as files, for software that knows nothing of SPIFFE: all of a set, or none of it.
+
+The files lie in a folder of their own, and their names in the folder that people use are links
+through one link, `..data`. Replacing that one link replaces all of them at once, as Kubernetes does
+with its volumes: no process ever opens the new certificate and then the old key.
+
+    credential-bundle.private-key.pem      the key and the chain in one file
+    TRUST_DOMAIN.spiffe-trust-bundle.pem   the authorities of each trust domain
+    svid.pem  svid.key  bundle.pem         the same, apart: for what wants files of its own
+
+Source: SPIFFE Filesystem Delivery, section 2, for the first two.
+"""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from meshwarden.pem import certificates_pem
+from meshwarden.workload_client import FetchedSvid, Update
+
+__all__ = ["CredentialFolderError", "write_credentials"]
+
+_DATA = "..data"
+_MODE = 0o600
+
+
+class CredentialFolderError(Exception):
+    """The folder can't be used; the message says why. What was there is there still."""
+
+
+def write_credentials(folder: Path, svid: FetchedSvid, update: Update) -> None:
+    """Write one identity and all bundles, replacing the set that was there.
+
+    Args:
+        folder: Made with mode 0700 if it isn't there.
+        svid: Whose key and certificate.
+        update: Where the bundles are from.
+
+    Raises:
+        CredentialFolderError: A name is taken by what we didn't write.
+        OSError: It can't be written.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files = _files(svid, update)
+    for name in files:
+        link = folder / name
+        if link.is_symlink() or not link.exists():
+            continue
+        raise CredentialFolderError(f"{link} is there, and not ours: move it away")
+    data = folder / _DATA
+    old = Path(os.readlink(data)).name if data.is_symlink() else ""  # noqa: PTH115 - it may dangle
+    # Step 1: the new set, whole and on disk, where nobody looks yet.
+    made = folder / f"..{svid.serial}-{os.getpid()}"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(mode=0o700)
+    for name, text in files.items():
+        _write(made / name, text)
+    # Step 2: the one link that all names go through.
+    _link(data, made.name)
+    # Step 3: names that weren't there, and those that are no more.
+    for name in files:
+        if not (folder / name).is_symlink():
+            _link(folder / name, f"{_DATA}/{name}")
+    for link in folder.iterdir():
+        if link.is_symlink() and link.name not in {*files, _DATA} and not link.exists():
+            link.unlink()
+    if old and old != made.name:
+        shutil.rmtree(folder / old, ignore_errors=True)
+
+
+def _files(svid: FetchedSvid, update: Update) -> dict[str, str]:
+    key = load_der_private_key(svid.key, None)
+    key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    chain = certificates_pem(svid.chain)
+    own = next(iter(update.bundles.values()))
+    return {
+        "credential-bundle.private-key.pem": key_pem + chain,
+        **{
+            f"{name}.spiffe-trust-bundle.pem": certificates_pem(authorities)
+            for name, authorities in update.bundles.items()
+        },
+        "svid.pem": chain,
+        "svid.key": key_pem,
+        "bundle.pem": certificates_pem(own),
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "w") as file:  # noqa: PTH123
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _link(path: Path, target: str) -> None:
+    """Put a link in place of whatever link was there, in one step."""
+    beside = path.with_name(f"..link-{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        beside.unlink()
+    beside.symlink_to(target)
+    beside.replace(path)
