@@ -15,6 +15,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from meshwarden import plugins
+from meshwarden.agent_checks import agent_faults
 from meshwarden.identity_checks import identity_faults
 from meshwarden.settings import PLACEHOLDERS, STORE, Bundle, Settings
 
@@ -45,8 +46,9 @@ def cross_faults(settings: Settings) -> Iterator[CrossFault]:
     yield from _tls(settings)
     yield from _runtime(settings)
     yield from starmap(CrossFault, identity_faults(settings))
+    yield from starmap(CrossFault, agent_faults(settings))
     yield from _names(settings)
-    yield from _bundle(settings.bundle, is_used=settings.policy.source == "bundle")
+    yield from _bundle(settings.policy.bundle, is_used=settings.policy.source == "bundle")
     yield from _headers("check.allowed.request_headers", settings.check.allowed.request_headers)
     yield from _headers("check.allowed.response_headers", settings.check.allowed.response_headers)
     yield from _headers("check.denied.response_headers", settings.check.denied.response_headers)
@@ -69,11 +71,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def _plaintext(settings: Settings) -> Iterator[CrossFault]:
     listen, fallback = settings.listen, settings.fallback.http_address
     asked = "listen.allow_plaintext_beyond_loopback"
-    if not (listen.address.is_loopback or listen.tls.certificate or _asked(settings)):
+    if not (listen.address.is_loopback or listen.tls.is_on or _asked(settings)):
         yield CrossFault(
             ("listen.address", asked, "listen.tls.certificate"),
             f"{listen.address} can be reached from other machines and there is no TLS; set "
-            f"listen.tls.certificate, or ask for plain text by {asked} = true",
+            f"listen.tls.certificate or listen.tls.svid, or ask for plain text by {asked} = true",
         )
     if not (fallback.is_loopback or _asked(settings)):
         yield CrossFault(
@@ -92,6 +94,17 @@ def _asked(settings: Settings) -> bool:
     return settings.listen.allow_plaintext_beyond_loopback
 
 
+def _server_names(settings: Settings) -> Iterator[CrossFault]:
+    if settings.server.names:
+        from ca.errors import OrderError  # noqa: PLC0415 - it takes a while; few have names
+        from ca.profile import check_names  # noqa: PLC0415
+
+        try:
+            check_names(settings.server.names)
+        except OrderError as error:
+            yield CrossFault(("server.names",), str(error))
+
+
 def _tls(settings: Settings) -> Iterator[CrossFault]:
     tls = settings.listen.tls
     certificate, key, client_ca = (
@@ -103,11 +116,20 @@ def _tls(settings: Settings) -> Iterator[CrossFault]:
         yield CrossFault((certificate, key), f"needs {key} too")
     if tls.key and not tls.certificate:
         yield CrossFault((key, certificate), f"needs {certificate} too")
-    if tls.client_ca and not tls.certificate:
+    if tls.client_ca and not tls.is_on:
         yield CrossFault((client_ca, certificate), f"needs {certificate} too")
-    if tls.require_client_certificate and not tls.client_ca:
+    if tls.require_client_certificate and not (tls.client_ca or tls.svid):
         required = "listen.tls.require_client_certificate"
         yield CrossFault((required, client_ca), f"needs {client_ca} too")
+    if tls.svid and tls.certificate:
+        yield CrossFault(
+            ("listen.tls.svid", certificate), f"and {certificate} exclude each other: take one"
+        )
+    if tls.svid and not settings.identity.is_on:
+        yield CrossFault(
+            ("listen.tls.svid", "identity.trust_domain"), "needs identity.trust_domain too"
+        )
+    yield from _server_names(settings)
     for name, file, label in (
         (certificate, tls.certificate, "CERTIFICATE"),
         (key, tls.key, "PRIVATE KEY"),
@@ -161,21 +183,25 @@ def _bundle(bundle: Bundle, *, is_used: bool) -> Iterator[CrossFault]:
     if bundle.url:
         yield from _bundle_url(bundle)
     elif is_used:
-        yield CrossFault(("bundle.url", "policy.source"), "is needed by policy.source = 'bundle'")
+        yield CrossFault(
+            ("policy.bundle.url", "policy.source"), "is needed by policy.source = 'bundle'"
+        )
     if bundle.digest and not _DIGEST.fullmatch(bundle.digest):
-        yield CrossFault(("bundle.digest",), "must be sha256: and 64 hexadecimal digits")
+        yield CrossFault(("policy.bundle.digest",), "must be sha256: and 64 hexadecimal digits")
     if not _HEADER_NAME.fullmatch(bundle.header):
-        yield CrossFault(("bundle.header",), f"{bundle.header!r} is no header name in lower case")
+        yield CrossFault(
+            ("policy.bundle.header",), f"{bundle.header!r} is no header name in lower case"
+        )
     for name, file, label in (
-        ("bundle.public_key", bundle.public_key, "PUBLIC KEY"),
-        ("bundle.ca", bundle.ca, "CERTIFICATE"),
+        ("policy.bundle.public_key", bundle.public_key, "PUBLIC KEY"),
+        ("policy.bundle.ca", bundle.ca, "CERTIFICATE"),
     ):
         if file and (fault := _pem_fault(file, label)):
             yield CrossFault((name,), fault)
 
 
 def _bundle_url(bundle: Bundle) -> Iterator[CrossFault]:
-    key = "bundle.url"
+    key = "policy.bundle.url"
     try:
         url = urlsplit(bundle.url)
         host, _ = url.hostname, url.port
@@ -188,18 +214,19 @@ def _bundle_url(bundle: Bundle) -> Iterator[CrossFault]:
     if not (bundle.url.isascii() and bundle.url.isprintable()) or " " in bundle.url:
         yield CrossFault((key,), "holds what a URL can't: write it as %XX")
     if url.username is not None:
-        yield CrossFault((key,), "holds a name or password; use bundle.token_file")
+        yield CrossFault((key,), "holds a name or password; use policy.bundle.token_file")
     if url.scheme == "https" or _is_here(host):
         return
     if not (bundle.digest or bundle.public_key):
         yield CrossFault(
-            (key, "bundle.digest", "bundle.public_key"),
-            "whoever is on the way could change it: write https://, or set bundle.public_key",
+            (key, "policy.bundle.digest", "policy.bundle.public_key"),
+            "whoever is on the way could change it: write https://, or set "
+            "policy.bundle.public_key",
         )
     if bundle.token_file:
         yield CrossFault(
-            ("bundle.token_file", key),
-            "whoever is on the way could read it: write https:// in bundle.url",
+            ("policy.bundle.token_file", key),
+            "whoever is on the way could read it: write https:// in policy.bundle.url",
         )
 
 

@@ -309,54 +309,6 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """Where policy comes from."""
-
-    source: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description="`folder`; `bundle` for a file from an HTTP server; `store` for revisions "
-            "that `meshwarden policy apply` makes; any other name is a file in adapters/policies.",
-        ),
-    ] = "folder"
-    path: Annotated[
-        Path,
-        Meta(
-            description="Folder of `*.csv` and `*.yaml`, and of a `model.conf` for a model of your "
-            "own.",
-        ),
-    ] = Path("policy")
-    shadow: Annotated[
-        Path | None,
-        Meta(
-            description="Folder of a candidate policy that is judged beside the one in force and "
-            "never obeyed: where it differs, `meshwarden_shadow_checks_total` and records of "
-            "their own say what it would have done.",
-        ),
-    ] = None
-    watch: Annotated[
-        bool, Meta(description="Reload when the source changes, without `meshwarden reload`.")
-    ] = True
-    max_stale_s: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=31_536_000,
-            description="Readiness turns red when loading has failed for this long, in seconds; "
-            "0 never does. The last good policy goes on deciding either way.",
-        ),
-    ] = 0.0
-    bind: Annotated[
-        Mapping[str, str],
-        Meta(
-            description="For a model of your own: request field to attribute, such as "
-            '`sub = "source.principal"`. The built-in mesh model is bound already.'
-        ),
-    ] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Bundle:
     """A policy bundle on an HTTP server, when `policy.source` is `bundle`.
 
@@ -446,6 +398,55 @@ class Admin:
             description="How long a new token lives where nobody says less, in days.",
         ),
     ] = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Where policy comes from."""
+
+    source: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="`folder`; `bundle` for a file from an HTTP server; `store` for revisions "
+            "that `meshwarden policy apply` makes; any other name is a file in adapters/policies.",
+        ),
+    ] = "folder"
+    path: Annotated[
+        Path,
+        Meta(
+            description="Folder of `*.csv` and `*.yaml`, and of a `model.conf` for a model of your "
+            "own.",
+        ),
+    ] = Path("policy")
+    shadow: Annotated[
+        Path | None,
+        Meta(
+            description="Folder of a candidate policy that is judged beside the one in force and "
+            "never obeyed: where it differs, `meshwarden_shadow_checks_total` and records of "
+            "their own say what it would have done.",
+        ),
+    ] = None
+    watch: Annotated[
+        bool, Meta(description="Reload when the source changes, without `meshwarden reload`.")
+    ] = True
+    max_stale_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=31_536_000,
+            description="Readiness turns red when loading has failed for this long, in seconds; "
+            "0 never does. The last good policy goes on deciding either way.",
+        ),
+    ] = 0.0
+    bind: Annotated[
+        Mapping[str, str],
+        Meta(
+            description="For a model of your own: request field to attribute, such as "
+            '`sub = "source.principal"`. The built-in mesh model is bound already.'
+        ),
+    ] = field(default_factory=dict)
+    bundle: Bundle = field(default_factory=Bundle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -775,7 +776,6 @@ class Settings:
     policy: Policy = field(default_factory=Policy)
     store: Store = field(default_factory=Store)
     admin: Admin = field(default_factory=Admin)
-    bundle: Bundle = field(default_factory=Bundle)
     engine: Engine = field(default_factory=Engine)
     check: Check = field(default_factory=Check)
     decisions: Decisions = field(default_factory=Decisions)

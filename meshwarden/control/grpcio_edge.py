@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
 
 import grpc
@@ -30,8 +30,12 @@ from meshwarden.faults import fault_id
 from meshwarden.files import RuntimeDir
 from meshwarden.front.grpc_http import Receive, Scope, Send
 from meshwarden.health import Health, health_reply
-from meshwarden.settings import Settings
+from meshwarden.settings import Settings, Tls
 from telemetry.record import DecisionRecord, record_line
+
+if TYPE_CHECKING:
+    # It loads what signs, and most services issue nothing.
+    from meshwarden.control.identity.serving import Serving
 
 __all__ = ["GrpcioEdge", "caller_on_connection"]
 
@@ -45,13 +49,14 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class GrpcioEdge:
     """The public port, served by grpcio inside control."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what control has, one by one
         self,
         settings: Settings,
         runtime: RuntimeDir,
         log: DecisionLog,
         guarded: Sequence[Guarded],
         gate: Gate | None,
+        serving: "Serving | None" = None,
     ) -> None:
         """Serve nothing yet.
 
@@ -61,7 +66,9 @@ class GrpcioEdge:
             log: Takes decision records.
             guarded: Services behind the gate.
             gate: Whom their callers have to pass; None serves none of them.
+            serving: The port's own certificate; None where it comes from files.
         """
+        self._serving = serving
         self._settings = settings
         self._guarded = guarded if gate else ()
         self._log = log
@@ -87,17 +94,26 @@ class GrpcioEdge:
             )
         )
 
+    def add(self, handlers: Sequence[Any]) -> None:
+        """Serve more, before `run`."""
+        self._server.add_generic_rpc_handlers(tuple(handlers))
+
     async def run(self) -> None:
         """Serve from the moment a policy is in force, until cancelled."""
         await self._decider.start()
         self._add_services()
         address = str(self._settings.listen.address)
-        if self._settings.listen.tls.certificate is None:
+        tls = self._settings.listen.tls
+        if not tls.is_on:
             self._server.add_insecure_port(address)
         else:
-            self._server.add_secure_port(address, _credentials(self._settings))
-            tls = self._settings.listen.tls
-            if self._guarded and tls.client_ca and not tls.require_client_certificate:
+            if self._serving is not None:
+                await self._serving.ready.wait()
+                credentials = _own_credentials(self._serving, tls)
+            else:
+                credentials = _credentials(self._settings)
+            self._server.add_secure_port(address, credentials)
+            if self._guarded and (tls.client_ca or tls.svid) and not tls.require_client_certificate:
                 _LOG.warning(
                     "served by grpcio, which asks for a client certificate only where it requires "
                     "one: remote callers of the admin API need a token, or set "
@@ -240,6 +256,28 @@ def caller_on_connection(context: _Context) -> Caller:
         source_ip=source.removeprefix("::ffff:"),
         tls=b"ssl" in proof.get("transport_security_type", ()),
         certificate_sha256=certificate_sha256(certificates[0]) if spiffe_id else b"",
+    )
+
+
+def _own_credentials(serving: "Serving", tls: Tls) -> grpc.ServerCredentials:
+    """Credentials that each handshake looks up anew."""
+    last: list[object] = [None]
+    ca = tls.client_ca.read_bytes() if tls.client_ca else None
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        assert serving.pem is not None  # noqa: S101 - it was waited for
+        last[0] = serving.pem, serving.roots_pem
+        return grpc.ssl_server_certificate_configuration(
+            [serving.pem], root_certificates=ca or serving.roots_pem
+        )
+
+    def newer() -> grpc.ServerCertificateConfiguration | None:
+        return None if last[0] == (serving.pem, serving.roots_pem) else configuration()
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(),
+        newer,  # type: ignore[arg-type]  # None keeps what is in force: grpcio's documentation
+        require_client_authentication=tls.require_client_certificate,
     )
 
 

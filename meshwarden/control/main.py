@@ -50,11 +50,13 @@ from protos.meshwarden.v1 import (
     authority_pb2_grpc,
     live_pb2_grpc,
     policy_pb2_grpc,
+    registration_pb2_grpc,
     shadow_pb2_grpc,
 )
 
 if TYPE_CHECKING:
     # It loads what databases need, and most services issue nothing.
+    from meshwarden.control.identity.nodes import Nodes
     from meshwarden.control.identity.opening import Identity
 
 __all__ = ["main"]
@@ -83,10 +85,11 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
 
     # Before anything answers: who may not open the keys has no service to start.
     try:
-        identity = await _opened_identity(settings)
+        identity = await _opened_identity(settings, runtime)
     except IdentityError as error:
         print(f"meshwarden: {error}", file=sys.stderr)  # noqa: T201 - the user's terminal
         return START_REFUSED
+    nodes = _opened_nodes(settings, identity)
 
     has_revisions = settings.policy.source == STORE
     kept = plugins.revision_store(settings) if has_revisions or settings.admin.remote else None
@@ -124,6 +127,11 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
             AdminService(publisher, runtime.path, kept, clock.now_ns),
         ),
         (authority_pb2_grpc.add_AuthorityServicer_to_server, AuthorityService(identity)),
+        *(
+            [(registration_pb2_grpc.add_RegistrationServicer_to_server, nodes.registration)]
+            if nodes
+            else []
+        ),
         (
             live_pb2_grpc.add_LiveServicer_to_server,
             LiveService(settings.runtime.state_dir, lambda: replicas.known),
@@ -140,13 +148,17 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
         ),
     )
 
-    if settings.admin.remote and settings.listen.tls.certificate is None:
+    if settings.admin.remote and not settings.listen.tls.is_on:
         _LOG.warning(
             "admin.remote is on, but listen.tls is not: every remote call of the admin API will be "
             "refused, since over plain text nobody can be known"
         )
     made = servers(
-        runtime, guarded, InternalService(log), _gate(settings, administration, caller_behind_front)
+        runtime,
+        guarded,
+        InternalService(log),
+        _gate(settings, administration, caller_behind_front),
+        nodes,
     )
     for server, socket in made:
         await listen(server, socket)
@@ -156,13 +168,26 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
         tasks.append(asyncio.create_task(source.follow(publisher.notice)))
     if administration:
         tasks.append(asyncio.create_task(administration.run()))
+    if nodes:
+        tasks.append(asyncio.create_task(nodes.run()))
+    serving = None
     if identity:
         tasks.append(asyncio.create_task(identity.run()))
+        if settings.listen.tls.svid:
+            serving = identity.serving(settings, runtime, clock.now_ns)
+            tasks.append(asyncio.create_task(serving.run()))
     edge = None
     if os.environ.get(EDGE_VARIABLE) == "1":
         edge = GrpcioEdge(
-            settings, runtime, log, guarded, _gate(settings, administration, caller_on_connection)
+            settings,
+            runtime,
+            log,
+            guarded,
+            _gate(settings, administration, caller_on_connection),
+            serving,
         )
+        if nodes:
+            edge.add(nodes.handlers(caller_on_connection))
         tasks.append(asyncio.create_task(edge.run()))
 
     def tell(*, ready: bool) -> None:
@@ -200,13 +225,15 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
         if kept is not None:
             await replicas.leave()
             await kept.close()
+        if nodes:
+            await nodes.close()
         if identity:
             await identity.close()
         log.close()
     return 0
 
 
-async def _opened_identity(settings: Settings) -> "Identity | None":
+async def _opened_identity(settings: Settings, runtime: RuntimeDir) -> "Identity | None":
     """Open what issues SVIDs, if anything is issued.
 
     Raises:
@@ -217,7 +244,7 @@ async def _opened_identity(settings: Settings) -> "Identity | None":
     from meshwarden.control.identity.opening import open_identity  # noqa: PLC0415 - see below
 
     forbid_dumps()
-    identity = open_identity(settings, clock.now_ns)
+    identity = open_identity(settings, runtime, clock.now_ns)
     try:
         await identity.issuer.start()
     except IdentityStoreError as error:
@@ -226,6 +253,15 @@ async def _opened_identity(settings: Settings) -> "Identity | None":
         await identity.close()
         raise
     return identity
+
+
+def _opened_nodes(settings: Settings, identity: "Identity | None") -> "Nodes | None":
+    """Put together what serves agents, if anything is issued."""
+    if identity is None:
+        return None
+    from meshwarden.control.identity.nodes import Nodes  # noqa: PLC0415 - likewise
+
+    return Nodes(settings, identity.issuer, clock.now_ns)
 
 
 def _gate(

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from meshwarden.files import CLIENTS_SDS, SERVER_SDS
+
 __all__ = [
+    "AGENT_SERVICES",
     "FRONT_PATHS",
     "PUBLIC_SERVICES",
     "RECEIVED_HEADER",
@@ -18,6 +21,7 @@ __all__ = [
     "TLS_HEADER",
     "FrontBootstrap",
     "TlsFiles",
+    "TlsSecrets",
     "bootstrap",
 ]
 
@@ -37,6 +41,13 @@ PUBLIC_SERVICES = (
 """gRPC services of control that the public port routes to. Never "/": admin and internal
 services have sockets of their own, and a new service is private until it is named here. Where
 `admin.remote` is on, those of control/needs.py come to these, each behind its guard."""
+
+AGENT_SERVICES = (
+    "meshwarden.v1.Agent",
+    "meshwarden.v1.Attestation",
+)
+"""gRPC services that agents call, on a socket of their own where anything is issued: whoever comes
+may send them something, so control takes small messages only there."""
 
 RECEIVED_HEADER = "x-meshwarden-received"
 """When Envoy received the call, in microseconds since the epoch, over anything a client says: the
@@ -76,6 +87,23 @@ class TlsFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsSecrets:
+    """Where the public port's certificate comes from, when it is renewed while the front runs.
+
+    Attributes:
+        server: SDS file of the certificate and its key.
+        clients: SDS file of what client certificates are verified with.
+        client_ca: PEM file that takes the place of `clients`.
+        require_client_certificate: Whether a handshake without a client certificate fails.
+    """
+
+    server: Path
+    clients: Path
+    client_ca: Path | None = None
+    require_client_certificate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class FrontBootstrap:
     """What one front's Envoy is told.
 
@@ -89,6 +117,7 @@ class FrontBootstrap:
         max_connections: Downstream connections before new ones are closed at once.
         tls: The port's TLS; None serves plain text.
         services: gRPC services of control that may be reached.
+        agents_socket: Unix socket of control's server for agents; None where nothing is issued.
     """
 
     host: str
@@ -98,19 +127,22 @@ class FrontBootstrap:
     public_socket: Path
     admin_socket: Path
     max_connections: int = 10_000
-    tls: TlsFiles | None = None
+    tls: TlsFiles | TlsSecrets | None = None
     services: tuple[str, ...] = PUBLIC_SERVICES
+    agents_socket: Path | None = None
 
 
 def bootstrap(front: FrontBootstrap) -> dict[str, Any]:
     """Build the bootstrap of one front, ready to be written as JSON."""
     return {
+        # Nobody asks who it is, but Envoy takes no secret without it, not even from a file.
+        "node": {"id": "front", "cluster": "meshwarden"},
         # A Unix socket that only the owner can open: Envoy's admin interface can stop the
         # process and dump its configuration, and its default is an open TCP port.
         "admin": {"address": {"pipe": {"path": str(front.admin_socket), "mode": 0o600}}},
         "static_resources": {
             "listeners": [_listener(front)],
-            "clusters": [_control_cluster(front.public_socket)],
+            "clusters": [*_clusters(front)],
         },
         "layered_runtime": {
             "layers": [
@@ -215,7 +247,7 @@ def _connection_manager(front: FrontBootstrap) -> dict[str, Any]:
             "route_config": {
                 "name": "public",
                 "virtual_hosts": [
-                    {"name": "public", "domains": ["*"], "routes": [*_routes(front.services)]}
+                    {"name": "public", "domains": ["*"], "routes": [*_routes(front)]}
                 ],
             },
         },
@@ -316,11 +348,13 @@ def _python_filter(front: FrontBootstrap) -> dict[str, Any]:
     )
 
 
-def _routes(services: Iterable[str]) -> Iterable[dict[str, Any]]:
-    for service in services:
+def _routes(front: FrontBootstrap) -> Iterable[dict[str, Any]]:
+    agents = AGENT_SERVICES if front.agents_socket else ()
+    for service in (*front.services, *agents):
+        cluster = "agents" if service in AGENT_SERVICES else "control"
         yield {
             "match": {"prefix": f"/{service}/", "grpc": {}},
-            "route": {"cluster": "control", "timeout": "0s", "idle_timeout": "0s"},
+            "route": {"cluster": cluster, "timeout": "0s", "idle_timeout": "0s"},
             # Envoy puts its own interface's address into x-forwarded-for for a peer on loopback.
             "request_headers_to_add": [
                 _overwrite(SOURCE_HEADER, "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
@@ -331,9 +365,15 @@ def _routes(services: Iterable[str]) -> Iterable[dict[str, Any]]:
     yield {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
 
 
-def _control_cluster(socket: Path) -> dict[str, Any]:
+def _clusters(front: FrontBootstrap) -> Iterable[dict[str, Any]]:
+    yield _control_cluster("control", front.public_socket)
+    if front.agents_socket:
+        yield _control_cluster("agents", front.agents_socket)
+
+
+def _control_cluster(name: str, socket: Path) -> dict[str, Any]:
     return {
-        "name": "control",
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
         "per_connection_buffer_limit_bytes": _MESSAGE_WINDOW_BYTES,
@@ -359,7 +399,7 @@ def _control_cluster(socket: Path) -> dict[str, Any]:
             }
         },
         "load_assignment": {
-            "cluster_name": "control",
+            "cluster_name": name,
             "endpoints": [
                 {
                     "lb_endpoints": [
@@ -371,19 +411,24 @@ def _control_cluster(socket: Path) -> dict[str, Any]:
     }
 
 
-def _tls(tls: TlsFiles) -> dict[str, Any]:
+def _tls(tls: TlsFiles | TlsSecrets) -> dict[str, Any]:
     common: dict[str, Any] = {
         "alpn_protocols": ["h2", "http/1.1"],
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-        "tls_certificates": [
+    }
+    if isinstance(tls, TlsSecrets):
+        common["tls_certificate_sds_secret_configs"] = [_watched(SERVER_SDS, tls.server)]
+    else:
+        common["tls_certificates"] = [
             {
                 "certificate_chain": {"filename": str(tls.certificate)},
                 "private_key": {"filename": str(tls.key)},
             }
-        ],
-    }
+        ]
     if tls.client_ca is not None:
         common["validation_context"] = {"trusted_ca": {"filename": str(tls.client_ca)}}
+    elif isinstance(tls, TlsSecrets):
+        common["validation_context_sds_secret_config"] = _watched(CLIENTS_SDS, tls.clients)
     return _typed(
         "envoy.transport_sockets.tls",
         "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
@@ -392,3 +437,17 @@ def _tls(tls: TlsFiles) -> dict[str, Any]:
             "require_client_certificate": tls.require_client_certificate,
         },
     )
+
+
+def _watched(name: str, file: Path) -> dict[str, Any]:
+    """A secret in a file that Envoy reads again when another is put in its place."""
+    return {
+        "name": name,
+        "sds_config": {
+            "path_config_source": {"path": str(file)},
+            "resource_api_version": "V3",
+            # By default a listener whose secret is late opens after 15 s, and then refuses every
+            # handshake, taking its share of the port.
+            "initial_fetch_timeout": "0s",
+        },
+    }

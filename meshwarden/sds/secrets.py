@@ -6,11 +6,13 @@ certificate.
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from typing_extensions import override
 
+from ca.bundle import Bundle
 from meshwarden.agent.svids import Svid, WorkloadSvids
 from protos.envoy.config.core.v3.base_pb2 import DataSource, Node
 from protos.envoy.config.core.v3.extension_pb2 import TypedExtensionConfig
@@ -23,7 +25,17 @@ from protos.envoy.extensions.transport_sockets.tls.v3.tls_spiffe_validator_confi
     SPIFFECertValidatorConfig,
 )
 
-__all__ = ["ALL", "DEFAULT", "ROOT", "Named", "Secrets", "Wish", "wish_of"]
+__all__ = [
+    "ALL",
+    "DEFAULT",
+    "ROOT",
+    "Named",
+    "Secrets",
+    "Wish",
+    "certificate_secret",
+    "roots_secret",
+    "wish_of",
+]
 
 DEFAULT = "default"
 """The workload's first identity."""
@@ -161,14 +173,28 @@ class Secrets:
         return _plain(own.to_pem())
 
 
+def certificate_secret(name: str, chain: Sequence[bytes], key_pem: str) -> Secret:
+    """Write a certificate with its key.
+
+    Args:
+        name: What it is asked for by.
+        chain: DER, the leaf first.
+        key_pem: PKCS#8.
+    """
+    text = "".join(_pem("CERTIFICATE", each) for each in chain)
+    certificate = TlsCertificate(certificate_chain=_inline(text), private_key=_inline(key_pem))
+    return Secret(name=name, tls_certificate=certificate)
+
+
+def roots_secret(name: str, bundle: Bundle) -> Secret:
+    """Write a trust domain's authorities, to verify IDs of that domain alone."""
+    secret = _validated({bundle.trust_domain: bundle.to_pem()})
+    secret.name = name
+    return secret
+
+
 def _certificate(svid: Svid) -> Secret:
-    chain = "".join(_pem("CERTIFICATE", each) for each in svid.chain)
-    return Secret(
-        tls_certificate=TlsCertificate(
-            certificate_chain=_inline(chain),
-            private_key=_inline(_pem("PRIVATE KEY", svid.key)),
-        )
-    )
+    return certificate_secret(svid.spiffe_id, svid.chain, _pem("PRIVATE KEY", svid.key))
 
 
 def _plain(pem: str) -> Secret:

@@ -19,14 +19,22 @@ from pathlib import Path
 from meshwarden import status
 from meshwarden.control.needs import GUARDED_SERVICES
 from meshwarden.files import (
+    CLIENTS_SDS,
     EPOCH_VARIABLE,
     METRICS_VARIABLE,
     NAME_VARIABLE,
     RESTARTED_VARIABLE,
     RUNTIME_VARIABLE,
+    SERVER_SDS,
     RuntimeDir,
 )
-from meshwarden.front.bootstrap import PUBLIC_SERVICES, FrontBootstrap, TlsFiles, bootstrap
+from meshwarden.front.bootstrap import (
+    PUBLIC_SERVICES,
+    FrontBootstrap,
+    TlsFiles,
+    TlsSecrets,
+    bootstrap,
+)
 from meshwarden.settings import Settings
 from meshwarden.supervisor.child import Backoff, Child
 from meshwarden.supervisor.envoy_admin import EnvoyAdmin
@@ -36,6 +44,8 @@ __all__ = ["FrontPrograms", "FrontSlot", "FrontStartError", "find_programs", "re
 _LOG = logging.getLogger(__name__)
 _READY_TIMEOUT_S = 45.0
 _POLL_S = 0.05
+_SECRET_POLL_S = 0.0625  # Adds up without an error.
+_PATIENCE_S = 10.0
 _BASE_IDS = 200_000_000  # Times ten, it still fits a signed 32-bit integer.
 _EPOCHS_IN_STEM = 10
 _EPOCH_NAMES = 3  # Envoy names its sockets by base id and epoch modulo this.
@@ -136,6 +146,7 @@ class FrontSlot:
         while True:
             started_s = loop.time()
             front = None
+            await self._until_secrets()
             try:
                 async with self._starting:
                     front = await self._start(heir_of=None, is_restart=is_restart)
@@ -304,7 +315,6 @@ class FrontSlot:
 
     def _bootstrap(self, admin_socket: Path) -> FrontBootstrap:
         listen = self._settings.listen
-        tls = listen.tls
         return FrontBootstrap(
             host=listen.address.host,
             port=listen.address.port,
@@ -313,13 +323,41 @@ class FrontSlot:
             public_socket=self._runtime.public_socket,
             admin_socket=admin_socket,
             max_connections=listen.max_connections,
-            tls=TlsFiles(tls.certificate, tls.key, tls.client_ca, tls.require_client_certificate)
-            if tls.certificate and tls.key
-            else None,
+            tls=self._tls(),
             services=(*PUBLIC_SERVICES, *GUARDED_SERVICES)
             if self._settings.admin.remote
             else PUBLIC_SERVICES,
+            agents_socket=self._runtime.agents_socket if self._settings.identity.is_on else None,
         )
+
+    def _tls(self) -> TlsFiles | TlsSecrets | None:
+        tls = self._settings.listen.tls
+        if tls.svid:
+            secret = self._runtime.secret
+            return TlsSecrets(
+                secret(SERVER_SDS),
+                secret(CLIENTS_SDS),
+                tls.client_ca,
+                tls.require_client_certificate,
+            )
+        if tls.certificate and tls.key:
+            return TlsFiles(tls.certificate, tls.key, tls.client_ca, tls.require_client_certificate)
+        return None
+
+    async def _until_secrets(self) -> None:
+        """Wait for the first certificate from control; Envoy refuses a file that isn't there.
+
+        Those of an earlier run do: a front must not need control to start.
+        """
+        if not self._settings.listen.tls.svid:
+            return
+        files = [self._runtime.secret(name) for name in (SERVER_SDS, CLIENTS_SDS)]
+        waited_s = 0.0
+        while not all(file.exists() for file in files):
+            if waited_s and waited_s % _PATIENCE_S == 0:
+                _LOG.warning("%s waits for control to issue the port's certificate", self.name)
+            await asyncio.sleep(_SECRET_POLL_S)
+            waited_s += _SECRET_POLL_S
 
     def _environment(self, name: str, *, is_restart: bool = False) -> dict[str, str]:
         return {

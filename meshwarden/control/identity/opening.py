@@ -1,5 +1,7 @@
 """From settings to an Issuer, with the database, the keeper and the ledger that they name."""
 
+import asyncio
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -11,10 +13,13 @@ from ca.keeper import KeyKeeper
 from ca.keys import KeyType
 from meshwarden import plugins
 from meshwarden.control.identity.current import CurrentAuthorities
+from meshwarden.control.identity.expiry_watch import ExpiryWatch
 from meshwarden.control.identity.heads import KnownHeads
 from meshwarden.control.identity.issuer import Issuer, Limits
 from meshwarden.control.identity.ledger_writer import LedgerWriter
 from meshwarden.control.identity.plugged import PluggedAuthority
+from meshwarden.control.identity.serving import Serving, names_of
+from meshwarden.files import RuntimeDir
 from meshwarden.settings import Settings
 
 __all__ = ["Identity", "open_identity"]
@@ -33,6 +38,7 @@ class Identity:
         heads: Where the ledger ended, kept outside its database.
         writer: Writes the ledger.
         database: Where the authorities are.
+        expiry: Says what expires.
     """
 
     issuer: Issuer
@@ -40,10 +46,20 @@ class Identity:
     heads: KnownHeads
     writer: LedgerWriter
     database: Database
+    expiry: ExpiryWatch
+
+    def serving(
+        self, settings: Settings, runtime: RuntimeDir, now_ns: Callable[[], int]
+    ) -> Serving:
+        """Make what keeps the public port's own certificate fresh."""
+        draw = random.SystemRandom().random
+        return Serving(self.issuer, names_of(settings), runtime, now_ns=now_ns, draw=draw)
 
     async def run(self) -> None:
         """Do what goes on beside issuing, for ever."""
-        await self.issuer.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.issuer.run())
+            group.create_task(self.expiry.run())
 
     async def close(self) -> None:
         """Write what is still to be written and release the connections."""
@@ -53,7 +69,7 @@ class Identity:
         await self.database.close()
 
 
-def open_identity(settings: Settings, now_ns: Callable[[], int]) -> Identity:
+def open_identity(settings: Settings, runtime: RuntimeDir, now_ns: Callable[[], int]) -> Identity:
     """Put together what `settings.identity` says, which has to be on.
 
     Nothing is connected or made before `Issuer.start`.
@@ -81,7 +97,8 @@ def open_identity(settings: Settings, now_ns: Callable[[], int]) -> Identity:
     )
     writer = LedgerWriter(ledger, lambda: current.signing.ledger_key, now_ns, heads.wrote)
     issuer = Issuer(current, limits, writer, now_ns=now_ns)
-    return Identity(issuer, ledger, heads, writer, database)
+    expiry = ExpiryWatch(current, runtime.expired, now_ns)
+    return Identity(issuer, ledger, heads, writer, database, expiry)
 
 
 def _keeper(settings: Settings) -> KeyKeeper:

@@ -17,6 +17,7 @@ from meshwarden.front.bootstrap import (
     TLS_HEADER,
     FrontBootstrap,
     TlsFiles,
+    TlsSecrets,
     bootstrap,
 )
 from protos.meshwarden.v1 import admin_pb2, internal_pb2
@@ -126,6 +127,21 @@ def test_plain_text_has_no_tls_and_tls_has_its_files(told: dict[str, Any]) -> No
     asked = one(bootstrap(replace(FRONT, tls=asking)), "transport_socket")["typed_config"]
     assert one(asked, "trusted_ca") == {"filename": "/tls/ca.pem"}
     assert asked["require_client_certificate"] is True
+
+
+def test_its_own_certificate_is_watched_and_its_port_waits_for_it() -> None:
+    """Client certificates are asked for and verified; an authority of the user's takes over."""
+    secrets = TlsSecrets(Path("/run/server.secret.json"), Path("/run/clients.secret.json"))
+    served = one(bootstrap(replace(FRONT, tls=secrets)), "common_tls_context")
+    (certificate,) = served["tls_certificate_sds_secret_configs"]
+    for each in (certificate, served["validation_context_sds_secret_config"]):
+        source = each["sds_config"]
+        assert source["path_config_source"] == {"path": f"/run/{each['name']}.secret.json"}
+        assert source["initial_fetch_timeout"] == "0s"
+    given = replace(secrets, client_ca=Path("/tls/ca.pem"))
+    served = one(bootstrap(replace(FRONT, tls=given)), "common_tls_context")
+    assert served["validation_context"] == {"trusted_ca": {"filename": "/tls/ca.pem"}}
+    assert "validation_context_sds_secret_config" not in served
 
 
 def test_envoy_takes_it(told: dict[str, Any], tmp_path: Path) -> None:

@@ -249,6 +249,7 @@ def test_the_two_public_ports_differ() -> None:
         ("key = 'k.pem'", "listen.tls.key: needs listen.tls.certificate too"),
         ("client_ca = 'c.pem'", "listen.tls.client_ca: needs listen.tls.certificate too"),
         ("require_client_certificate = true", "needs listen.tls.client_ca too"),
+        ("svid = true", "needs identity.trust_domain too"),
         ("certificate = 'c.pem'\nkey = 'c.pem'", "is no PEM file with a private key"),
         ("certificate = 'c.pem'\nkey = 'gone'", "gone can't be read: No such file"),
         ("certificate = 'c.pem'\nkey = 'locked.pem'", "locked.pem is encrypted"),
@@ -261,6 +262,23 @@ def test_half_a_tls_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "locked.pem").write_text(KEY.replace("PRIVATE", "ENCRYPTED PRIVATE"))
     (line,) = faults(written(tmp_path, f"[listen.tls]\n{text}"))
     assert message in line
+
+
+def test_the_services_own_svid_is_tls_like_any_other() -> None:
+    """It opens the port to other machines; its names are names, and it needs no file."""
+    identity = {"MESHWARDEN_IDENTITY__TRUST_DOMAIN": "td.example"}
+    own = {**identity, "MESHWARDEN_LISTEN__TLS__SVID": "true"}
+    config.load(None, {**own, "MESHWARDEN_LISTEN__ADDRESS": "0.0.0.0:9191"})
+    (line,) = faults(None, **own, MESHWARDEN_SERVER__NAMES='["Mesh Example"]')
+    assert "server.names" in line
+    assert "is no DNS name" in line
+    (line,) = faults(
+        None,
+        **own,
+        MESHWARDEN_LISTEN__TLS__CERTIFICATE="c.pem",
+        MESHWARDEN_LISTEN__TLS__KEY="k.pem",
+    )[:1]
+    assert "exclude each other" in line
 
 
 def test_a_key_that_was_not_understood_is_not_judged_again(tmp_path: Path) -> None:

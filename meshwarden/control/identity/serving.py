@@ -1,0 +1,142 @@
+"""The service's own certificate: issued like any other, renewed, and put where fronts watch.
+
+A front's Envoy reads its secrets from files in the runtime directory (SDS by path) and takes up
+each new one without a restart. They stay when control goes: a front that starts meanwhile serves
+by the last certificate, at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+
+from google.protobuf import json_format
+
+from ca.bundle import Bundle
+from ca.errors import IdentityError
+from ca.issue import X509Order, X509Svid
+from ca.local_keys import new_request
+from ca.renewal import renewal_ns, retry_pause_s
+from ca.spiffe_id import SpiffeId
+from meshwarden import metrics
+from meshwarden.control.identity.issuer import Issuer
+from meshwarden.files import CLIENTS_SDS, SERVER_SDS, RuntimeDir, write_private
+from meshwarden.sds.secrets import certificate_secret, roots_secret
+from meshwarden.settings import Settings
+from protos.envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
+from protos.envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
+
+__all__ = ["SERVING_PATH", "Serving", "names_of"]
+
+_LOG = logging.getLogger(__name__)
+
+SERVING_PATH = "/meshwarden/server"
+"""Path of the service's own SPIFFE ID; no entry may have one below /meshwarden/."""
+
+_SECOND_NS = 1_000_000_000
+_USUAL_LIFE_S = 3600.0
+
+
+def names_of(settings: Settings) -> tuple[str, ...]:
+    """DNS names and IP addresses that clients verify the service by.
+
+    Those of the settings; where one address is listened on, that, and on loopback its usual name.
+    """
+    address = settings.listen.address
+    found = list(settings.server.names)
+    if not address.is_wildcard:
+        found.append(address.host)
+    if address.is_loopback:
+        found.append("localhost")
+    return tuple(dict.fromkeys(found))
+
+
+class Serving:
+    """Keeps the certificate of the public port fresh.
+
+    Attributes:
+        pem: The key and the chain in force, for a transport that reads no files; None before the
+            first.
+        roots_pem: What clients' certificates are verified with; likewise.
+    """
+
+    def __init__(
+        self,
+        issuer: Issuer,
+        names: Iterable[str],
+        runtime: RuntimeDir,
+        *,
+        now_ns: Callable[[], int],
+        draw: Callable[[], float],
+    ) -> None:
+        """Serve one instance; `run` does it.
+
+        Args:
+            issuer: Signs.
+            names: DNS names and IP addresses that stand in the certificate.
+            runtime: Where secrets are put.
+            now_ns: The time.
+            draw: A random number from 0 to below 1, anew at each call.
+        """
+        self._issuer = issuer
+        self._names = tuple(names)
+        self._runtime = runtime
+        self._now_ns = now_ns
+        self._draw = draw
+        self.pem: tuple[bytes, bytes] | None = None
+        self.roots_pem: bytes | None = None
+        self.ready = asyncio.Event()
+
+    async def run(self) -> None:
+        """Renew at half-life and follow the bundle, for ever."""
+        await asyncio.gather(self._renew(), self._follow(self._issuer.bundles()))
+
+    async def _renew(self) -> None:
+        attempt = 0
+        while True:
+            svid = await self._issued()
+            if svid is None:
+                pause_s = retry_pause_s(attempt, _USUAL_LIFE_S, self._draw())
+                attempt += 1
+                await asyncio.sleep(pause_s)
+                continue
+            attempt = 0
+            arrived_ns = self._now_ns()
+            at_ns = renewal_ns(arrived_ns, svid.not_after_ns, self._draw())
+            await asyncio.sleep((at_ns - arrived_ns) / _SECOND_NS)
+
+    async def _issued(self) -> X509Svid | None:
+        """Have one certificate issued and put it in force; None where that failed."""
+        trust_domain = self._issuer.trust_domain
+        key, csr = await asyncio.to_thread(new_request)
+        order = X509Order(
+            csr, SpiffeId(trust_domain, SERVING_PATH), "service", dns_names=self._names
+        )
+        (svid,) = await self._issuer.issue_x509([order])
+        if isinstance(svid, IdentityError):
+            _LOG.warning("the certificate of the public port can't be renewed: %s", svid)
+            return None
+        secret = certificate_secret(SERVER_SDS, svid.chain, key.decode())
+        self._put(secret)
+        self.pem = (key, secret.tls_certificate.certificate_chain.inline_bytes)
+        metrics.NOT_AFTER.labels("serving").set(svid.not_after_ns / _SECOND_NS)
+        self._tell()
+        return svid
+
+    async def _follow(self, bundles: AsyncIterator[Bundle]) -> None:
+        async for bundle in bundles:
+            self._put(roots_secret(CLIENTS_SDS, bundle))
+            self.roots_pem = bundle.to_pem().encode()
+            self._tell()
+
+    def _put(self, secret: Secret) -> None:
+        response = DiscoveryResponse()
+        response.resources.add().Pack(secret)
+        file = self._runtime.secret(secret.name)
+        try:
+            write_private(file, json_format.MessageToJson(response).encode())
+        except OSError as error:  # A full disk: what is there still holds.
+            _LOG.warning("%s can't be written: %s", file, error)
+
+    def _tell(self) -> None:
+        if self.pem is not None and self.roots_pem is not None:
+            self.ready.set()
