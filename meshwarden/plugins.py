@@ -70,7 +70,7 @@ def policy_source(settings: Settings) -> PolicySource:
     """
     adapter = load("policies", settings.policy.source)
     # A source's settings are those keys of its own section that it has a field for.
-    own = getattr(settings, settings.policy.source, None)
+    own = getattr(settings.policy, settings.policy.source, None)
     known = {
         "path": settings.policy.path,
         "state_dir": settings.runtime.state_dir,

@@ -298,7 +298,7 @@ class BundleSource(PolicySource):
         """
         wanted, found = self._config.digest, f"sha256:{sha256(self._body)}"
         if wanted and wanted != found:
-            raise BundleError(f"has digest {found}, not that of bundle.digest")
+            raise BundleError(f"has digest {found}, not that of policy.bundle.digest")
 
     def _check_age(self, bundle: Bundle) -> None:
         """Refuse what was in force before what was in force last.
@@ -309,7 +309,7 @@ class BundleSource(PolicySource):
         last = self._remembered()
         if self._config.allow_older or last is None or last.url != self._config.url:
             return
-        remedy = "build it with a greater --revision, or set bundle.allow_older"
+        remedy = "build it with a greater --revision, or set policy.bundle.allow_older"
         if bundle.revision < last.revision:
             raise BundleError(
                 f"is of revision {bundle.revision}, and revision {last.revision} was in force "

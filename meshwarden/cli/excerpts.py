@@ -41,6 +41,16 @@ def quoted(line: str, message: str) -> tuple[int, int] | None:
     return None
 
 
+def _value(finding: "Finding") -> str:
+    """The value that a finding is about, as its rule has it; "" where it is about none."""
+    from authz.policy.csv_rows import parse_line  # noqa: PLC0415
+
+    try:
+        return parse_line(finding.text)[finding.field + 1] if finding.field >= 0 else ""
+    except (ValueError, IndexError):
+        return ""
+
+
 class Lines:
     """The files of a policy folder, read again for their lines.
 
@@ -83,8 +93,10 @@ class Lines:
         if not line.strip():
             return finding
         start, end = columns_of(line, finding.field)
-        if finding.field < 0:
-            start, end = quoted(line, finding.message) or (start, end)
+        # In YAML a value has no place among commas, if it stands on this line at all.
+        if finding.field < 0 or finding.place.file.endswith(".yaml"):
+            words = (finding.message, f"'{_value(finding)}'")
+            start, end = next(filter(None, (quoted(line, each) for each in words)), (start, end))
         place = dataclasses.replace(finding.place, column=start, end_column=end)
         return dataclasses.replace(finding, place=place)
 

@@ -53,6 +53,9 @@ def load_settings(
         for key, (option, value) in (options or {}).items()
         if value is not None
     }
+    if "policy.path" in given:
+        # Who names a folder asks about it, wherever the service's own policy comes from.
+        given.setdefault("policy.source", (given["policy.path"][0], "folder"))
     return config.load(file or config.find(os.environ), os.environ, given)
 
 

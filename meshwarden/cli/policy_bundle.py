@@ -60,7 +60,7 @@ def build(  # noqa: PLR0913 - each is an option
         files = read_files(settings.policy.path)
         archive = make_bundle(files, revision, key)
         # Read again as a server would: what it refuses is not worth writing.
-        limit = settings.bundle.max_unpacked_bytes
+        limit = settings.policy.bundle.max_unpacked_bytes
         bundle = read_bundle(archive, [key.public_key()] if key else [], limit)
         snapshot = _built(bundle.text(str(folder)), settings)
     except PolicyError as error:
@@ -77,7 +77,9 @@ def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The bundle.")],
     public_key: Annotated[
         Path | None,
-        typer.Option("--key", metavar="FILE", help="PEM of the keys; else bundle.public_key."),
+        typer.Option(
+            "--key", metavar="FILE", help="PEM of the keys; else policy.bundle.public_key."
+        ),
     ] = None,
     config: ConfigFile = None,
     output: Output = Form.HUMAN,
@@ -90,8 +92,8 @@ def verify(
     from authz.policy.errors import PolicyError  # noqa: PLC0415
     from authz.policy_bundle.bundle import read_bundle  # noqa: PLC0415
 
-    settings = load_settings(config, {"bundle.public_key": ("--key", public_key)}).settings
-    limits = settings.bundle
+    settings = load_settings(config, {"policy.bundle.public_key": ("--key", public_key)}).settings
+    limits = settings.policy.bundle
     try:
         with file.open("rb") as stream:
             archive = stream.read(limits.max_bytes + 1)

@@ -35,11 +35,11 @@ def shared(new_place: Callable[..., Place], server: WebServer) -> Iterator[Witne
     """One instance for all of these; what takes longer than a second is too late."""
     place = new_place(
         policy__source="bundle",
-        bundle__url=server.url,
-        bundle__poll_s=0.5,
-        bundle__timeout_s=1.0,
-        bundle__max_bytes=LIMIT,
-        bundle__max_unpacked_bytes=LIMIT,
+        policy__bundle__url=server.url,
+        policy__bundle__poll_s=0.5,
+        policy__bundle__timeout_s=1.0,
+        policy__bundle__max_bytes=LIMIT,
+        policy__bundle__max_unpacked_bytes=LIMIT,
     )
     with place.start() as instance:
         yield Witness(instance.wait_ready())

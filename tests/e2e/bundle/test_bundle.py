@@ -89,12 +89,12 @@ def new_place(
     def make() -> Place:
         settings = {
             "policy.source": "bundle",
-            "bundle.url": publisher.server.url(NAME),
-            "bundle.public_key": str(publisher.public_key),
-            "bundle.ca": str(authority.certificate),
-            "bundle.token_file": str(token),
-            "bundle.poll_s": POLL_S,
-            "bundle.timeout_s": 2.0,
+            "policy.bundle.url": publisher.server.url(NAME),
+            "policy.bundle.public_key": str(publisher.public_key),
+            "policy.bundle.ca": str(authority.certificate),
+            "policy.bundle.token_file": str(token),
+            "policy.bundle.poll_s": POLL_S,
+            "policy.bundle.timeout_s": 2.0,
         }
         return Place(new_folder(), {}, settings)
 

@@ -254,7 +254,7 @@ def test_a_digest_that_is_set_takes_one_archive(
     source = source_of(server, tmp_path, clock, digest=f"sha256:{sha256(bundle())}")
     assert paths(source) == ["/a"]
     server.content = bundle("/b")
-    assert refusal(source).endswith("not that of bundle.digest")
+    assert refusal(source).endswith("not that of policy.bundle.digest")
 
 
 def test_an_older_bundle_than_the_last_in_force_is_refused(

@@ -60,6 +60,39 @@ def test_a_finding_is_shown_with_its_line_and_a_caret(folder: Path) -> None:
     assert result.stdout.endswith("1 rules: 1 error, 1 warning\n")
 
 
+def test_a_caret_stands_under_a_value_in_yaml_too(folder: Path) -> None:
+    """Where it is on the line; else under the line's beginning, which is the rule's."""
+    rule = "  - allow: {who: role:shpo, service: orders, methods: GET, path: /a}"
+    (folder / "a.yaml").write_text(f"rules:\n{rule}\nroles: {{shop: td/ns/shop/sa/web}}\n")
+    assert run("policy").stdout.splitlines()[:3] == [
+        "error  undefined-role  a.yaml:2",
+        f"    {rule}",
+        f"    {' ' * rule.index('role:shpo')}^^^^^^^^^",
+    ]
+    (folder / "a.yaml").write_text(
+        "rules:\n  - allow:\n      who: role:shpo\n      service: s\n"
+        "      methods: GET\n      path: /a\n"
+    )
+    assert run("policy").stdout.splitlines()[:3] == [
+        "error  undefined-role  a.yaml:2",
+        "      - allow:",
+        "      ^^^^^^^^",
+    ]
+
+
+def test_a_folder_that_is_named_is_what_is_looked_at(folder: Path) -> None:
+    """Though the service takes its policy from a server, which nobody asks here."""
+    (folder / "a.csv").write_text("p, *, orders, GET, /a, allow\n")
+    (folder.parent / "meshwarden.toml").write_text(
+        'policy.source = "bundle"\npolicy.bundle.url = "http://127.0.0.1:1/policy.tar.gz"\n'
+    )
+    assert run("policy").stdout == "1 rules: nothing found\n"
+    for command in ("check", "test"):
+        done = CliRunner().invoke(app, ("policy", command, "policy"))
+        assert done.exit_code == 0, done.output
+    assert "Connection refused" in run().output
+
+
 @pytest.mark.parametrize(("level", "code"), [("error", 0), ("warning", 1), ("note", 1)])
 def test_a_warning_fails_only_where_it_should(folder: Path, level: str, code: int) -> None:
     """--fail-on, for CI."""
