@@ -1,4 +1,4 @@
-"""How an agent that is a child of the service itself gets to it: by control's internal socket.
+"""How an agent that is a child of the service itself gets to it: by control's socket for its owner.
 
 Whoever can enter the service's runtime directory is the service's own user, and that is the proof:
 no token, no certificate of its own.

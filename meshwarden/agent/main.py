@@ -22,7 +22,6 @@ from meshwarden import clock, plugins
 from meshwarden.agent.attestation import Attestation
 from meshwarden.agent.door import Door, NotBelievedError, TlsDoor, TlsDoorSettings
 from meshwarden.agent.evidence import Evidence, JoinToken, K8sPsat, X509Pop
-from meshwarden.agent.hardening import protect_memory
 from meshwarden.agent.identities import Identities
 from meshwarden.agent.keep import Keep
 from meshwarden.agent.link import Link
@@ -38,6 +37,7 @@ from meshwarden.agent.workload_api import WorkloadApi
 from meshwarden.config import restore
 from meshwarden.files import RUNTIME_VARIABLE, RuntimeDir
 from meshwarden.logs import configure_logging
+from meshwarden.secrecy import forbid_dumps
 from meshwarden.settings import Settings
 from meshwarden.supervisor.lifecycle import (
     ForeignPackageError,
@@ -71,7 +71,7 @@ def run(settings: Settings, join_token: str = "", internal: Path | None = None) 
     Args:
         settings: Whole and checked.
         join_token: In place of the file that settings name.
-        internal: Control's internal socket, for an agent that is its service's child.
+        internal: Control's own socket, for an agent that is its service's child.
 
     Returns:
         The exit code: 0 after a stop, 2 where the agent can't start.
@@ -80,7 +80,7 @@ def run(settings: Settings, join_token: str = "", internal: Path | None = None) 
     os.umask(0o077)
     where = places(settings)
     try:
-        protect_memory()
+        forbid_dumps()
         check_own_packages()
         make_private_dir(where.state, "agent.state_dir")
         with contextlib.ExitStack() as held:
@@ -102,7 +102,7 @@ def run(settings: Settings, join_token: str = "", internal: Path | None = None) 
 def main() -> int:
     """Run as the service's child: settings come by standard input."""
     settings = restore(sys.stdin.buffer.read())
-    return run(settings, internal=RuntimeDir(Path(os.environ[RUNTIME_VARIABLE])).internal_socket)
+    return run(settings, internal=RuntimeDir(Path(os.environ[RUNTIME_VARIABLE])).admin_socket)
 
 
 async def _serve(settings: Settings, where: Places, door: Door, listener: socket.socket) -> None:

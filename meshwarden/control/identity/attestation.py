@@ -72,7 +72,15 @@ class AttestationService:
 
     def handlers(self) -> Handler:
         """Give what a gRPC server calls."""
-        return handlers(_NAME, {}, {"Attest": self._attest}, self._refused)
+        return handlers(
+            _NAME, {"GetBundle": self._get_bundle}, {"Attest": self._attest}, self._refused
+        )
+
+    async def _get_bundle(self, messages: Messages, context: Context) -> bytes:
+        """Tell what is public to anybody; an agent compares it with the hash in its join token."""
+        del context
+        await one(messages, agent_pb2.BundlesRequest, _MAX_MESSAGE_BYTES)
+        return bundle_message(self._parts.issuer.bundle()).SerializeToString()
 
     async def _attest(self, messages: Messages, context: Context) -> None:
         caller = self._caller_of(context)
