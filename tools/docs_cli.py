@@ -26,7 +26,8 @@ _HEAD = """\
   used on terminals only, and never with `NO_COLOR` set. Nothing is wrapped or cut where the output
   is not a terminal.
 - **Questions.** What is hard to undo is asked about first, on a terminal only, and `--yes` answers
-  beforehand; without either it is refused with 2.
+  beforehand; without either it is refused with 2. A change of policy can be put back: there a
+  script is not asked, and a person only where something is let in that was denied.
 - **Settings.** Most commands read them, as docs/config.md says; options override them.
 - **Completion.** `meshwarden --install-completion` sets it up for bash, zsh, fish or PowerShell;
   `--show-completion` prints it, for those who put it in place themselves.
@@ -73,7 +74,9 @@ def _row(parameter: Any) -> str:
     shown = "" if default is None or default in ("", []) or callable(default) else f"`{default}`"
     # A bar would end the column.
     option = f"{name}{words}".rstrip().replace("|", "\\|")
-    return f"| `{option}` | {parameter.help} | {shown} |\n"
+    # Nor do stars of a pattern make their surroundings stand out.
+    said = (parameter.help or "").replace("|", "\\|").replace("*", "\\*")
+    return f"| `{option}` | {said} | {shown} |\n"
 
 
 def _choices(parameter: Any) -> str:
