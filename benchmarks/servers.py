@@ -9,7 +9,7 @@ import ssl
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,8 +100,9 @@ def service(  # noqa: PLR0913 - each is named by who calls
     sample_allows: float = 0.01,
     has_sinks: bool = True,
     tls: Credential | None = None,
+    is_pinned: bool = True,
 ) -> Iterator[Service]:
-    """Run Meshwarden as its users do, all its processes on the server's core.
+    """Run Meshwarden as its users do.
 
     Args:
         folder: For its policy, state and sockets; made here. Sockets want a short path.
@@ -111,6 +112,7 @@ def service(  # noqa: PLR0913 - each is named by who calls
         sample_allows: Share of allowed requests that is recorded; the default is the settings'.
         has_sinks: Whether records are kept; the settings' default.
         tls: The port's certificate; None is plain text.
+        is_pinned: Whether all its processes are on the server's core, or wherever there is room.
 
     Raises:
         DemoError: It does not start.
@@ -135,7 +137,7 @@ def service(  # noqa: PLR0913 - each is named by who calls
     }
     command = [sys.executable, "-m", "meshwarden", "serve", "--config", str(config)]
     started = time.monotonic()
-    with pinned(SERVER_CORE):
+    with pinned(SERVER_CORE) if is_pinned else nullcontext():
         child = Child("meshwarden", command, folder / "meshwarden.log", environ)
     with child:
         wait_until(lambda: _is_ready(port, tls=tls is not None), [child], _READY_S)
