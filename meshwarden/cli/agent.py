@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from meshwarden.cli import agents
 from meshwarden.cli.options import ConfigFile, Output, load_settings
 from meshwarden.cli.output import DENIED, Form, complain, show, show_data, table
 
@@ -18,6 +19,7 @@ app = typer.Typer(
     help="Run the agent that gives this machine's workloads their identities; or see to agents.",
     invoke_without_command=True,
 )
+agents.add_to(app)
 
 
 @app.callback()

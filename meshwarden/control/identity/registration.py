@@ -109,6 +109,7 @@ class RegistrationService(registration_pb2_grpc.RegistrationServicer):
             return registration_pb2.ListEntriesReply(
                 entries=map(entry_message, page),
                 next=page[-1].workload.id if len(after) > limit else "",
+                trust_domain=self._rules.trust_domain,
             )
 
         return await self._answer(context, "entry.list", find)

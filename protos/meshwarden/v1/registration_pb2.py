@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.meshwarden.v1 import agent_pb2 as protos_dot_meshwarden_dot_v1_dot_agent__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'protos/meshwarden/v1/registration.proto\x12\rmeshwarden.v1\x1a protos/meshwarden/v1/agent.proto\"}\n\x05\x45ntry\x12.\n\x08workload\x18\x01 \x01(\x0b\x32\x1c.meshwarden.v1.WorkloadEntry\x12\x11\n\tparent_id\x18\x02 \x01(\t\x12\r\n\x05\x61\x64min\x18\x03 \x01(\x08\x12\x12\n\ncreated_ns\x18\x04 \x01(\x03\x12\x0e\n\x06origin\x18\x05 \x01(\t\"K\n\x11PutEntriesRequest\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.meshwarden.v1.Entry\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"8\n\x0fPutEntriesReply\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.meshwarden.v1.Entry\"\x84\x01\n\x12ListEntriesRequest\x12\x11\n\tparent_id\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12*\n\tselectors\x18\x03 \x03(\x0b\x32\x17.meshwarden.v1.Selector\x12\r\n\x05limit\x18\x04 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x05 \x01(\t\"G\n\x10ListEntriesReply\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.meshwarden.v1.Entry\x12\x0c\n\x04next\x18\x02 \x01(\t\"#\n\x14\x44\x65leteEntriesRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\"%\n\x12\x44\x65leteEntriesReply\x12\x0f\n\x07\x64\x65leted\x18\x01 \x03(\t\"\xc0\x01\n\tAgentInfo\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x10\n\x08\x61ttestor\x18\x02 \x01(\t\x12*\n\tselectors\x18\x03 \x03(\x0b\x32\x17.meshwarden.v1.Selector\x12\x13\n\x0b\x61ttested_ns\x18\x04 \x01(\x03\x12\x17\n\x0fsvid_expires_ns\x18\x05 \x01(\x03\x12\x0e\n\x06serial\x18\x06 \x01(\t\x12\x0e\n\x06\x62\x61nned\x18\x07 \x01(\x08\x12\x14\n\x0c\x63\x61n_reattest\x18\x08 \x01(\x08\"1\n\x11ListAgentsRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\"I\n\x0fListAgentsReply\x12(\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x18.meshwarden.v1.AgentInfo\x12\x0c\n\x04next\x18\x02 \x01(\t\"B\n\x11\x45victAgentRequest\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x0b\n\x03\x62\x61n\x18\x02 \x01(\x08\x12\r\n\x05unban\x18\x03 \x01(\x08\"\x11\n\x0f\x45victAgentReply\"g\n\x16\x43reateJoinTokenRequest\x12\r\n\x05ttl_s\x18\x01 \x01(\r\x12\x12\n\nagent_path\x18\x02 \x01(\t\x12*\n\tselectors\x18\x03 \x03(\x0b\x32\x17.meshwarden.v1.Selector\"W\n\x14\x43reateJoinTokenReply\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x12\n\nexpires_ns\x18\x03 \x01(\x03\x12\n\n\x02id\x18\x04 \x01(\t\"\x92\x01\n\rJoinTokenInfo\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12*\n\tselectors\x18\x03 \x03(\x0b\x32\x17.meshwarden.v1.Selector\x12\x12\n\ncreated_ns\x18\x04 \x01(\x03\x12\x12\n\nexpires_ns\x18\x05 \x01(\x03\x12\x0f\n\x07used_ns\x18\x06 \x01(\x03\"\x17\n\x15ListJoinTokensRequest\"C\n\x13ListJoinTokensReply\x12,\n\x06tokens\x18\x01 \x03(\x0b\x32\x1c.meshwarden.v1.JoinTokenInfo\"$\n\x16RevokeJoinTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x16\n\x14RevokeJoinTokenReply2\xc4\x05\n\x0cRegistration\x12N\n\nPutEntries\x12 .meshwarden.v1.PutEntriesRequest\x1a\x1e.meshwarden.v1.PutEntriesReply\x12Q\n\x0bListEntries\x12!.meshwarden.v1.ListEntriesRequest\x1a\x1f.meshwarden.v1.ListEntriesReply\x12W\n\rDeleteEntries\x12#.meshwarden.v1.DeleteEntriesRequest\x1a!.meshwarden.v1.DeleteEntriesReply\x12N\n\nListAgents\x12 .meshwarden.v1.ListAgentsRequest\x1a\x1e.meshwarden.v1.ListAgentsReply\x12N\n\nEvictAgent\x12 .meshwarden.v1.EvictAgentRequest\x1a\x1e.meshwarden.v1.EvictAgentReply\x12]\n\x0f\x43reateJoinToken\x12%.meshwarden.v1.CreateJoinTokenRequest\x1a#.meshwarden.v1.CreateJoinTokenReply\x12Z\n\x0eListJoinTokens\x12$.meshwarden.v1.ListJoinTokensRequest\x1a\".meshwarden.v1.ListJoinTokensReply\x12]\n\x0fRevokeJoinToken\x12%.meshwarden.v1.RevokeJoinTokenRequest\x1a#.meshwarden.v1.RevokeJoinTokenReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'protos/meshwarden/v1/registration.proto\x12\rmeshwarden.v1\x1a protos/meshwarden/v1/agent.proto\"}\n\x05\x45ntry\x12.\n\x08workload\x18\x01 \x01(\x0b\x32\x1c.meshwarden.v1.WorkloadEntry\x12\x11\n\tparent_id\x18\x02 \x01(\t\x12\r\n\x05\x61\x64min\x18\x03 \x01(\x08\x12\x12\n\ncreated_ns\x18\x04 \x01(\x03\x12\x0e\n\x06origin\x18\x05 \x01(\t\"K\n\x11PutEntriesRequest\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.meshwarden.v1.Entry\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"8\n\x0fPutEntriesReply\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.meshwarden.v1.Entry\"\x84\x01\n\x12ListEntriesRequest\x12\x11\n\tparent_id\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12*\n\tselectors\x18\x03 \x03(\x0b\x32\x17.meshwarden.v1.Selector\x12\r\n\x05limit\x18\x04 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x05 \x01(\t\"]\n\x10ListEntriesReply\x12%\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x14.meshwarden.v1.Entry\x12\x0c\n\x04next\x18\x02 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x03 \x01(\t\"#\n\x14\x44\x65leteEntriesRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\"%\n\x12\x44\x65leteEntriesReply\x12\x0f\n\x07\x64\x65leted\x18\x01 \x03(\t\"\xc0\x01\n\tAgentInfo\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x10\n\x08\x61ttestor\x18\x02 \x01(\t\x12*\n\tselectors\x18\x03 \x03(\x0b\x32\x17.meshwarden.v1.Selector\x12\x13\n\x0b\x61ttested_ns\x18\x04 \x01(\x03\x12\x17\n\x0fsvid_expires_ns\x18\x05 \x01(\x03\x12\x0e\n\x06serial\x18\x06 \x01(\t\x12\x0e\n\x06\x62\x61nned\x18\x07 \x01(\x08\x12\x14\n\x0c\x63\x61n_reattest\x18\x08 \x01(\x08\"1\n\x11ListAgentsRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\"I\n\x0fListAgentsReply\x12(\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x18.meshwarden.v1.AgentInfo\x12\x0c\n\x04next\x18\x02 \x01(\t\"B\n\x11\x45victAgentRequest\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x0b\n\x03\x62\x61n\x18\x02 \x01(\x08\x12\r\n\x05unban\x18\x03 \x01(\x08\"\x11\n\x0f\x45victAgentReply\"g\n\x16\x43reateJoinTokenRequest\x12\r\n\x05ttl_s\x18\x01 \x01(\r\x12\x12\n\nagent_path\x18\x02 \x01(\t\x12*\n\tselectors\x18\x03 \x03(\x0b\x32\x17.meshwarden.v1.Selector\"W\n\x14\x43reateJoinTokenReply\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x12\n\nexpires_ns\x18\x03 \x01(\x03\x12\n\n\x02id\x18\x04 \x01(\t\"\x92\x01\n\rJoinTokenInfo\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12*\n\tselectors\x18\x03 \x03(\x0b\x32\x17.meshwarden.v1.Selector\x12\x12\n\ncreated_ns\x18\x04 \x01(\x03\x12\x12\n\nexpires_ns\x18\x05 \x01(\x03\x12\x0f\n\x07used_ns\x18\x06 \x01(\x03\"\x17\n\x15ListJoinTokensRequest\"C\n\x13ListJoinTokensReply\x12,\n\x06tokens\x18\x01 \x03(\x0b\x32\x1c.meshwarden.v1.JoinTokenInfo\"$\n\x16RevokeJoinTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x16\n\x14RevokeJoinTokenReply2\xc4\x05\n\x0cRegistration\x12N\n\nPutEntries\x12 .meshwarden.v1.PutEntriesRequest\x1a\x1e.meshwarden.v1.PutEntriesReply\x12Q\n\x0bListEntries\x12!.meshwarden.v1.ListEntriesRequest\x1a\x1f.meshwarden.v1.ListEntriesReply\x12W\n\rDeleteEntries\x12#.meshwarden.v1.DeleteEntriesRequest\x1a!.meshwarden.v1.DeleteEntriesReply\x12N\n\nListAgents\x12 .meshwarden.v1.ListAgentsRequest\x1a\x1e.meshwarden.v1.ListAgentsReply\x12N\n\nEvictAgent\x12 .meshwarden.v1.EvictAgentRequest\x1a\x1e.meshwarden.v1.EvictAgentReply\x12]\n\x0f\x43reateJoinToken\x12%.meshwarden.v1.CreateJoinTokenRequest\x1a#.meshwarden.v1.CreateJoinTokenReply\x12Z\n\x0eListJoinTokens\x12$.meshwarden.v1.ListJoinTokensRequest\x1a\".meshwarden.v1.ListJoinTokensReply\x12]\n\x0fRevokeJoinToken\x12%.meshwarden.v1.RevokeJoinTokenRequest\x1a#.meshwarden.v1.RevokeJoinTokenReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,35 +41,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTENTRIESREQUEST']._serialized_start=355
   _globals['_LISTENTRIESREQUEST']._serialized_end=487
   _globals['_LISTENTRIESREPLY']._serialized_start=489
-  _globals['_LISTENTRIESREPLY']._serialized_end=560
-  _globals['_DELETEENTRIESREQUEST']._serialized_start=562
-  _globals['_DELETEENTRIESREQUEST']._serialized_end=597
-  _globals['_DELETEENTRIESREPLY']._serialized_start=599
-  _globals['_DELETEENTRIESREPLY']._serialized_end=636
-  _globals['_AGENTINFO']._serialized_start=639
-  _globals['_AGENTINFO']._serialized_end=831
-  _globals['_LISTAGENTSREQUEST']._serialized_start=833
-  _globals['_LISTAGENTSREQUEST']._serialized_end=882
-  _globals['_LISTAGENTSREPLY']._serialized_start=884
-  _globals['_LISTAGENTSREPLY']._serialized_end=957
-  _globals['_EVICTAGENTREQUEST']._serialized_start=959
-  _globals['_EVICTAGENTREQUEST']._serialized_end=1025
-  _globals['_EVICTAGENTREPLY']._serialized_start=1027
-  _globals['_EVICTAGENTREPLY']._serialized_end=1044
-  _globals['_CREATEJOINTOKENREQUEST']._serialized_start=1046
-  _globals['_CREATEJOINTOKENREQUEST']._serialized_end=1149
-  _globals['_CREATEJOINTOKENREPLY']._serialized_start=1151
-  _globals['_CREATEJOINTOKENREPLY']._serialized_end=1238
-  _globals['_JOINTOKENINFO']._serialized_start=1241
-  _globals['_JOINTOKENINFO']._serialized_end=1387
-  _globals['_LISTJOINTOKENSREQUEST']._serialized_start=1389
-  _globals['_LISTJOINTOKENSREQUEST']._serialized_end=1412
-  _globals['_LISTJOINTOKENSREPLY']._serialized_start=1414
-  _globals['_LISTJOINTOKENSREPLY']._serialized_end=1481
-  _globals['_REVOKEJOINTOKENREQUEST']._serialized_start=1483
-  _globals['_REVOKEJOINTOKENREQUEST']._serialized_end=1519
-  _globals['_REVOKEJOINTOKENREPLY']._serialized_start=1521
-  _globals['_REVOKEJOINTOKENREPLY']._serialized_end=1543
-  _globals['_REGISTRATION']._serialized_start=1546
-  _globals['_REGISTRATION']._serialized_end=2254
+  _globals['_LISTENTRIESREPLY']._serialized_end=582
+  _globals['_DELETEENTRIESREQUEST']._serialized_start=584
+  _globals['_DELETEENTRIESREQUEST']._serialized_end=619
+  _globals['_DELETEENTRIESREPLY']._serialized_start=621
+  _globals['_DELETEENTRIESREPLY']._serialized_end=658
+  _globals['_AGENTINFO']._serialized_start=661
+  _globals['_AGENTINFO']._serialized_end=853
+  _globals['_LISTAGENTSREQUEST']._serialized_start=855
+  _globals['_LISTAGENTSREQUEST']._serialized_end=904
+  _globals['_LISTAGENTSREPLY']._serialized_start=906
+  _globals['_LISTAGENTSREPLY']._serialized_end=979
+  _globals['_EVICTAGENTREQUEST']._serialized_start=981
+  _globals['_EVICTAGENTREQUEST']._serialized_end=1047
+  _globals['_EVICTAGENTREPLY']._serialized_start=1049
+  _globals['_EVICTAGENTREPLY']._serialized_end=1066
+  _globals['_CREATEJOINTOKENREQUEST']._serialized_start=1068
+  _globals['_CREATEJOINTOKENREQUEST']._serialized_end=1171
+  _globals['_CREATEJOINTOKENREPLY']._serialized_start=1173
+  _globals['_CREATEJOINTOKENREPLY']._serialized_end=1260
+  _globals['_JOINTOKENINFO']._serialized_start=1263
+  _globals['_JOINTOKENINFO']._serialized_end=1409
+  _globals['_LISTJOINTOKENSREQUEST']._serialized_start=1411
+  _globals['_LISTJOINTOKENSREQUEST']._serialized_end=1434
+  _globals['_LISTJOINTOKENSREPLY']._serialized_start=1436
+  _globals['_LISTJOINTOKENSREPLY']._serialized_end=1503
+  _globals['_REVOKEJOINTOKENREQUEST']._serialized_start=1505
+  _globals['_REVOKEJOINTOKENREQUEST']._serialized_end=1541
+  _globals['_REVOKEJOINTOKENREPLY']._serialized_start=1543
+  _globals['_REVOKEJOINTOKENREPLY']._serialized_end=1565
+  _globals['_REGISTRATION']._serialized_start=1568
+  _globals['_REGISTRATION']._serialized_end=2276
 # @@protoc_insertion_point(module_scope)

@@ -50,12 +50,14 @@ class ListEntriesRequest(_message.Message):
     def __init__(self, parent_id: _Optional[str] = ..., spiffe_id: _Optional[str] = ..., selectors: _Optional[_Iterable[_Union[_agent_pb2.Selector, _Mapping]]] = ..., limit: _Optional[int] = ..., after: _Optional[str] = ...) -> None: ...
 
 class ListEntriesReply(_message.Message):
-    __slots__ = ("entries", "next")
+    __slots__ = ("entries", "next", "trust_domain")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     NEXT_FIELD_NUMBER: _ClassVar[int]
+    TRUST_DOMAIN_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[Entry]
     next: str
-    def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., next: _Optional[str] = ...) -> None: ...
+    trust_domain: str
+    def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., next: _Optional[str] = ..., trust_domain: _Optional[str] = ...) -> None: ...
 
 class DeleteEntriesRequest(_message.Message):
     __slots__ = ("ids",)
