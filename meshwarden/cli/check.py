@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshwarden.cli import completion, policies, request_options
+from meshwarden.cli import policies, request_options
 from meshwarden.cli.options import ConfigFile, Output
 from meshwarden.cli.output import DENIED, Form, show, show_data, styled, table
 
@@ -34,7 +34,6 @@ Revision = Annotated[
         min=0,
         metavar="NUMBER",
         help="Revision to ask; 0 is the newest.",
-        autocompletion=completion.revisions,
     ),
 ]
 Candidate = Annotated[
@@ -43,7 +42,6 @@ Candidate = Annotated[
         rich_help_panel=_ASKED,
         metavar="FOLDER|NUMBER|shadow",
         help="Ask this one as well, and tell what it changes.",
-        autocompletion=completion.candidates,
     ),
 ]
 

@@ -7,6 +7,7 @@ request is asked about.
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "candidates",
+    "compared",
     "decision_ids",
+    "effects",
     "lint_ids",
     "methods",
     "paths",
@@ -27,6 +30,7 @@ __all__ = [
     "principals",
     "revisions",
     "roles",
+    "sentence",
     "service_patterns",
     "services",
     "setting_names",
@@ -105,9 +109,8 @@ def methods(ctx: typer.Context, incomplete: str) -> _Words:
             yield from (name for name in names.split("|") if "*" not in name)
 
     upper = incomplete.upper()
-    return [(word, said) for word, said in _named(ctx, upper, find) if word.startswith(upper)] or [
-        (name, "") for name in _METHODS
-    ]
+    usual = [(name, "") for name in _METHODS if name.startswith(upper)]
+    return _named(ctx, upper, find) or usual
 
 
 def paths(ctx: typer.Context, incomplete: str) -> _Words:
@@ -137,17 +140,37 @@ def places(ctx: typer.Context, incomplete: str) -> _Words:
     return _soon(find, incomplete)
 
 
+def effects(_ctx: typer.Context, incomplete: str) -> _Words:
+    """The two there are."""
+    return [(each, "") for each in ("allow", "deny") if each.startswith(incomplete)]
+
+
+def sentence(ctx: typer.Context, incomplete: str) -> _Words:
+    """The next word of "WHO to METHOD PATH on SERVICE when CONDITION"."""
+    said = len(ctx.params.get("words") or ())
+    # By how many words stand before it.
+    names = {0: who, 2: methods, 3: patterns, 5: service_patterns}.get(said)
+    if names is not None:
+        return names(ctx, incomplete)
+    word = {1: "to", 4: "on", 6: "when"}.get(said, "")
+    return [(word, "")] if word and word.startswith(incomplete) else []
+
+
 def revisions(ctx: typer.Context, incomplete: str) -> _Words:
     """Numbers of the newest revisions, with author and message."""
 
     def find() -> Iterator[tuple[str, str]]:
+        settings = _settings(ctx)
+        if not settings.store.url:
+            yield from _revisions_here(settings.runtime.state_dir / "meshwarden.db")
+            return
         from meshwarden.cli.policy_client import policy_service  # noqa: PLC0415
         from protos.meshwarden.v1 import policy_pb2  # noqa: PLC0415
 
-        with policy_service(_settings(ctx).runtime.runtime_dir) as service:
+        with policy_service(settings.runtime.runtime_dir) as service:
             found = service.History(policy_pb2.HistoryRequest(limit=_NEWEST), timeout=_WAIT_S)
         for each in found.revisions:
-            yield str(each.number), f"{each.author}: {each.message}".removesuffix(": ")
+            yield _revision(each.number, each.author, each.message)
 
     return _soon(find, incomplete)
 
@@ -168,6 +191,13 @@ def candidates(ctx: typer.Context, incomplete: str) -> _Words:
         *_soon(folders, incomplete),
         *revisions(ctx, incomplete),
     ]
+
+
+def compared(ctx: typer.Context, incomplete: str) -> _Words:
+    """What a difference is told of: the live policy, a revision, a folder."""
+    found = candidates(ctx, incomplete)
+    live = [("live", "what is in force")] if "live".startswith(incomplete) else []
+    return [*live, *(each for each in found if each[0] != "shadow")]
 
 
 def decision_ids(ctx: typer.Context, incomplete: str) -> _Words:
@@ -242,6 +272,23 @@ def _soon(find: Callable[[], Iterable[tuple[str, str]]], incomplete: str) -> _Wo
     return list(found)
 
 
+def _revisions_here(database: Path) -> Iterator[tuple[str, str]]:
+    """Read the embedded store itself: to ask control takes as long as a shell may wait."""
+    import sqlite3  # noqa: PLC0415
+
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        found = connection.execute(
+            "SELECT number, author, message FROM meshwarden_revision WHERE stream = 'policy' "
+            "ORDER BY number DESC LIMIT ?",
+            (_NEWEST,),
+        )
+        yield from (_revision(*row) for row in found)
+
+
+def _revision(number: int, author: str, message: str) -> tuple[str, str]:
+    return str(number), f"{author}: {message}".removesuffix(": ")
+
+
 def _one_line(said: str) -> str:
     line = " ".join(said.split())
     return line if len(line) <= 60 else f"{line[:59]}…"  # noqa: PLR2004 - about half a terminal
@@ -258,16 +305,31 @@ def _text(ctx: typer.Context) -> "PolicyText":
     """The policy of the folder that stands on the line already; else the live one."""
     from meshwarden import plugins, publication  # noqa: PLC0415
 
-    for name in _FOLDERS:
-        given: Any = ctx.params.get(name)
-        if given and Path(given).is_dir():
-            return _folder(Path(given))
+    given: list[Any] = [ctx.params.get(name) for name in _FOLDERS]
+    if "folder" in ctx.params:
+        # While an option waits for its value, what stands alone has no name yet.
+        given += ctx.args
+    for each in given:
+        if each and Path(each).is_dir():
+            return _folder(Path(each))
     settings = _settings(ctx)
+    # `check --server` calls Check there, and reads no policy.
+    if ctx.params.get("server") and "server_ca" in ctx.params:
+        return _elsewhere(ctx, settings)
     try:
         return publication.load(settings.runtime.state_dir).text
     except (FileNotFoundError, publication.BrokenPublicationError):
         text: PolicyText = plugins.policy_source(settings).load()
         return text
+
+
+def _elsewhere(ctx: typer.Context, settings: "Settings") -> "PolicyText":
+    """The live policy of a service on another machine, if it answers within our time."""
+    from meshwarden.cli.policies import live_policy  # noqa: PLC0415
+    from meshwarden.cli.remote import choosing, remote_of  # noqa: PLC0415
+
+    with choosing(remote_of(ctx.params)):
+        return live_policy(settings).text
 
 
 def _folder(folder: Path) -> "PolicyText":

@@ -1,7 +1,8 @@
 """`meshwarden config`: what may be set, what is set, and whether it can be."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
+from typing import Annotated
 
 import typer
 
@@ -9,6 +10,7 @@ from meshwarden import config_reference
 from meshwarden.cli.options import ConfigFile, Output, load_settings
 from meshwarden.cli.output import FAULT, Form, complain, show, show_data, table
 from meshwarden.config import KEYS, Loaded
+from meshwarden.config_checks import did_you_mean
 from meshwarden.errors import ConfigError
 
 __all__ = ["app"]
@@ -20,7 +22,7 @@ app = typer.Typer(name="config", help="Check, show and look up settings.", no_ar
 def check(config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
     """Report every fault of the settings at once; start nothing.
 
-    Exits with 2 when there is one.
+    Exits with 0 when there is none, with 2 when there is one.
     """
     try:
         loaded = load_settings(config)
@@ -35,43 +37,84 @@ def check(config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
         show(f"{loaded.file or 'the defaults'}: no fault, {len(loaded.origins)} keys set")
 
 
+Keys = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY]...", show_default=False, help="Only these, or all of a section such as tls."
+    ),
+]
+
+
 @app.command("show")
-def show_values(config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
-    """Show every value in effect and where it came from."""
+def show_values(key: Keys = None, config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
+    """Show every value in effect and where it came from.
+
+    Exits with 0; with 2 when there is no such key, or the settings have a fault.
+    """
     loaded = load_settings(config)
+    wanted = _wanted(key)
     if output.is_data:
         show_data(
             {
-                key: {"value": _plain(_value(loaded, key)), "from": _origin(loaded, key)}
-                for key in KEYS
+                name: {"value": _plain(_value(loaded, name)), "from": _origin(loaded, name)}
+                for name in wanted
             },
             output,
         )
         return
     rows = [
-        (key, config_reference.as_toml(_value(loaded, key)), _origin(loaded, key)) for key in KEYS
+        (name, config_reference.as_toml(_value(loaded, name)), _origin(loaded, name))
+        for name in wanted
     ]
     show(table(("key", "value", "from"), rows))
 
 
 @app.command()
-def reference(output: Output = Form.HUMAN) -> None:
-    """Print every key with its meaning and default, as a TOML file to begin with."""
-    if not output.is_data:
+def reference(key: Keys = None, output: Output = Form.HUMAN) -> None:
+    """Print every key with its meaning and default, as a TOML file to begin with.
+
+    Of single keys it prints that on a few lines each.
+
+    Exits with 0; with 2 when there is no such key.
+    """
+    wanted = _wanted(key)
+    if not (output.is_data or key):
         typer.echo(config_reference.toml(), nl=False)
+        return
+    if not output.is_data:
+        for name in wanted:
+            found = KEYS[name]
+            default = found.default_words or config_reference.as_toml(found.default)
+            show(f"{name}  {found.expected}; default {default}; {found.variable}")
+            show(f"    {found.meta.description}")
         return
     show_data(
         {
-            key.name: {
-                "value": key.expected,
-                "default": key.default_words or _plain(key.default),
-                "meaning": key.meta.description,
-                "variable": key.variable,
+            found.name: {
+                "value": found.expected,
+                "default": found.default_words or _plain(found.default),
+                "meaning": found.meta.description,
+                "variable": found.variable,
             }
-            for key in KEYS.values()
+            for found in map(KEYS.__getitem__, wanted)
         },
         output,
     )
+
+
+def _wanted(keys: Sequence[str] | None) -> list[str]:
+    """The keys that are asked for, all without a question.
+
+    Raises:
+        BadParameter: There is none of that name.
+    """
+    wanted = []
+    for name in keys or ():
+        found = [key for key in KEYS if key == name or key.startswith(f"{name}.")]
+        if not found:
+            raise typer.BadParameter(f"no key {name!r}{did_you_mean(name, KEYS)}")
+        wanted += found
+    return wanted if keys else list(KEYS)
 
 
 def _value(loaded: Loaded, key: str) -> object:

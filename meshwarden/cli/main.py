@@ -19,10 +19,13 @@ from meshwarden.cli import (
     check,
     config,
     decisions,
+    entry,
+    identity,
     mint,
     policy,
     serve,
     service,
+    token,
     version,
 )
 from meshwarden.cli.output import FAULT, complain
@@ -35,6 +38,7 @@ from meshwarden.errors import (
     NoVerdictError,
     SupervisorError,
     UnknownAdapterError,
+    WorkloadApiError,
 )
 
 __all__ = ["app", "main"]
@@ -50,6 +54,7 @@ _TOLD = (
     NoVerdictError,
     SupervisorError,
     UnknownAdapterError,
+    WorkloadApiError,
 )
 _COMPLETE = "_MESHWARDEN_COMPLETE"  # typer names it after the program.
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell has it.
@@ -60,10 +65,12 @@ class Commands(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        if os.environ.get(_COMPLETE, "").endswith("_bash"):
-            # After typer has registered its own, which is what it does before it builds this.
-            from meshwarden.cli import shells  # noqa: PLC0415 - a shell alone needs it
+        if _COMPLETE in os.environ:
+            # A shell alone needs them. After typer has registered its own way to speak to shells,
+            # which is what it does before it builds this.
+            from meshwarden.cli import completing, shells  # noqa: PLC0415
 
+            completing.attach(self)
             shells.register()
 
     @override
@@ -104,7 +111,10 @@ app.add_typer(ca.app, rich_help_panel="Identity")
 app.add_typer(bundle.app, rich_help_panel="Identity")
 app.add_typer(mint.x509, rich_help_panel="Identity")
 app.add_typer(mint.jwt, rich_help_panel="Identity")
+app.add_typer(entry.app, rich_help_panel="Identity")
 app.add_typer(agent.app, rich_help_panel="Identity")
+app.add_typer(token.app, rich_help_panel="Identity")
+app.add_typer(identity.app, rich_help_panel="Identity")
 app.add_typer(config.app, rich_help_panel="Settings")
 app.command(rich_help_panel="Settings")(version.version)
 

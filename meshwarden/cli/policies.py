@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshwarden.cli import completion, remote
+from meshwarden.cli import remote
 from meshwarden.cli.excerpts import complain_of
 from meshwarden.cli.options import load_folder_settings, load_settings
 from meshwarden.cli.output import FAULT
@@ -49,7 +49,6 @@ Revision = Annotated[
         min=0,
         metavar="NUMBER",
         help="A revision; 0 is the newest.",
-        autocompletion=completion.revisions,
     ),
 ]
 

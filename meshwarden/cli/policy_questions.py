@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meshwarden.cli import completion
 from meshwarden.cli.options import ConfigFile, Output
 from meshwarden.cli.output import Form, complain, show, show_data, styled, table
 from meshwarden.cli.policies import Folder, Revision, choose
@@ -48,18 +47,12 @@ def who_can(  # noqa: PLR0913, PLR0917 - each is an option
     folder: Folder = None,
     service: Annotated[
         str,
-        typer.Option(
-            metavar="NAME", help="Service that is called.", autocompletion=completion.services
-        ),
+        typer.Option(metavar="NAME", help="Service that is called."),
     ] = "",
-    method: Annotated[
-        str, typer.Option(metavar="NAME", help="HTTP method.", autocompletion=completion.methods)
-    ] = "GET",
+    method: Annotated[str, typer.Option(metavar="NAME", help="HTTP method.")] = "GET",
     path: Annotated[
         str,
-        typer.Option(
-            metavar="PATH", help="Path in its normal form.", autocompletion=completion.paths
-        ),
+        typer.Option(metavar="PATH", help="Path in its normal form."),
     ] = "/",
     revision: Revision = None,
     config: ConfigFile = None,
@@ -83,7 +76,6 @@ def what_can(  # noqa: PLR0913, PLR0917 - each is an option
         typer.Option(
             metavar="ID",
             help="Caller's SPIFFE ID, such as td/ns/shop/sa/web.",
-            autocompletion=completion.principals,
         ),
     ] = "",
     user: Annotated[
@@ -91,7 +83,6 @@ def what_can(  # noqa: PLR0913, PLR0917 - each is an option
         typer.Option(
             metavar="ISSUER/SUBJECT",
             help="End user, as a verified token has it.",
-            autocompletion=completion.users,
         ),
     ] = "",
     revision: Revision = None,

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from meshwarden.cli.output import complain
 
-__all__ = ["Remote", "RemoteCommand", "address_of", "choosing", "chosen", "token_of"]
+__all__ = ["Remote", "RemoteCommand", "address_of", "choosing", "chosen", "remote_of", "token_of"]
 
 _PANEL = "Service on another machine"
 _OTHERS_MAY_READ = 0o077
@@ -75,7 +75,7 @@ class RemoteCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command, whose function has no part in these options."""
         given = {name: ctx.params.pop(name) for name in _FLAGS}
-        with choosing(_remote(given)):
+        with choosing(remote_of(given)):
             return super().invoke(ctx)
 
 
@@ -116,7 +116,7 @@ def _options() -> Iterator[TyperOption]:
         )
 
 
-def _remote(given: Mapping[str, str | None]) -> Remote | None:
+def remote_of(given: Mapping[str, str | None]) -> Remote | None:
     """Check what was given together.
 
     Raises:

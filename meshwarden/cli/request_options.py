@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshwarden.cli import completion
-
 if TYPE_CHECKING:
     from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
@@ -42,7 +40,6 @@ Principal = Annotated[
         rich_help_panel=_PANEL,
         metavar="ID",
         help="Caller's SPIFFE ID, such as td/ns/shop/sa/web.",
-        autocompletion=completion.principals,
     ),
 ]
 User = Annotated[
@@ -51,7 +48,6 @@ User = Annotated[
         rich_help_panel=_PANEL,
         metavar="ISSUER/SUBJECT",
         help="End user, as a verified token has it.",
-        autocompletion=completion.users,
     ),
 ]
 Service = Annotated[
@@ -60,7 +56,6 @@ Service = Annotated[
         rich_help_panel=_PANEL,
         metavar="NAME",
         help="Service that is called.",
-        autocompletion=completion.services,
     ),
 ]
 Method = Annotated[
@@ -69,7 +64,6 @@ Method = Annotated[
         rich_help_panel=_PANEL,
         metavar="NAME",
         help="HTTP method.",
-        autocompletion=completion.methods,
     ),
 ]
 Path = Annotated[
@@ -78,7 +72,6 @@ Path = Annotated[
         rich_help_panel=_PANEL,
         metavar="PATH",
         help="Path, with its query.",
-        autocompletion=completion.paths,
     ),
 ]
 Host = Annotated[
