@@ -1,5 +1,6 @@
 """A policy source in memory."""
 
+import time
 from collections.abc import Callable
 
 from typing_extensions import override
@@ -18,13 +19,24 @@ class FakeSource(PolicySource):
         text: The policy, or what goes wrong in reading it.
         loads: How often it was read.
         on_load: Called in each load, before it ends.
+        look_s: How long a look at the state waits for somebody else.
+        pause_s: How long to wait after a load that failed.
+        in_force: The policies that it was told are in force, in order.
     """
 
     def __init__(self, *lines: str) -> None:
         self.text: PolicyText | Exception = mesh_text(*lines)
         self.loads = 0
         self.on_load: Callable[[], object] = lambda: None
+        self.look_s = 0.0
+        self.pause_s = 5.0
+        self.in_force: list[PolicyText | Exception] = []
         self._changes = 0
+
+    @property
+    @override
+    def retry_s(self) -> float:
+        return self.pause_s
 
     @property
     @override
@@ -33,6 +45,7 @@ class FakeSource(PolicySource):
 
     @override
     def state(self) -> str:
+        time.sleep(self.look_s)
         return str(self._changes)
 
     def write(self, *lines: str) -> None:
@@ -51,3 +64,7 @@ class FakeSource(PolicySource):
         if isinstance(self.text, Exception):
             raise self.text
         return self.text
+
+    @override
+    def published(self) -> None:
+        self.in_force.append(self.text)

@@ -10,6 +10,7 @@ from authz.policy.rules import PolicyText, Row
 from meshwarden import publication, status
 from meshwarden.control.source import PolicyPublisher, Proven
 from meshwarden.settings import Policy, Runtime, Settings
+from tests.fakes.policy import mesh_text
 from tests.fakes.source import FakeSource
 
 ALLOW = "p, *, *, GET, /a, allow"
@@ -268,6 +269,57 @@ def test_without_a_watch_only_a_call_loads(
         assert source.loads == 2
 
     watched(publisher, scenario)
+
+
+def test_a_load_that_failed_is_tried_again_when_the_source_says(
+    source: FakeSource, publisher_of: Callable[..., PolicyPublisher]
+) -> None:
+    """A server that is gone is asked less and less, which the source knows best."""
+    source.pause_s = 0.1
+    source.text = OSError(111, "Connection refused")
+    publisher = publisher_of(source)
+
+    async def scenario() -> None:
+        await until(lambda: source.loads >= 3)
+        source.text = mesh_text(ALLOW)
+        await until(lambda: not publisher.state.errors)
+        loads = source.loads
+        await asyncio.sleep(0.4)
+        assert source.loads == loads
+
+    watched(publisher, scenario)
+
+
+def test_a_look_that_waits_for_a_server_does_not_make_looks_rare(
+    source: FakeSource, publisher_of: Callable[..., PolicyPublisher]
+) -> None:
+    """Waiting is no work: twenty times as long a pause would be a late policy."""
+    source.look_s = 0.3
+    publisher = publisher_of(source)
+
+    async def scenario() -> None:
+        await until(lambda: publisher.state.digest)
+        before = publisher.state.digest
+        source.write(OTHER)
+        async with asyncio.timeout(4):
+            await until(lambda: publisher.state.digest != before)
+
+    watched(publisher, scenario)
+
+
+def test_a_source_learns_what_is_in_force_and_of_nothing_else(
+    source: FakeSource, publisher_of: Callable[..., PolicyPublisher]
+) -> None:
+    """What it remembers of that must not be of a policy that was refused."""
+    publisher = publisher_of(source)
+    load(publisher)
+    good = source.text
+    source.write(BAD)
+    load(publisher)
+    assert source.in_force == [good]
+    source.text = good
+    load(publisher)
+    assert source.in_force == [good, good]
 
 
 def test_what_was_proven_is_published_without_another_build(
