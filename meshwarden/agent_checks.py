@@ -16,6 +16,11 @@ _SOCKET_BYTES = 107
 def agent_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Give each fault with the keys it depends on; the first of them gets the blame."""
     own = settings.agent
+    if settings.server.embedded_agent and not settings.identity.is_on:
+        yield (
+            ("server.embedded_agent", "identity.trust_domain"),
+            "there are no identities to give: set identity.trust_domain too",
+        )
     known = plugins.names("workload_attestors")
     for name in own.attestors:
         if name not in known:

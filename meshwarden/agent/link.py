@@ -155,7 +155,7 @@ class Link(Signer, TokenSigner):
             raise LinkDownError(told(error)) from error
         return SignedToken(reply.token, reply.issued_ns, reply.expires_ns)
 
-    def _ready(self) -> agent_pb2_grpc.AgentAsyncStub:
+    def _ready(self) -> "agent_pb2_grpc.AgentAsyncStub":
         if self._stub is None:
             raise LinkDownError(self.state.fault)
         return self._stub
@@ -185,7 +185,7 @@ class Link(Signer, TokenSigner):
             # What is under way is finished.
             await channel.close(_CLOSE_S)
 
-    async def _follow_entries(self, stub: agent_pb2_grpc.AgentAsyncStub) -> None:
+    async def _follow_entries(self, stub: "agent_pb2_grpc.AgentAsyncStub") -> None:
         entries = dict(self._identities.entries or {})
         while True:
             call = stub.Entries(pb.EntriesRequest(digest=self._digest(entries)))
@@ -220,7 +220,7 @@ class Link(Signer, TokenSigner):
             self._identities.retry_now()
         self._session_was_good = True
 
-    async def _follow_bundles(self, stub: agent_pb2_grpc.AgentAsyncStub) -> None:
+    async def _follow_bundles(self, stub: "agent_pb2_grpc.AgentAsyncStub") -> None:
         async for reply in stub.Bundles(pb.BundlesRequest()):
             bundles = tuple(as_bundle(each) for each in reply.bundles)
             if bundles and bundles[0].x509_authorities:

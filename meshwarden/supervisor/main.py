@@ -55,6 +55,7 @@ _LOG = logging.getLogger(__name__)
 _POLL_S = 0.05
 # Longer than two looks of every front at the drain marker: readiness is down before listeners are.
 _READINESS_S = 0.5
+_AGENT_STOP_S = 5.0
 _FAILED_START = 2
 _OWN_FAULT = 70  # EX_SOFTWARE of sysexits.h
 
@@ -141,6 +142,7 @@ class _Supervisor:
             if programs is not None
         ]
         self._control: Child | None = None
+        self._agent: Child | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._restarting = asyncio.Lock()
         self._stop = asyncio.Event()
@@ -157,6 +159,8 @@ class _Supervisor:
         commands = CommandServer(self._runtime, self._is_ready, self._reload, self._restart_fronts)
         await commands.start()
         self._begin(self._keep_control())
+        if self._settings.server.embedded_agent:
+            self._begin(self._keep_agent())
         for slot in self._slots:
             self._begin(slot.keep_running())
         self._begin(self._announce())
@@ -237,6 +241,28 @@ class _Supervisor:
             await asyncio.sleep(pause_s)
             environment[RESTARTED_VARIABLE] = "1"
 
+    async def _keep_agent(self) -> None:
+        """Keep the embedded agent running; end the start where its socket can't be made."""
+        backoff = Backoff(self._settings.server.restart_backoff_max_s)
+        loop = asyncio.get_running_loop()
+        environment = {RUNTIME_VARIABLE: str(self._runtime.path)}
+        command = [sys.executable, "-m", "meshwarden.agent.main"]
+        while True:
+            started_s = loop.time()
+            try:
+                self._agent = await Child.start("agent", command, environment, dump(self._settings))
+                code = await self._agent.wait()
+                if code == _FAILED_START and not self._was_ready:
+                    self._exit_code = _FAILED_START  # It has said why.
+                    self._stop.set()
+                    return
+                how = f"the agent ended ({code})"
+            except OSError as error:
+                how = f"the agent can't be started: {error.strerror}"
+            pause_s = backoff.pause_s(loop.time() - started_s)
+            _LOG.warning("%s; starting it again in %.1f s", how, pause_s)
+            await asyncio.sleep(pause_s)
+
     async def _announce(self) -> None:
         """Say when every process is ready; end the start when there is no policy to serve."""
         while True:
@@ -279,8 +305,9 @@ class _Supervisor:
             await asyncio.gather(gently, return_exceptions=True)
             await self._cancel_tasks()
             await asyncio.gather(*(slot.kill() for slot in self._slots))
-            if self._control is not None:
-                await self._control.kill()
+            for child in (self._agent, self._control):
+                if child is not None:
+                    await child.kill()
         else:
             hurry.cancel()
             gently.result()
@@ -297,6 +324,9 @@ class _Supervisor:
         await self._cancel_tasks()
         # Step 3: fronts first; their last records go to control.
         await asyncio.gather(*(slot.drain_and_stop() for slot in self._slots))
+        # Step 4: the agent before whom it asks.
+        if self._agent is not None:
+            await self._agent.stop(_AGENT_STOP_S)
         if self._control is not None:
             await self._control.stop(self._settings.server.drain_s + 5)
 
