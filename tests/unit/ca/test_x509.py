@@ -1,0 +1,305 @@
+"""X509-SVIDs: exactly the standard's fields, and a validator that notices anything else."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
+
+from ca.authority import Kind, Plan
+from ca.csr import check_csr
+from ca.errors import CertificateError
+from ca.keys import KeyType, PrivateKey, generate
+from ca.profile import Validity, validity
+from ca.verify import Expected, VerifiedChain, spiffe_id_of
+from ca.x509 import AuthorityProfile, Signer, sign_authority
+from meshwarden.control.identity.signing import X509Intent
+from tests.unit.ca.makings import (
+    DOMAIN,
+    NOW,
+    SECOND,
+    WEB,
+    Extensions,
+    certificate,
+    names,
+    request,
+    signing,
+)
+
+TIMES = Validity(NOW - 60 * SECOND, NOW + 3600 * SECOND)
+
+
+def svid(key: PrivateKey | None = None, dns: tuple[str, ...] = (), **plan: Any) -> x509.Certificate:
+    """Issue one; give it as the library reads it."""
+    made = signing(Plan(DOMAIN, **plan))
+    checked = check_csr(request(key), allowed_id=WEB, dns_names=dns)
+    issued = made.sign_x509(X509Intent(checked, TIMES, 12345), NOW)
+    return x509.load_der_x509_certificate(issued.chain[0])
+
+
+def value(found: x509.Certificate, oid: x509.ObjectIdentifier) -> Any:
+    """Read an extension."""
+    return found.extensions.get_extension_for_oid(oid).value
+
+
+def test_a_leaf_has_the_fields_of_the_standard_and_no_other() -> None:
+    """X509-SVID sections 2 to 4 and appendix A."""
+    found = svid(dns=("web.shop.example",))
+    assert {(each.oid, each.critical) for each in found.extensions} == {
+        (ExtensionOID.BASIC_CONSTRAINTS, True),
+        (ExtensionOID.KEY_USAGE, True),
+        (ExtensionOID.EXTENDED_KEY_USAGE, False),
+        (ExtensionOID.SUBJECT_KEY_IDENTIFIER, False),
+        (ExtensionOID.AUTHORITY_KEY_IDENTIFIER, False),
+        (ExtensionOID.SUBJECT_ALTERNATIVE_NAME, True),
+    }
+    assert found.version is x509.Version.v3
+    assert not found.subject.rdns
+    assert value(found, ExtensionOID.BASIC_CONSTRAINTS) == x509.BasicConstraints(
+        ca=False, path_length=None
+    )
+    assert set(value(found, ExtensionOID.EXTENDED_KEY_USAGE)) == {
+        ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH,
+    }  # fmt: skip
+    san = value(found, ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
+    assert [each.value for each in san] == [str(WEB), "web.shop.example"]
+    assert found.serial_number == 12345
+
+
+@pytest.mark.parametrize(("kind", "encipher"), [("ec", False), ("rsa", True)])
+def test_key_encipherment_is_for_rsa_alone(kind: str, encipher: bool) -> None:  # noqa: FBT001
+    """Section 4.3 permits it, and says that it makes sense there only."""
+    key = rsa.generate_private_key(65537, 2048) if kind == "rsa" else None
+    usage = value(svid(key), ExtensionOID.KEY_USAGE)
+    assert usage.digital_signature
+    assert usage.key_encipherment is encipher
+    assert not any(
+        (
+            usage.key_cert_sign,
+            usage.crl_sign,
+            usage.key_agreement,
+            usage.content_commitment,
+            usage.data_encipherment,
+        )
+    )
+
+
+@pytest.mark.parametrize("kind", KeyType)
+def test_every_kind_of_authority_signs_what_its_verifier_takes(kind: KeyType) -> None:
+    """P-256, P-384, RSA-2048 and Ed25519."""
+    assert spiffe_id_of(svid(key_type=kind).public_bytes(Encoding.DER)) == WEB
+
+
+def test_authorities_are_svids_of_their_trust_domain() -> None:
+    """Section 3.2: no path, keyCertSign, CA:TRUE; each signed by the one above."""
+    made = signing().authorities
+    signer = made.active(Kind.INTERMEDIATE)
+    assert signer is not None
+    intermediate, root = (
+        x509.load_der_x509_certificate(each.certificate) for each in made.chain(signer)
+    )
+    for each, length in ((intermediate, 0), (root, 1)):
+        assert value(each, ExtensionOID.BASIC_CONSTRAINTS) == x509.BasicConstraints(
+            ca=True, path_length=length
+        )
+        assert value(each, ExtensionOID.KEY_USAGE).key_cert_sign
+        assert not value(each, ExtensionOID.KEY_USAGE).digital_signature
+        uris = value(each, ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
+        assert [name.value for name in uris] == ["spiffe://mesh.example"]
+    intermediate.verify_directly_issued_by(root)
+    root.verify_directly_issued_by(root)
+
+
+def test_a_name_constraint_is_there_when_asked_for() -> None:
+    """Section 4.2; its host is the trust domain, exactly."""
+    made = signing(Plan(DOMAIN, name_constraint=True)).authorities
+    root = x509.load_der_x509_certificate(made.all[0].certificate)
+    constraint = value(root, ExtensionOID.NAME_CONSTRAINTS)
+    assert [each.value for each in constraint.permitted_subtrees] == [DOMAIN]
+
+
+class Forger:
+    """Signs whatever it is asked to, as an authority whose key was used wrongly would."""
+
+    def __init__(self) -> None:
+        self.root_key = generate(KeyType.EC_P256)
+        self.key = generate(KeyType.EC_P256)
+        times = validity(NOW, 86_400, ())
+        profile = AuthorityProfile(DOMAIN, "root", 1)
+        root = sign_authority(self.root_key, profile, self.root_key.public_key(), times, 1)
+        self.own = sign_authority(
+            Signer(root, self.root_key),
+            AuthorityProfile(DOMAIN, "intermediate", 0),
+            self.key.public_key(),
+            times,
+            2,
+        )
+        self.chain = VerifiedChain([self.own, root], DOMAIN)
+        self.name = x509.load_der_x509_certificate(self.own).subject
+        self.leaf_key = ec.generate_private_key(ec.SECP256R1())
+        self.expected = Expected(WEB, self.leaf_key.public_key(), (), 7, NOW + 3600 * SECOND)
+
+    def extensions(self, **changes: x509.ExtensionType | None) -> Extensions:
+        """Those of a leaf, with changes by the class's name; None leaves one out."""
+        key = self.leaf_key.public_key()
+        usual: list[tuple[x509.ExtensionType, bool]] = [
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (usage(), True),
+            (
+                x509.ExtendedKeyUsage(
+                    [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+                ),
+                False,
+            ),
+            (x509.SubjectKeyIdentifier.from_public_key(key), False),
+            (x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False),
+            (names(str(WEB)), True),
+        ]
+        found = [(changes.pop(type(each).__name__, each), critical) for each, critical in usual]
+        found += [(each, False) for each in changes.values()]
+        return [(each, critical) for each, critical in found if each is not None]
+
+    def check(self, leaf: bytes) -> None:
+        """Look at it, as is done before publishing."""
+        self.chain.check(leaf, self.expected, NOW)
+
+    def made(self, extensions: Extensions, **parts: Any) -> bytes:
+        """Sign a leaf."""
+        return certificate(self.key, self.name, self.leaf_key, extensions, **parts)
+
+
+def usage(**changes: bool) -> x509.KeyUsage:
+    """A leaf's usage, with changes."""
+    parts = dict.fromkeys(
+        (
+            "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+            "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+        ),
+        False,
+    )  # fmt: skip
+    return x509.KeyUsage(**{"digital_signature": True, **parts, **changes})
+
+
+def test_an_honest_leaf_passes_the_forgers_own_verifier() -> None:
+    """So what fails below fails for what was changed."""
+    forger = Forger()
+    forger.check(forger.made(forger.extensions()))
+
+
+Change = Callable[[Forger], bytes]
+FORGED: dict[str, tuple[Change, str]] = {
+    "an authority": (
+        lambda f: f.made(
+            f.extensions(BasicConstraints=x509.BasicConstraints(ca=True, path_length=None))
+        ),
+        "is an authority",
+    ),
+    "signs": (lambda f: f.made(f.extensions(KeyUsage=usage(key_cert_sign=True))), "key usage"),
+    "no usage": (lambda f: f.made(f.extensions(KeyUsage=None)), "other extensions"),
+    "encipherment": (
+        lambda f: f.made(f.extensions(KeyUsage=usage(key_encipherment=True))), "keyEncipherment",
+    ),
+    "servers only": (
+        lambda f: f.made(
+            f.extensions(
+                ExtendedKeyUsage=x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+            )
+        ),
+        "TLS servers and clients",
+    ),
+    "one more extension": (
+        lambda f: f.made(f.extensions(more=x509.OCSPNoCheck())), "other extensions",
+    ),
+    "another's ID": (
+        lambda f: f.made(
+            f.extensions(SubjectAlternativeName=names("spiffe://mesh.example/ns/shop/sa/root"))
+        ),
+        "not for spiffe://mesh.example/ns/shop/sa/web",
+    ),
+    "two IDs": (
+        lambda f: f.made(f.extensions(SubjectAlternativeName=names(str(WEB), str(WEB)))), "not for",
+    ),
+    "a name more": (
+        lambda f: f.made(f.extensions(SubjectAlternativeName=names(str(WEB), "x.example"))),
+        "DNS names",
+    ),
+    "a subject": (
+        lambda f: f.made(f.extensions(), subject=f.name), "has a subject",
+    ),
+    "another serial": (lambda f: f.made(f.extensions(), serial=8), "serial"),
+    "too long": (
+        lambda f: f.made(f.extensions(), end_ns=NOW + 3601 * SECOND), "longer than it may",
+    ),
+    "not yet": (lambda f: f.made(f.extensions(), begin_ns=NOW + SECOND), "not hold now"),
+    "over": (
+        lambda f: f.made(f.extensions(), begin_ns=NOW - 9 * SECOND, end_ns=NOW - SECOND),
+        "not hold",
+    ),
+    "another key": (
+        lambda f: certificate(
+            f.key, f.name, ec.generate_private_key(ec.SECP256R1()), f.extensions()
+        ),
+        "another key",
+    ),
+    "another signer": (
+        lambda f: certificate(
+            generate(KeyType.EC_P256), f.name, f.leaf_key, f.extensions()
+        ),
+        "not signed",
+    ),
+    "another issuer's name": (
+        lambda f: certificate(
+            f.key, x509.Name([]), f.leaf_key, f.extensions(), subject=x509.Name([])
+        ),
+        "not signed",
+    ),
+    "another key's identifier": (
+        lambda f: f.made(
+            f.extensions(
+                AuthorityKeyIdentifier=x509.AuthorityKeyIdentifier(b"x" * 20, None, None)
+            )
+        ),
+        "another authority's key",
+    ),
+    "no certificate": (lambda _: b"\x30\x03\x02\x01\x01", "can't be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FORGED)
+def test_the_validator_notices_whatever_else_was_signed(case: str) -> None:
+    """Nothing that differs from what was ordered is published."""
+    change, words = FORGED[case]
+    forger = Forger()
+    with pytest.raises(CertificateError, match=words):
+        forger.check(change(forger))
+
+
+def test_a_chain_whose_links_do_not_hold_together_is_none() -> None:
+    """The wrong order, a stranger in between, a leaf as an authority, too many below a root."""
+    forger, other = Forger(), Forger()
+    own, root = forger.chain.certificates
+    leaf = forger.made(forger.extensions())
+    for chain in ([root, own], [own], [own, other.chain.certificates[1]], [leaf, own, root], []):
+        with pytest.raises(CertificateError):
+            VerifiedChain(chain, DOMAIN)
+    with pytest.raises(CertificateError, match="not spiffe://other"):
+        VerifiedChain([own, root], "other.example")
+
+
+def test_a_signer_takes_no_key_but_its_own() -> None:
+    """A chain beside another's key would sign what nobody can verify."""
+    forger = Forger()
+    with pytest.raises(ValueError, match="not that of the certificate"):
+        Signer(forger.own, forger.root_key)
+
+
+def test_what_is_signed_with_a_wrong_time_is_withheld() -> None:
+    """The signer signs it; the verifier behind it does not let it out."""
+    made = signing()
+    checked = check_csr(request(), allowed_id=WEB)
+    beyond = Validity(NOW, NOW + 40_000 * 86_400 * SECOND)
+    with pytest.raises(CertificateError, match="longer"):
+        made.sign_x509(X509Intent(checked, beyond, 5), NOW)
