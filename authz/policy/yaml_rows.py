@@ -38,6 +38,8 @@ _ROLE = "role:"
 _DEPTH = 16
 # Lists multiply, and an alias makes a list cheap to repeat.
 _ROWS = 1_000_000
+# Some hundred MiB while a file is read; 300,000 rules.
+_VALUES = 4_000_000
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -225,11 +227,13 @@ def _composed(text: str) -> _Node | None:
     open_nodes: list[_List | _Table] = []
     anchors: dict[str, _Node] = {}
     root: _Node | None = None
-    for event in _events(text):
+    for count, event in enumerate(_events(text)):
         if isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
             open_nodes.pop()
             continue
         line = event.start_mark.line + 1
+        if count > _VALUES:
+            raise _WrongError(line, f"holds more than {_VALUES} values by here; split it")
         node = _node(event, line, anchors)
         if open_nodes:
             _put(open_nodes[-1], node, line)

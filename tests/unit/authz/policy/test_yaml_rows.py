@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authz.policy import yaml_rows
 from authz.policy.csv_rows import parse_csv
 from authz.policy.errors import Fault
 from authz.policy.rules import Row
@@ -132,6 +133,14 @@ def test_a_star_without_quotes_is_explained() -> None:
     (told,) = faults("rules:\n  - allow:\n      who: *\n      path: /\n")
     assert told[0] == 3
     assert told[1].endswith('a * of its own needs quotes: "*"')
+
+
+def test_a_file_of_countless_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two bytes of text are a hundred of memory."""
+    monkeypatch.setattr(yaml_rows, "_VALUES", 1000)
+    assert faults("roles:\n  a: [" + "b," * 2000 + "]\n") == [
+        (2, "holds more than 1000 values by here; split it")
+    ]
 
 
 def test_every_fault_of_a_file_is_told() -> None:
