@@ -134,6 +134,7 @@ class RevisionStore(Protocol):
 
         Raises:
             ConflictError: `parent` is no longer the newest.
+            NoRevisionError: There is no such parent.
             StoreUnavailableError: The store can't be written.
         """
         ...

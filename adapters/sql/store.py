@@ -150,9 +150,7 @@ class SqlRevisionStore(RevisionStore):
         except (_StaleError, IntegrityError) as error:
             other = await self.head(stream)
             if other is None or other.number <= parent:
-                raise StoreUnavailableError(
-                    f"revision {parent} of {stream!r} is not there"
-                ) from error
+                raise NoRevisionError(f"there is no revision {parent} of {stream!r}") from error
             raise ConflictError(other) from error
         return revision
 
