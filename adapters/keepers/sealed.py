@@ -10,7 +10,6 @@ Source: NIST SP 800-38D for GCM; RFC 7914 for scrypt.
 """
 
 import base64
-import binascii
 import contextlib
 import os
 import secrets
@@ -125,7 +124,7 @@ class SealedKeeper(KeyKeeper):
             try:
                 _check_private(file, "identity.key_file")
                 self._file_key = base64.b64decode(file.read_text().strip(), validate=True)
-            except (OSError, binascii.Error, UnicodeDecodeError) as error:
+            except (OSError, ValueError) as error:
                 told = error.strerror if isinstance(error, OSError) else "it is not base64"
                 raise KeyNotOpenedError(
                     f"identity.key_file: {file} can't be read: {told}. It opens the keys in the "

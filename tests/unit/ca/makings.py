@@ -57,7 +57,7 @@ def request(
         builder = builder.add_extension(extension, critical=critical)
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         algorithm = algorithm or hashes.SHA256()
-    return builder.sign(key, algorithm).public_bytes(Encoding.DER)  # type: ignore[arg-type]
+    return builder.sign(key, algorithm).public_bytes(Encoding.DER)
 
 
 def authorities(plan: Plan | None = None, now_ns: int = NOW) -> tuple[Authorities, MemoryKeeper]:
@@ -97,4 +97,4 @@ def certificate(  # noqa: PLR0913 - the parts of one
     )
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(Encoding.DER)  # type: ignore[arg-type]
+    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(Encoding.DER)

@@ -1,0 +1,391 @@
+"""Authorities and the ledger in every database: the same promises, and one authority for all."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError
+
+from adapters.identity.authorities import SqlAuthorityStore
+from adapters.identity.database import open_database
+from adapters.identity.ledger import SqlIssuanceLog, open_ledger
+from adapters.keepers.sealed import Config, SealedKeeper
+from ca.authority import Authorities, Kind, Plan, first_plan
+from ca.errors import ConflictingAuthorityError, DamagedError, IdentityError, IdentityStoreError
+from ca.ledger import Entry, Event, Head, Verifier
+from deploy.demo.processes import free_ports
+from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
+
+Result = TypeVar("Result")
+DOMAIN = "mesh.example"
+KEY = Ed25519PrivateKey.generate()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgresql]:
+    """A real PostgreSQL, started when the first test asks for it."""
+    with postgresql(free_ports(1)[0]) as running:
+        yield running
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One empty database."""
+
+    url: str
+    file: Path
+
+    def store(self) -> tuple[SqlAuthorityStore, Callable[[], Awaitable[None]]]:
+        """Open the authorities, as one more process would."""
+        database = open_database(self.url, self.file, "meshwarden_authority")
+        return SqlAuthorityStore(database), database.close
+
+    def ledger(self) -> SqlIssuanceLog:
+        """Open the ledger, as one more process would."""
+        return open_ledger(self.url, self.file)
+
+    def do(self, *statements: str) -> None:
+        """Change the database behind our back."""
+        url = make_url(self.url).set(drivername="postgresql+psycopg") if self.url else None
+        engine = create_engine(url or f"sqlite:///{self.file}")
+        try:
+            with engine.begin() as connection:
+                for statement in statements:
+                    connection.execute(text(statement))
+        finally:
+            engine.dispose()
+
+    def unguard(self) -> None:
+        """Take the triggers away, as who owns the database can."""
+        if self.url:
+            self.do("DROP TRIGGER meshwarden_ledger_only_grows ON meshwarden_ledger")
+        else:
+            self.do(
+                "DROP TRIGGER meshwarden_ledger_no_update",
+                "DROP TRIGGER meshwarden_ledger_no_delete",
+            )
+
+
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param(
+            "postgresql", marks=pytest.mark.requires_debian_package(PACKAGE, command=COMMAND)
+        ),
+    ]
+)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """One empty database of each kind."""
+    if request.param == "sqlite":
+        return Place("", tmp_path / "store.db")
+    running: Postgresql = request.getfixturevalue("server")
+    found = Place(running.url, tmp_path)
+    found.do("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    return found
+
+
+def run(story: Awaitable[Result]) -> Result:
+    """Run one story on a loop of its own."""
+
+    async def within_time() -> Result:
+        async with asyncio.timeout(60):
+            return await story
+
+    return asyncio.run(within_time())
+
+
+def plan(folder: Path) -> Callable[[Authorities], object]:
+    """What a start does."""
+    keeper = SealedKeeper(Config(key_file=folder / "keys" / "sealing.key"))
+    return lambda there: first_plan(Plan(DOMAIN), there, keeper, 1_800_000_000 * 10**9, os.urandom)
+
+
+def test_of_many_that_start_at_once_one_makes_the_authority(place: Place, tmp_path: Path) -> None:
+    """Every replica ends with the same root, intermediate and keys."""
+
+    async def story() -> None:
+        opened = [place.store() for _ in range(6)]
+        found = await asyncio.gather(
+            *(store.change(DOMAIN, plan(tmp_path)) for store, _ in opened)  # type: ignore[arg-type]
+        )
+        assert len({tuple(each.authority_id for each in one.all) for one in found}) == 1
+        assert [each.kind.value for each in found[0].all] == [
+            "root", "intermediate", "jwt", "ledger",
+        ]  # fmt: skip
+        assert {each.sequence for each in found} == {1}
+        for _, close in opened:
+            await close()
+
+    run(story())
+
+
+def test_what_was_made_is_read_back_whole(place: Place, tmp_path: Path) -> None:
+    """Certificates, handles and all, by another process."""
+
+    async def story() -> None:
+        store, close = place.store()
+        made = await store.change(DOMAIN, plan(tmp_path))  # type: ignore[arg-type]
+        await close()
+        again, close = place.store()
+        assert await again.read(DOMAIN) == made
+        assert await again.change(DOMAIN, plan(tmp_path)) == made  # type: ignore[arg-type]
+        await close()
+
+    run(story())
+
+
+def test_a_plan_that_fails_leaves_nothing(place: Place) -> None:
+    """All of a first start, or none of it."""
+
+    def broken(_there: Authorities) -> list[object]:
+        raise ConflictingAuthorityError("no")
+
+    async def story() -> None:
+        store, close = place.store()
+        with pytest.raises(ConflictingAuthorityError):
+            await store.change(DOMAIN, broken)  # type: ignore[arg-type]
+        assert await store.read(DOMAIN) == Authorities(DOMAIN)
+        await close()
+
+    run(story())
+
+
+def test_another_trust_domain_is_refused_by_its_setting(place: Place, tmp_path: Path) -> None:
+    """A typing error must not make a second authority beside the first."""
+
+    async def story() -> None:
+        store, close = place.store()
+        await store.change(DOMAIN, plan(tmp_path))  # type: ignore[arg-type]
+        with pytest.raises(ConflictingAuthorityError, match=r"identity\.trust_domain is 'other'"):
+            await store.read("other")
+        with pytest.raises(ConflictingAuthorityError):
+            await store.change("other", plan(tmp_path))  # type: ignore[arg-type]
+        await close()
+
+    run(story())
+
+
+def test_a_change_reaches_another_process_within_seconds(place: Place, tmp_path: Path) -> None:
+    """A replica follows what another one takes."""
+
+    async def story() -> None:
+        (writer, close), (watcher, close_too) = place.store(), place.store()
+        made = await writer.change(DOMAIN, plan(tmp_path))  # type: ignore[arg-type]
+        changes = watcher.changes()
+        await anext(changes)
+        seen = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0.5)
+        await writer.change(DOMAIN, lambda _: [made.all[0]])
+        async with asyncio.timeout(5):
+            while (await watcher.read(DOMAIN)).sequence != 2 or not seen.done():
+                await asyncio.sleep(0.05)
+        await changes.aclose()  # type: ignore[attr-defined] # it is a generator
+        await close()
+        await close_too()
+
+    run(story())
+
+
+def entry(number: int) -> Entry:
+    """An intent like any other."""
+    return Entry(
+        Event.INTENDED, "x509", f"spiffe://mesh.example/w{number % 3}", f"{number:032x}", 9, "a",
+        "spiffe://mesh.example/agent", ("unix:uid:1", 'odd"text'), "web.example",
+    )  # fmt: skip
+
+
+async def report(ledger: SqlIssuanceLog, known: tuple[Head, ...] = ()) -> str:
+    """Read all of it; give the fault."""
+    verifier, after = Verifier([KEY.public_key()], known), 0
+    while rows := await ledger.read(after, 7):
+        verifier.take(rows)
+        after = rows[-1].number
+    return verifier.report().fault
+
+
+def test_rows_are_one_chain_whoever_writes(place: Place) -> None:
+    """Replicas take turns; no row is lost, doubled or forked."""
+
+    async def story() -> None:
+        ledgers = [place.ledger() for _ in range(4)]
+        written = await asyncio.gather(
+            *(
+                ledgers[index % 4].append([entry(3 * index + each) for each in range(3)], 5, KEY)
+                for index in range(20)
+            )
+        )
+        numbers = sorted(row.number for rows in written for row in rows)
+        assert numbers == list(range(1, 61))
+        assert not await report(ledgers[0])
+        assert (await ledgers[1].head()).number == 60
+        for each in ledgers:
+            await each.close()
+
+    run(story())
+
+
+def test_what_was_written_is_read_back_whole(place: Place) -> None:
+    """Selectors, odd text and hashes."""
+
+    async def story() -> None:
+        ledger = place.ledger()
+        written = await ledger.append([entry(1), entry(2)], 5, KEY)
+        assert list(await ledger.read(0, 99)) == list(written)
+        assert not await ledger.read(2, 99)
+        assert (await ledger.head()).hash == written[-1].hash
+        await ledger.close()
+
+    run(story())
+
+
+def test_a_serial_is_taken_once(place: Place) -> None:
+    """The database itself refuses the second, and all that was to be written with it."""
+
+    async def story() -> None:
+        ledger = place.ledger()
+        await ledger.append([entry(1)], 5, KEY)
+        with pytest.raises(IdentityStoreError):
+            await ledger.append([entry(2), entry(1)], 5, KEY)
+        await ledger.append([entry(2)], 5, KEY)
+        assert [row.number for row in await ledger.read(0, 9)] == [1, 2]
+        await ledger.close()
+
+    run(story())
+
+
+def test_what_became_of_an_intent_is_found_by_id_and_serial(place: Place) -> None:
+    """An intent without an outcome stays one: it may have been handed out."""
+
+    async def story() -> None:
+        ledger = place.ledger()
+        await ledger.append([entry(index) for index in range(6)], 5, KEY)
+        await ledger.append([Entry(Event.ISSUED, first=1, last=4)], 5, KEY)
+        await ledger.append([Entry(Event.WITHHELD, first=6, last=6, detail="why")], 5, KEY)
+        found = await ledger.find("", "", 9)
+        assert [(each.row.number, each.outcome) for each in found] == [
+            (6, Event.WITHHELD), (5, Event.INTENDED), *((n, Event.ISSUED) for n in (4, 3, 2, 1)),
+        ]  # fmt: skip
+        of_one = await ledger.find("spiffe://mesh.example/w1", "", 9)
+        assert [each.row.number for each in of_one] == [5, 2]
+        by_serial = await ledger.find("", f"{2:032x}", 9)
+        assert [each.row.number for each in by_serial] == [3]
+        await ledger.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE meshwarden_ledger SET requester = 'x'",
+        "DELETE FROM meshwarden_ledger",
+        "DELETE FROM meshwarden_ledger WHERE number = 3",
+    ],
+)
+def test_the_database_refuses_any_change_of_the_ledger(place: Place, statement: str) -> None:
+    """Whoever asks, by whichever way."""
+
+    async def story() -> None:
+        ledger = place.ledger()
+        await ledger.append([entry(index) for index in range(3)], 5, KEY)
+        with pytest.raises(DBAPIError, match="only grows"):
+            place.do(statement)
+        assert not await report(ledger)
+        await ledger.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE meshwarden_ledger SET requester = 'x' WHERE number = 2", "row 2 is not"),
+        ("UPDATE meshwarden_ledger SET selectors = '[]' WHERE number = 2", "row 2 is not"),
+        ("DELETE FROM meshwarden_ledger WHERE number = 2", "row 2 is missing"),
+        ("DELETE FROM meshwarden_ledger WHERE number = 1", "row 1 is missing"),
+        ("DELETE FROM meshwarden_ledger WHERE number > 2", "its end was cut off"),
+        ("DELETE FROM meshwarden_ledger WHERE number > 3", "its end was cut off"),
+        ("DELETE FROM meshwarden_ledger", "its end was cut off"),
+        ("UPDATE meshwarden_ledger SET number = number + 10 WHERE number > 2", "row 3 is missing"),
+    ],
+)
+def test_what_the_databases_owner_does_all_the_same_is_found(
+    place: Place, statement: str, words: str
+) -> None:
+    """He can take the triggers away; the chain, its signature and a head kept elsewhere remain."""
+
+    async def story() -> None:
+        ledger = place.ledger()
+        for start in (0, 3):
+            await ledger.append([entry(start + index) for index in range(3)], 5, KEY)
+        known = (await ledger.head(),)
+        place.unguard()
+        place.do(statement)
+        assert words in await report(ledger, known)
+        await ledger.close()
+
+    run(story())
+
+
+def test_a_row_that_can_not_be_read_is_told_as_damage(place: Place) -> None:
+    """Not as an internal fault."""
+
+    async def story() -> None:
+        ledger = place.ledger()
+        await ledger.append([entry(1)], 5, KEY)
+        place.unguard()
+        place.do("UPDATE meshwarden_ledger SET selectors = '{'")
+        with pytest.raises(DamagedError, match="row 1"):
+            await ledger.read(0, 9)
+        await ledger.close()
+
+    run(story())
+
+
+def test_a_database_that_can_not_be_reached_is_unavailable(tmp_path: Path) -> None:
+    """A clear error of ours; nothing hangs."""
+
+    async def story() -> None:
+        ledger = Place("", tmp_path / "nowhere" / "store.db").ledger()
+        with pytest.raises(IdentityStoreError):
+            await ledger.append([entry(1)], 5, KEY)
+        with pytest.raises(IdentityError):
+            await ledger.head()
+        await ledger.close()
+
+    run(story())
+
+
+@pytest.mark.requires_debian_package(PACKAGE, command=COMMAND)
+def test_an_outage_loses_nothing_and_ends_by_itself(tmp_path: Path) -> None:
+    """PostgreSQL killed and back: what was acknowledged is there, and the chain goes on."""
+    with postgresql(free_ports(1)[0]) as running:
+        place = Place(running.url, tmp_path)
+
+        async def story() -> None:
+            store, close = place.store()
+            made = await store.change(DOMAIN, plan(tmp_path))  # type: ignore[arg-type]
+            ledger = place.ledger()
+            await ledger.append([entry(1)], 5, KEY)
+            await asyncio.to_thread(running.stop)
+            async with asyncio.timeout(12):
+                with pytest.raises(IdentityStoreError):
+                    await ledger.append([entry(2)], 5, KEY)
+            await asyncio.to_thread(running.start)
+            await ledger.append([entry(3)], 5, KEY)
+            assert not await report(ledger)
+            assert [row.entry.serial for row in await ledger.read(0, 9)] == [
+                entry(1).serial, entry(3).serial,
+            ]  # fmt: skip
+            assert (await store.change(DOMAIN, plan(tmp_path))) == made  # type: ignore[arg-type]
+            assert made.active(Kind.INTERMEDIATE)
+            await ledger.close()
+            await close()
+
+        run(story())
