@@ -246,6 +246,15 @@ def test_a_batch_that_comes_twice_is_kept_once(searchable: Place) -> None:
         assert numbers(archive_of(sink)) == [1, 2, 3]
 
 
+def test_what_a_shadow_would_have_done_is_found_apart(searchable: Place) -> None:
+    """It is neither an allow nor a denial."""
+    with searchable.opened() as sink:
+        sink.write([line(1), line(2, verdict="would_deny"), line(3, verdict="deny")])
+        archive = archive_of(sink)
+    for number, verdict in ((1, "allow"), (2, "would_deny"), (3, "deny")):
+        assert numbers(archive, verdict=verdict) == [number]
+
+
 def test_odd_text_is_kept(searchable: Place) -> None:
     """NUL, line breaks and whatever else a caller can put into a path."""
     odd = "/a\0b\n\\u0000 \u2028 '\"; DROP TABLE x --"
