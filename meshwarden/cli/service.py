@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from meshwarden.cli import remote
 from meshwarden.cli.durations import age
 from meshwarden.cli.options import ConfigFile, Output, RuntimeDir, load_settings
 from meshwarden.cli.output import DENIED, FAULT, Form, complain, show, show_data, table
@@ -87,6 +88,11 @@ def _ask(
     if runtime_dir is None:
         runtime_dir = load_settings(config).settings.runtime.runtime_dir
     try:
+        if remote.chosen():
+            # gRPC takes a while to import: the service on this machine is asked without it.
+            from meshwarden.cli.remote_status import ask_elsewhere  # noqa: PLC0415
+
+            return ask_elsewhere(op, timeout_s)
         return ask(runtime_dir.absolute(), op, timeout_s)
     except SupervisorError as error:
         if output.is_data:

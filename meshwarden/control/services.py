@@ -47,7 +47,7 @@ class IdentityService(identity_pb2_grpc.IdentityServicer):
 
 
 class AdminService(admin_pb2_grpc.AdminServicer):
-    """Admin socket: status and reload."""
+    """Status and reload, for the owner and those who have a role."""
 
     def __init__(
         self,
@@ -87,6 +87,9 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             restored=load.restored,
             errors=load.errors,
             failed_at_ns=load.failed_ns,
+            revision=load.revision,
+            source=load.source,
+            source_version=load.version,
             processes=[
                 admin_pb2.ProcessStatus(
                     kind=each.kind,
@@ -96,6 +99,8 @@ class AdminService(admin_pb2_grpc.AdminServicer):
                     ready=each.ready,
                     age_s=(now_ns - each.started_ns) / 1e9,
                     last_error=each.error,
+                    name=each.name,
+                    rule_count=each.rules,
                 )
                 for each in processes
             ],

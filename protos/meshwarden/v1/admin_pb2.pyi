@@ -11,7 +11,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("version", "ready", "digest", "rule_count", "loaded_at_ns", "restored", "errors", "failed_at_ns", "processes")
+    __slots__ = ("version", "ready", "digest", "rule_count", "loaded_at_ns", "restored", "errors", "failed_at_ns", "processes", "revision", "source", "source_version")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,9 @@ class StatusReply(_message.Message):
     ERRORS_FIELD_NUMBER: _ClassVar[int]
     FAILED_AT_NS_FIELD_NUMBER: _ClassVar[int]
     PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_VERSION_FIELD_NUMBER: _ClassVar[int]
     version: str
     ready: bool
     digest: str
@@ -30,10 +33,13 @@ class StatusReply(_message.Message):
     errors: _containers.RepeatedScalarFieldContainer[str]
     failed_at_ns: int
     processes: _containers.RepeatedCompositeFieldContainer[ProcessStatus]
-    def __init__(self, version: _Optional[str] = ..., ready: _Optional[bool] = ..., digest: _Optional[str] = ..., rule_count: _Optional[int] = ..., loaded_at_ns: _Optional[int] = ..., restored: _Optional[bool] = ..., errors: _Optional[_Iterable[str]] = ..., failed_at_ns: _Optional[int] = ..., processes: _Optional[_Iterable[_Union[ProcessStatus, _Mapping]]] = ...) -> None: ...
+    revision: int
+    source: str
+    source_version: str
+    def __init__(self, version: _Optional[str] = ..., ready: _Optional[bool] = ..., digest: _Optional[str] = ..., rule_count: _Optional[int] = ..., loaded_at_ns: _Optional[int] = ..., restored: _Optional[bool] = ..., errors: _Optional[_Iterable[str]] = ..., failed_at_ns: _Optional[int] = ..., processes: _Optional[_Iterable[_Union[ProcessStatus, _Mapping]]] = ..., revision: _Optional[int] = ..., source: _Optional[str] = ..., source_version: _Optional[str] = ...) -> None: ...
 
 class ProcessStatus(_message.Message):
-    __slots__ = ("kind", "pid", "epoch", "digest", "ready", "age_s", "last_error")
+    __slots__ = ("kind", "pid", "epoch", "digest", "ready", "age_s", "last_error", "name", "rule_count")
     KIND_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +47,8 @@ class ProcessStatus(_message.Message):
     READY_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
     LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RULE_COUNT_FIELD_NUMBER: _ClassVar[int]
     kind: str
     pid: int
     epoch: int
@@ -48,7 +56,9 @@ class ProcessStatus(_message.Message):
     ready: bool
     age_s: float
     last_error: str
-    def __init__(self, kind: _Optional[str] = ..., pid: _Optional[int] = ..., epoch: _Optional[int] = ..., digest: _Optional[str] = ..., ready: _Optional[bool] = ..., age_s: _Optional[float] = ..., last_error: _Optional[str] = ...) -> None: ...
+    name: str
+    rule_count: int
+    def __init__(self, kind: _Optional[str] = ..., pid: _Optional[int] = ..., epoch: _Optional[int] = ..., digest: _Optional[str] = ..., ready: _Optional[bool] = ..., age_s: _Optional[float] = ..., last_error: _Optional[str] = ..., name: _Optional[str] = ..., rule_count: _Optional[int] = ...) -> None: ...
 
 class ReloadRequest(_message.Message):
     __slots__ = ()
