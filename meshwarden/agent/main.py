@@ -37,6 +37,7 @@ from meshwarden.agent.workload_api import WorkloadApi
 from meshwarden.config import restore
 from meshwarden.files import RUNTIME_VARIABLE, RuntimeDir
 from meshwarden.logs import configure_logging
+from meshwarden.sds.service import SecretService
 from meshwarden.secrecy import forbid_dumps
 from meshwarden.settings import Settings
 from meshwarden.supervisor.lifecycle import (
@@ -47,6 +48,7 @@ from meshwarden.supervisor.lifecycle import (
     make_private_dir,
     raise_file_limit,
 )
+from protos.envoy.service.secret.v3 import sds_pb2, sds_pb2_grpc
 from protos.spiffe.workload import workload_pb2, workload_pb2_grpc
 
 __all__ = ["main", "run"]
@@ -60,6 +62,10 @@ _REFUSALS_TOLD = 20
 _OPTIONS = (
     ("grpc.max_concurrent_streams", 1000),
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+)
+_REFLECTED = (
+    sds_pb2.DESCRIPTOR.services_by_name["SecretDiscoveryService"].full_name,
+    workload_pb2.DESCRIPTOR.services_by_name["SpiffeWorkloadAPI"].full_name,
 )
 # As random as anybody's: agents that start together must not draw alike.
 _draw = random.SystemRandom().random
@@ -128,9 +134,11 @@ async def _serve(settings: Settings, where: Places, door: Door, listener: socket
     )
     server = grpc.aio.server(options=_OPTIONS)
     workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(api, server)
+    sds_pb2_grpc.add_SecretDiscoveryServiceServicer_to_server(
+        SecretService(api.envoy_views), server
+    )
     # Workload Endpoint standard, section 7.
-    reflected = workload_pb2.DESCRIPTOR.services_by_name["SpiffeWorkloadAPI"].full_name
-    reflection.enable_server_reflection((reflected, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((*_REFLECTED, reflection.SERVICE_NAME), server)
     where.inner.unlink(missing_ok=True)
     server.add_insecure_port(f"unix:{where.inner}")
     await server.start()

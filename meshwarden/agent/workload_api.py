@@ -6,7 +6,7 @@ Source: SPIFFE Workload API, sections 4 to 6; SPIFFE Workload Endpoint, sections
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
@@ -158,9 +158,26 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
                 return jwt_svid.validate(token, audience, bundle.jwks, domain, self._now_ns())
         raise TokenError(f"there is no bundle of the trust domain {domain!r}")
 
+    async def envoy_views(self, context: _Context) -> AsyncGenerator[WorkloadSvids, None]:
+        """Follow what an Envoy gets, for SDS on the same socket; it sends no header of SPIFFE's.
+
+        Ends the call when that is nothing, with the reason.
+        """
+        caller = await self._known(context)
+        async with contextlib.aclosing(self._views_of(context, caller)) as views:
+            async for view in views:
+                yield view
+
     async def _views(self, context: _Context) -> AsyncIterator[WorkloadSvids]:
-        """Follow what a caller gets; end the call when that is nothing, with the reason."""
         caller = await self._caller(context)
+        async with contextlib.aclosing(self._views_of(context, caller)) as views:
+            async for view in views:
+                yield view
+
+    async def _views_of(
+        self, context: _Context, caller: Caller
+    ) -> AsyncGenerator[WorkloadSvids, None]:
+        """Follow what a caller gets; end the call when that is nothing, with the reason."""
         selectors, notes = await self._attest(context, caller)
         async with contextlib.aclosing(self._identities.subscribe(selectors)) as views:
             waiting = asyncio.ensure_future(anext(views))
@@ -205,6 +222,9 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
                 _Code.INVALID_ARGUMENT,
                 "the metadata 'workload.spiffe.io: true' is missing",
             )
+        return await self._known(context)
+
+    async def _known(self, context: _Context) -> Caller:
         caller = self._attestation.caller(context.peer())
         if caller is None:
             await _abort(context, _Code.PERMISSION_DENIED, "the caller can't be told")
