@@ -99,8 +99,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(rich_help_panel="Service")(serve.serve)
-app.command(rich_help_panel="Service")(service.status)
-app.command(rich_help_panel="Service")(service.reload)
+app.command(cls=RemoteCommand, rich_help_panel="Service")(service.status)
+app.command(cls=RemoteCommand, rich_help_panel="Service")(service.reload)
 app.add_typer(service.restart, rich_help_panel="Service")
 app.command(rich_help_panel="Policy")(check.check)
 app.command(rich_help_panel="Policy", cls=RemoteCommand)(check.explain)
