@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import text
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from adapters.sql import migrations
 from authz.admin_tokens import ID_BYTES, SECRET_BYTES, Token, TokenLimitError, new_token
 from authz.policy.rules import PolicyText, Row
 from authz.replicas import Replica, ShadowCounts
@@ -28,6 +32,7 @@ from meshwarden import plugins
 from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
 
 Result = TypeVar("Result")
+_SCRIPTS = Path(migrations.__file__).parent
 STORES = [
     pytest.param(
         name,
@@ -224,6 +229,40 @@ def test_what_was_stored_is_never_changed(
             async with store._engine.begin() as connection:
                 await connection.execute(text(statement.format(table, column)))
         assert len(await store.audit(9)) == 1
+        await store.close()
+
+    run(story())
+
+
+def test_revisions_of_before_they_were_counted_stay_uncounted(
+    build: Callable[[], RevisionStore],
+) -> None:
+    """Tables of the first step are brought on, and nothing in them is changed."""
+
+    def first_step(connection: Connection) -> None:
+        script = ScriptDirectory(str(_SCRIPTS), version_locations=[str(_SCRIPTS / "versions")])
+        context = MigrationContext.configure(
+            connection, opts={"version_table": "meshwarden_schema", "script": script}
+        )
+        with Operations.context(context):
+            script.get_revision("r001").module.upgrade()
+        context.stamp(script, "r001")
+
+    async def story() -> None:
+        older: Any = build()
+        insert = (
+            "INSERT INTO meshwarden_revision (stream, number, parent, author, created_ns, message, "
+            "digest, origin, row_count, format, body) "
+            "VALUES ('policy', 1, 0, 'ann', 7, '', 'd', '', 0, 1, :body)"
+        )
+        async with older._engine.begin() as connection:
+            await connection.run_sync(first_step)
+            await connection.execute(text(insert), {"body": b""})
+        await older.close()
+        store = build()
+        await store.commit("policy", 1, draft(rules=3), entry())
+        made = await store.history("policy", 9)
+        assert [(each.added, each.removed) for each in made] == [(3, 0), (None, None)]
         await store.close()
 
     run(story())
