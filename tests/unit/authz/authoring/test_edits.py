@@ -1,6 +1,8 @@
 """One rule added or taken out: what a person means, and what they get told when they don't."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from authz.authoring.edits import EditError, Pick, add, build_link, build_rule, remove
 from authz.policy.csv_rows import parse_csv, parse_line, write_line
@@ -158,6 +160,19 @@ def test_where_none_is_meant_the_nearest_come_first() -> None:
 def test_a_written_line_is_parsed_to_the_same_row(values: tuple[str, ...]) -> None:
     """Quotes, commas, brackets, empty values."""
     assert parse_line(write_line(Row("p", values))) == ["p", *values]
+
+
+@given(st.lists(st.text(st.sampled_from('ab ,"()[]#\n\r\t\u2028*') | st.characters()), min_size=1))
+def test_any_row_is_written_so_that_it_is_parsed_again_or_refused(values: list[str]) -> None:
+    """Nothing comes back as another row, whatever is in it; a file of two lines has two rows."""
+    row = Row("p", tuple(values))
+    try:
+        line = write_line(row)
+    except ValueError:
+        return
+    rows, faults = parse_csv(f"{line}\n{line}\n", "p.csv")
+    assert not faults
+    assert [each.values for each in rows] == [row.values] * 2
 
 
 @pytest.mark.parametrize("value", ["a\nb", " a", "a\r"])
