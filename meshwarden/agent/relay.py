@@ -27,7 +27,13 @@ _LAST_WORDS_S = 5.0
 
 
 class Relay:
-    """Takes connections and carries them to the gRPC server, each with a name."""
+    """Takes connections and carries them to the gRPC server, each with a name.
+
+    Attributes:
+        look_every_s: How soon a connection is closed whose process has ended, in seconds.
+    """
+
+    look_every_s = 5.0
 
     def __init__(self, inner: Path, names: Path, most: int) -> None:
         """Stand in front of one server.
@@ -42,7 +48,7 @@ class Relay:
         self._most = most
         self._callers: dict[str, Caller] = {}
         self._of_user: Counter[int] = Counter()
-        self._ends: set[End] = set()
+        self._ends: dict[str, tuple[End, End]] = {}
         self._next_warning_s = 0.0
 
     @property
@@ -59,6 +65,7 @@ class Relay:
         """Take connections until cancelled, then close those there are."""
         loop = asyncio.get_running_loop()
         listener.settimeout(0)
+        sweeping = asyncio.create_task(self._sweep())
         try:
             while True:
                 try:
@@ -74,8 +81,17 @@ class Relay:
                     connection.close()
                     self._warn(f"a connection was refused: {error}", loop.time())
         finally:
-            for end in tuple(self._ends):
-                end.abort()
+            sweeping.cancel()
+            for outside, _ in tuple(self._ends.values()):
+                outside.abort()
+
+    async def _sweep(self) -> None:
+        """Close connections whose process has ended: a child that inherited one is another."""
+        while True:
+            await asyncio.sleep(self.look_every_s)
+            for name, caller in tuple(self._callers.items()):
+                if not caller.is_alive():
+                    self._ends[name][0].abort()
 
     async def _carry(self, connection: socket.socket) -> None:
         """Name a connection and join it with one to the server.
@@ -96,16 +112,16 @@ class Relay:
         self._callers[name] = caller
         self._of_user[uid] += 1
 
-        outside = End(lambda: self._over(name, outside, inside))
+        outside = End(lambda: self._over(name))
         inside = End(lambda: outside.close_within(_LAST_WORDS_S))
         outside.other, inside.other = inside, outside
-        self._ends.update((outside, inside))
+        self._ends[name] = (outside, inside)
         loop = asyncio.get_running_loop()
         try:
             await loop.create_unix_connection(lambda: inside, sock=onward)
             await loop.connect_accepted_socket(lambda: outside, connection)
         except BaseException:
-            self._over(name, outside, inside)
+            self._over(name)
             onward.close()
             raise
 
@@ -115,7 +131,7 @@ class Relay:
         if self._of_user[uid] >= max(1, self._most // 2):
             raise PeerError(f"user {uid} has {self._of_user[uid]} connections open already")
 
-    def _over(self, name: str, outside: End, inside: End) -> None:
+    def _over(self, name: str) -> None:
         """The caller's side is gone: nobody reads what the server still says."""
         caller = self._callers.pop(name)
         uid = caller.peer.uid
@@ -123,8 +139,7 @@ class Relay:
         if not self._of_user[uid]:
             del self._of_user[uid]
         caller.close()
-        inside.abort()
-        self._ends.difference_update((outside, inside))
+        self._ends.pop(name)[1].abort()
 
     def _warn(self, message: str, now_s: float) -> None:
         """Log what a local process may provoke without end: a line now and then."""

@@ -37,8 +37,6 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 _HEADER = ("workload.spiffe.io", "true")  # Workload Endpoint, section 3.
 # How long a call waits for what the agent doesn't have yet, before it is told to come again.
 _PATIENCE_S = 10.0
-# How soon a stream whose process has ended is closed: another one may hold its socket.
-_LOOK_EVERY_S = 5.0
 _MAX_AUDIENCES = 16
 
 _Code = grpc.StatusCode
@@ -180,28 +178,16 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         """Follow what a caller gets; end the call when that is nothing, with the reason."""
         selectors, notes = await self._attest(context, caller)
         async with contextlib.aclosing(self._identities.subscribe(selectors)) as views:
-            waiting = asyncio.ensure_future(anext(views))
             try:
-                patience_s = _PATIENCE_S
-                while True:
-                    await asyncio.wait({waiting}, timeout=min(patience_s, _LOOK_EVERY_S))
-                    if not caller.is_alive():
-                        await _abort(context, _Code.UNAVAILABLE, "the calling process has ended")
-                    if waiting.done():
-                        view = waiting.result()
-                        if not view.svids:
-                            await self._deny(context, caller, view.why, notes)
-                        yield view
-                        patience_s = float("inf")
-                        waiting = asyncio.ensure_future(anext(views))
-                        continue
-                    patience_s -= _LOOK_EVERY_S
-                    if patience_s <= 0:
-                        await _abort(context, _Code.UNAVAILABLE, self._why_waiting())
-            finally:
-                waiting.cancel()
-                with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
-                    await waiting
+                async with asyncio.timeout(_PATIENCE_S):
+                    view = await anext(views)
+            except TimeoutError:
+                await _abort(context, _Code.UNAVAILABLE, self._why_waiting())
+            while True:
+                if not view.svids:
+                    await self._deny(context, caller, view.why, notes)
+                yield view
+                view = await anext(views)
 
     async def _bundles(self, context: _Context) -> AsyncIterator[tuple[Bundle, ...]]:
         """Follow the bundles of a caller who has an identity."""

@@ -1,0 +1,96 @@
+"""A Workload API endpoint in this process: real relay, attestation and service; a fake server."""
+
+import asyncio
+import os
+import random
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+
+from adapters.workload_attestors.unix import ADAPTER
+from ca.entries import WorkloadEntry
+from ca.selectors import Selector
+from meshwarden import clock
+from meshwarden.agent.attestation import Attestation
+from meshwarden.agent.identities import Identities
+from meshwarden.agent.relay import Relay
+from meshwarden.agent.renewer import Renewer
+from meshwarden.agent.tokens import Tokens
+from meshwarden.agent.workload_api import WorkloadApi
+from protos.spiffe.workload import workload_pb2_grpc
+from tests.fakes.signer import FakeSigner
+
+__all__ = ["HEADER", "Endpoint", "endpoint", "own_entry"]
+
+HEADER = (("workload.spiffe.io", "true"),)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A running endpoint.
+
+    Attributes:
+        socket: Where workloads connect.
+        inner: The gRPC server's own socket.
+        signer: The server behind it.
+        identities: What it serves.
+        relay: Its front.
+    """
+
+    socket: Path
+    inner: Path
+    signer: FakeSigner
+    identities: Identities
+    relay: Relay
+
+    def know(self, *entries: WorkloadEntry) -> None:
+        """Be told entries and bundle."""
+        self.identities.set_entries(entries)
+        self.identities.set_bundles((self.signer.bundle(),))
+
+    def channel(self, path: Path | None = None) -> grpc.aio.Channel:
+        """Open a connection of its own."""
+        options = (("grpc.use_local_subchannel_pool", 1), ("grpc.default_authority", "localhost"))
+        return grpc.aio.insecure_channel(f"unix:{path or self.socket}", options=options)
+
+
+def own_entry(name: str = "web", **fields: object) -> WorkloadEntry:
+    """Make an entry that this very process matches."""
+    selectors = (Selector("unix", f"uid:{os.getuid()}"),)
+    return WorkloadEntry(name, f"spiffe://td.example/{name}", selectors, **fields)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def endpoint(folder: Path, ttl_s: float = 3600, most: int = 200) -> AsyncIterator[Endpoint]:
+    """Serve until the `with` ends."""
+    private = folder / "p"
+    private.mkdir(mode=0o700)
+    signer = FakeSigner(clock.now_ns, ttl_s)
+    identities = Identities(clock.now_ns, random.random)
+    relay = Relay(private / "inner", private, most)
+    attestation = Attestation(relay, {"unix": ADAPTER.build(ADAPTER.config())})
+    tokens = Tokens(identities, signer, clock.now_ns, random.random)
+    server = grpc.aio.server()
+    workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(
+        WorkloadApi(attestation, identities, tokens, clock.now_ns, lambda: "no server yet"), server
+    )
+    server.add_insecure_port(f"unix:{private / 'inner'}")
+    await server.start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(os.fspath(folder / "api"))
+        listener.listen(500)
+        tasks = [
+            asyncio.create_task(relay.serve(listener)),
+            asyncio.create_task(Renewer(identities, signer, clock.now_ns).run()),
+        ]
+        try:
+            yield Endpoint(folder / "api", private / "inner", signer, identities, relay)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await server.stop(0)

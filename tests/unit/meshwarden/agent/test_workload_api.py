@@ -1,0 +1,300 @@
+"""The Workload API as its standard has it, over a real socket and gRPC."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+from ca.der import split_der
+from ca.selectors import Selector
+from meshwarden.agent import workload_api
+from protos.spiffe.workload import workload_pb2 as pb
+from protos.spiffe.workload import workload_pb2_grpc
+from tests.fakes.endpoint import HEADER, Endpoint, endpoint, own_entry
+
+Stub = workload_pb2_grpc.SpiffeWorkloadAPIStub
+
+
+def run(short: Path, test: Callable[[Endpoint], Awaitable[None]], ttl_s: float = 3600) -> None:
+    """Run a test on an endpoint of its own."""
+
+    async def in_loop() -> None:
+        async with asyncio.timeout(30), endpoint(short, ttl_s) as served:
+            await test(served)
+
+    asyncio.run(in_loop())
+
+
+async def refused(call: Awaitable[object]) -> tuple[str, str]:
+    """Await a call that must fail; give code and message."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code().name, caught.value.details() or ""
+
+
+def test_an_svid_comes_with_its_key_chain_and_bundle(short: Path) -> None:
+    """Section 5.2.1: all DER, the leaf first, PKCS#8."""
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry(hint="main"))
+        async with served.channel() as channel:
+            reply = await Stub(channel).FetchX509SVID(pb.X509SVIDRequest(), metadata=HEADER).read()
+        (svid,) = reply.svids
+        assert (svid.spiffe_id, svid.hint) == ("spiffe://td.example/web", "main")
+        (leaf,) = map(x509.load_der_x509_certificate, split_der(svid.x509_svid, 5))
+        assert leaf.public_key() == load_der_private_key(svid.x509_svid_key, None).public_key()
+        (root,) = map(x509.load_der_x509_certificate, split_der(svid.bundle, 5))
+        leaf.verify_directly_issued_by(root)
+        assert not reply.federated_bundles
+
+    run(short, story)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [(), (("workload.spiffe.io", "True"),), (("workload.spiffe.io", ""),), (("spiffe", "true"),)],
+)
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("FetchX509SVID", pb.X509SVIDRequest()),
+        ("FetchX509Bundles", pb.X509BundlesRequest()),
+        ("FetchJWTSVID", pb.JWTSVIDRequest(audience=["a"])),
+        ("FetchJWTBundles", pb.JWTBundlesRequest()),
+        ("ValidateJWTSVID", pb.ValidateJWTSVIDRequest(audience="a", svid="x")),
+    ],
+)
+def test_without_the_security_header_nothing_is_told(
+    short: Path, method: str, request_: object, metadata: tuple[tuple[str, str], ...]
+) -> None:
+    """Workload Endpoint sections 3 and 6: INVALID_ARGUMENT, so that no client tries again."""
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry())
+        async with served.channel() as channel:
+            call = getattr(Stub(channel), method)(request_, metadata=metadata)
+            code, message = await refused(call.read() if hasattr(call, "read") else call)
+        assert code == "INVALID_ARGUMENT"
+        assert "workload.spiffe.io" in message
+
+    run(short, story)
+
+
+def test_whoever_comes_around_the_relay_is_nobody(short: Path) -> None:
+    """Its peer is not known, whatever it sends."""
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry())
+        async with served.channel(served.inner) as channel:
+            call = Stub(channel).FetchX509SVID(pb.X509SVIDRequest(), metadata=HEADER)
+            code, _ = await refused(call.read())
+        assert code == "PERMISSION_DENIED"
+
+    run(short, story)
+
+
+def test_no_identity_says_why(short: Path) -> None:
+    """What was found, what the nearest entry lacks, and what could not be found out."""
+
+    async def story(served: Endpoint) -> None:
+        entry = own_entry()
+        served.know(replace(entry, selectors=(*entry.selectors, Selector("unix", "path:/no"))))
+        async with served.channel() as channel:
+            stub = Stub(channel)
+            calls = [
+                stub.FetchX509SVID(pb.X509SVIDRequest(), metadata=HEADER).read(),
+                stub.FetchX509Bundles(pb.X509BundlesRequest(), metadata=HEADER).read(),
+                stub.FetchJWTBundles(pb.JWTBundlesRequest(), metadata=HEADER).read(),
+                stub.FetchJWTSVID(pb.JWTSVIDRequest(audience=["a"]), metadata=HEADER),
+            ]
+            for call in calls:
+                code, message = await refused(call)
+                assert code == "PERMISSION_DENIED"
+                assert message.startswith("no identity issued: selectors found: ")
+                assert f"unix:uid:{os.getuid()}" in message
+                assert "spiffe://td.example/web (entry web): not found: unix:path:/no" in message
+
+    run(short, story)
+
+
+def test_before_entries_are_known_a_caller_waits_and_is_told_to_come_again(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Section 6 of the endpoint: UNAVAILABLE while initialising; never a wrong refusal."""
+    monkeypatch.setattr(workload_api, "_PATIENCE_S", 0.3)
+
+    async def story(served: Endpoint) -> None:
+        async with served.channel() as channel:
+            stub = Stub(channel)
+            call = stub.FetchX509SVID(pb.X509SVIDRequest(), metadata=HEADER)
+            assert await refused(call.read()) == ("UNAVAILABLE", "no server yet")
+            call = stub.FetchJWTSVID(pb.JWTSVIDRequest(audience=["a"]), metadata=HEADER)
+            assert await refused(call) == ("UNAVAILABLE", "no server yet")
+
+    run(short, story)
+
+
+def test_renewals_and_entry_changes_are_pushed_whole(short: Path) -> None:
+    """Section 4.3: each message is all that holds now."""
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry())
+        async with served.channel() as channel:
+            call = Stub(channel).FetchX509SVID(pb.X509SVIDRequest(), metadata=HEADER)
+            first = await call.read()
+            second = await call.read()  # Renewed around half of 4 s.
+            assert first.svids[0].x509_svid != second.svids[0].x509_svid
+            assert first.svids[0].x509_svid_key != second.svids[0].x509_svid_key
+            served.know(own_entry(), own_entry("zoo"))
+            while len((await call.read()).svids) == 1:
+                pass
+            served.know()
+
+            async def to_the_end() -> None:
+                while True:
+                    await call.read()
+
+            code, _ = await refused(to_the_end())
+            assert code == "PERMISSION_DENIED"
+
+    run(short, story, ttl_s=4)
+
+
+def test_a_stream_goes_on_through_an_outage(short: Path) -> None:
+    """Nothing is sent, nothing ends; what there was is served to newcomers."""
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry())
+        async with served.channel() as channel:
+            call = Stub(channel).FetchX509SVID(pb.X509SVIDRequest(), metadata=HEADER)
+            first = await call.read()
+            served.signer.is_down = True
+            late = Stub(channel).FetchX509SVID(pb.X509SVIDRequest(), metadata=HEADER)
+            assert (await late.read()).svids[0].x509_svid == first.svids[0].x509_svid
+            waiting = asyncio.ensure_future(call.read())
+            done, _ = await asyncio.wait({waiting}, timeout=5)
+            assert not done
+            served.signer.is_down = False
+            served.identities.retry_now()
+            assert (await waiting).svids[0].x509_svid != first.svids[0].x509_svid
+
+    run(short, story, ttl_s=4)
+
+
+def test_bundles_are_keyed_by_trust_domain_and_pushed_on_change(short: Path) -> None:
+    """Sections 5.2.2 and 6.2.2; the JWK set has keys of JWT-SVIDs only."""
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry())
+        async with served.channel() as channel:
+            stub = Stub(channel)
+            of_x509 = stub.FetchX509Bundles(pb.X509BundlesRequest(), metadata=HEADER)
+            of_jwt = stub.FetchJWTBundles(pb.JWTBundlesRequest(), metadata=HEADER)
+            assert list((await of_x509.read()).bundles) == ["spiffe://td.example"]
+            assert b'"use":"jwt-svid"' in (await of_jwt.read()).bundles["spiffe://td.example"]
+            other = replace(served.signer.bundle(), trust_domain="other.example")
+            served.identities.set_bundles((served.signer.bundle(2), other))
+            assert set((await of_x509.read()).bundles) == {
+                "spiffe://td.example",
+                "spiffe://other.example",
+            }
+            reply = await stub.FetchX509SVID(pb.X509SVIDRequest(), metadata=HEADER).read()
+            assert set(reply.federated_bundles) == {"spiffe://other.example"}
+
+    run(short, story)
+
+
+def test_tokens_are_for_all_identities_or_for_one(short: Path) -> None:
+    """Section 6.2.1; somebody else's identity is refused with the caller's own named."""
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry(hint="x"), own_entry("zoo", hint="x"))
+        async with served.channel() as channel:
+            stub = Stub(channel)
+            reply = await stub.FetchJWTSVID(pb.JWTSVIDRequest(audience=["a"]), metadata=HEADER)
+            assert [(each.spiffe_id, each.hint) for each in reply.svids] == [
+                ("spiffe://td.example/web", "x"),
+                ("spiffe://td.example/zoo", ""),
+            ]
+            request = pb.JWTSVIDRequest(audience=["a"], spiffe_id="spiffe://td.example/zoo")
+            reply = await stub.FetchJWTSVID(request, metadata=HEADER)
+            assert [each.spiffe_id for each in reply.svids] == ["spiffe://td.example/zoo"]
+            for spiffe_id, expected in (
+                ("spiffe://td.example/admin", "PERMISSION_DENIED"),
+                ("admin", "INVALID_ARGUMENT"),
+            ):
+                request = pb.JWTSVIDRequest(audience=["a"], spiffe_id=spiffe_id)
+                code, _ = await refused(stub.FetchJWTSVID(request, metadata=HEADER))
+                assert code == expected
+            for audiences in ([], [""], [str(number) for number in range(17)]):
+                request = pb.JWTSVIDRequest(audience=audiences)
+                code, _ = await refused(stub.FetchJWTSVID(request, metadata=HEADER))
+                assert code == "INVALID_ARGUMENT"
+
+    run(short, story)
+
+
+def test_a_token_is_validated_for_its_audience(short: Path) -> None:
+    """Section 6.2.3: with its claims; else INVALID_ARGUMENT and why, with nothing of the token."""
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry())
+        async with served.channel() as channel:
+            stub = Stub(channel)
+            reply = await stub.FetchJWTSVID(pb.JWTSVIDRequest(audience=["a"]), metadata=HEADER)
+            token = reply.svids[0].svid
+            request = pb.ValidateJWTSVIDRequest(audience="a", svid=token)
+            valid = await stub.ValidateJWTSVID(request, metadata=HEADER)
+            assert valid.spiffe_id == "spiffe://td.example/web"
+            assert valid.claims["aud"][0] == "a"
+            for audience, svid, why in (
+                ("b", token, "not for the audience"),
+                ("a", token[:-8] + "AAAAAAAA", "signature"),
+                ("a", "rubbish", "no token"),
+                ("", token, "audience"),
+                ("a", "", "token"),
+            ):
+                request = pb.ValidateJWTSVIDRequest(audience=audience, svid=svid)
+                code, message = await refused(stub.ValidateJWTSVID(request, metadata=HEADER))
+                assert code == "INVALID_ARGUMENT"
+                assert why in message
+                assert token[:20] not in message
+
+    run(short, story)
+
+
+def test_a_connection_ends_with_the_process_that_opened_it(short: Path) -> None:
+    """A child that inherited the socket is not the process that was recognised."""
+    script = (
+        "import os, socket, sys\n"
+        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+        "if os.fork(): os._exit(0)\n"
+        "s.settimeout(10)\n"
+        "while s.recv(1000): pass\n"
+        "open(sys.argv[2], 'w').close()\n"
+    )
+
+    async def story(served: Endpoint) -> None:
+        served.relay.look_every_s = 0.2
+        served.know(own_entry())
+        said = short / "said"
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, str(served.socket), str(said)
+        )
+        await child.wait()
+        for _ in range(100):
+            if said.exists():
+                break
+            await asyncio.sleep(0.05)
+        assert said.exists()
+        assert served.relay.count == 0
+
+    run(short, story)
