@@ -104,10 +104,15 @@ class LedgerWriter:
         self._write_later()
 
     async def flush(self) -> None:
-        """Write what there is now, or try to."""
-        self._write_soon()
-        if self._task is not None:
-            await asyncio.shield(self._task)
+        """Write what there is now, or try to once."""
+        while self._waiting or self._notes or self._issued:
+            is_new = self._task is None
+            self._write_soon()
+            if self._task is not None:
+                await asyncio.wait({self._task})
+            if is_new and self._is_failing:
+                return
+            await asyncio.sleep(0)  # What follows its end comes with the loop's next turn.
 
     async def close(self) -> None:
         """Write what there is, once."""
@@ -132,7 +137,10 @@ class LedgerWriter:
         self._task = None
         if not task.cancelled():
             task.result()
-            if self._notes or self._issued:
+            # Who was told of the end before this line ran may have come with more.
+            if self._waiting:
+                self._write_soon()
+            elif self._notes or self._issued:
                 self._write_later()
 
     async def _write(self) -> None:

@@ -1,0 +1,386 @@
+"""The order of an issue, and what is left of it when something goes wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import pytest
+from cryptography import x509
+from typing_extensions import override
+
+from adapters.keepers.memory import Config, MemoryKeeper
+from ca.authority import Authorities, Authority, AuthorityStore, Plan
+from ca.errors import (
+    CsrError,
+    IdentityError,
+    IdentityStoreError,
+    NoAuthorityError,
+    OrderError,
+    OverloadedError,
+)
+from ca.issue import JwtOrder, X509Order, X509Svid
+from ca.ledger import Event, Head
+from ca.spiffe_id import parse
+from meshwarden.control.identity import ledger_writer
+from meshwarden.control.identity.current import CurrentAuthorities
+from meshwarden.control.identity.issuer import Issuer, Limits
+from meshwarden.control.identity.ledger_writer import LedgerWriter
+from tests.fakes.ledger import FakeLedger
+from tests.unit.ca.makings import DOMAIN, NOW, OTHER, SECOND, WEB, Randomness, names, request
+
+Result = TypeVar("Result")
+
+
+class FakeStore(AuthorityStore):
+    """Authorities in memory."""
+
+    def __init__(self) -> None:
+        self.there = Authorities(DOMAIN)
+        self.changed = asyncio.Event()
+        self.is_down = False
+
+    @override
+    async def read(self, trust_domain: str) -> Authorities:
+        return self.there
+
+    @override
+    async def change(
+        self, trust_domain: str, plan: Callable[[Authorities], Sequence[Authority]]
+    ) -> Authorities:
+        if self.is_down:
+            raise IdentityStoreError("the store: it is down")
+        changes = plan(self.there)
+        if changes:
+            after = self.there.after(changes)
+            self.there = Authorities(DOMAIN, self.there.sequence + 1, after.all)
+            self.changed.set()
+        return self.there
+
+    @override
+    async def changes(self) -> AsyncIterator[None]:  # type: ignore[override] # a generator is one
+        while True:
+            yield
+            await self.changed.wait()
+            self.changed.clear()
+
+
+class World:
+    """An issuer and what it stands on.
+
+    Attributes:
+        now_ns: The time.
+        heads: What the writer told of.
+    """
+
+    def __init__(self, plan: Plan | None = None, limits: Limits | None = None) -> None:
+        self.now_ns = NOW
+        self.heads: list[Head] = []
+        self.log, self.store = FakeLedger(), FakeStore()
+        clock = lambda: self.now_ns  # noqa: E731 - the shortest clock
+        self.current = CurrentAuthorities(
+            plan or Plan(DOMAIN), self.store, MemoryKeeper(Config()), 300, now_ns=clock,
+            randomness=Randomness(),
+        )  # fmt: skip
+        self.writer = LedgerWriter(
+            self.log, lambda: self.current.signing.ledger_key, clock, self.heads.append
+        )
+        self.issuer = Issuer(
+            self.current, limits or Limits(), self.writer, now_ns=clock, randomness=Randomness()
+        )
+
+    async def issue(self, *orders: X509Order) -> list[X509Svid | IdentityError]:
+        """Issue, and have the ledger written to its end."""
+        results = await self.issuer.issue_x509(orders)
+        await self.writer.flush()
+        return results
+
+
+def run(story: Callable[[World], Awaitable[Result]], **parts: Any) -> Result:
+    """Tell one story in a world of its own, started."""
+
+    async def within_time() -> Result:
+        async with asyncio.timeout(20):
+            world = World(**parts)
+            await world.issuer.start()
+            return await story(world)
+
+    return asyncio.run(within_time())
+
+
+def order(**changes: Any) -> X509Order:
+    """An order like any other."""
+    return X509Order(
+        **{
+            "csr": request(),
+            "spiffe_id": WEB,
+            "requester": "agent",
+            "selectors": ("a:b",),
+            **changes,
+        }
+    )
+
+
+def test_an_intent_is_on_the_ledger_before_anything_is_signed() -> None:
+    """While the ledger waits nothing comes out, and nothing at all when it fails."""
+
+    async def story(world: World) -> None:
+        world.log.gate.clear()
+        issuing = asyncio.ensure_future(world.issuer.issue_x509([order()]))
+        await asyncio.sleep(0.05)
+        assert not issuing.done()
+        world.log.is_down = True
+        world.log.gate.set()
+        (result,) = await issuing
+        assert isinstance(result, IdentityStoreError)
+        assert not world.log.rows
+
+    run(story)
+
+
+def test_the_ledger_says_who_what_and_until_when() -> None:
+    """Requester, selectors, ID, serial, end and authority; then that it was handed out."""
+
+    async def story(world: World) -> None:
+        (svid,) = await world.issue(order(dns_names=("web.example",)))
+        assert isinstance(svid, X509Svid)
+        assert world.log.events() == [Event.INTENDED, Event.ISSUED]
+        intent, outcome = (row.entry for row in world.log.rows)
+        assert (intent.requester, intent.selectors) == ("agent", ("a:b",))
+        assert (intent.spiffe_id, intent.serial) == (str(WEB), svid.serial)
+        assert intent.not_after_ns == svid.not_after_ns
+        assert intent.authority_id == world.current.signing.x509_authority_id
+        assert intent.detail == "web.example"
+        assert (outcome.first, outcome.last) == (1, 1)
+        found = x509.load_der_x509_certificate(svid.chain[0])
+        assert f"{found.serial_number:032x}" == svid.serial
+        assert world.heads[-1].number == 2
+
+    run(story)
+
+
+def test_each_of_a_batch_is_issued_or_refused_by_itself() -> None:
+    """In the order of the orders; refusals are on the ledger too, and nothing is signed then."""
+
+    async def story(world: World) -> None:
+        bad = request(extensions=[(names(str(OTHER)), False)])
+        results = await world.issue(
+            order(), order(csr=bad), order(spiffe_id=OTHER), order(csr=b"x" * (1 << 20)),
+            order(spiffe_id=parse("spiffe://elsewhere.example/x")),
+            order(spiffe_id=parse("spiffe://mesh.example")), order(dns_names=("a b",)),
+        )  # fmt: skip
+        kinds = [type(each) for each in results]
+        assert kinds == [
+            X509Svid, CsrError, X509Svid, CsrError, OrderError, OrderError, OrderError,
+        ]  # fmt: skip
+        codes = [each.code for each in results if isinstance(each, IdentityError)]
+        assert codes == ["PERMISSION_DENIED", *["INVALID_ARGUMENT"] * 4]
+        refused = [row.entry for row in world.log.rows if row.entry.event is Event.REFUSED]
+        assert len(refused) == 5
+        assert refused[0].detail.startswith("PERMISSION_DENIED: ")
+        assert refused[0].requester == "agent"
+        assert not any(each.serial for each in refused)
+        assert world.log.events().count(Event.INTENDED) == 2
+
+    run(story)
+
+
+def test_a_hundred_orders_are_one_write() -> None:
+    """And a hundred callers at once are few: whoever comes meanwhile goes with the next."""
+
+    async def story(world: World) -> None:
+        await world.issue(*(order() for _ in range(100)))
+        assert world.log.groups == [100, 1]
+        world.log.groups.clear()
+        csr = request()
+        world.log.gate.clear()
+        waiting = [
+            asyncio.ensure_future(world.issuer.issue_x509([order(csr=csr)])) for _ in range(100)
+        ]
+        await asyncio.sleep(0.1)
+        world.log.gate.set()
+        results = await asyncio.gather(*waiting)
+        assert all(isinstance(each, X509Svid) for (each,) in results)
+        assert len(world.log.groups) <= 3
+        serials = [row.entry.serial for row in world.log.rows if row.entry.serial]
+        assert len(set(serials)) == 200
+
+    run(story)
+
+
+def test_outcomes_of_one_after_the_other_become_one_row() -> None:
+    """The ledger doesn't double with them."""
+
+    async def story(world: World) -> None:
+        await world.issue(*(order() for _ in range(20)))
+        last = world.log.rows[-1].entry
+        assert (last.event, last.first, last.last) == (Event.ISSUED, 1, 20)
+
+    run(story)
+
+
+def test_what_is_not_as_ordered_is_withheld_and_told_as_our_fault() -> None:
+    """A signer that went wrong: nobody gets the certificate, and the ledger says so."""
+
+    async def story(world: World) -> None:
+        signing = world.current.signing
+        chain = signing._certificates.verifier
+        chain.trust_domain = "x"
+        real = chain.check
+
+        def strict(leaf: bytes, expected: Any, now_ns: int) -> None:
+            real(leaf, expected, now_ns)
+            raise ValueError("it looks odd")
+
+        chain.check = strict  # type: ignore[method-assign] # the signer's own fault, played
+        (result,) = await world.issue(order())
+        assert isinstance(result, IdentityError)
+        assert result.code == "INTERNAL"
+        assert "odd" not in str(result)
+        assert world.log.events() == [Event.INTENDED, Event.WITHHELD]
+        assert world.log.rows[-1].entry.first == 1
+
+    run(story)
+
+
+def test_times_are_within_the_settings_and_the_authority() -> None:
+    """Default, maximum, and the end of what signs (promise 15)."""
+
+    async def story(world: World) -> None:
+        async def end_s(ttl_s: int) -> int:
+            (svid,) = await world.issue(order(ttl_s=ttl_s))
+            assert isinstance(svid, X509Svid)
+            assert svid.not_before_ns < world.now_ns
+            return (svid.not_after_ns - world.now_ns) // SECOND
+
+        assert await end_s(0) == 3600
+        assert await end_s(60) == 60
+        assert await end_s(10**9) == 86_400
+        world.now_ns += 2 * 86_400 * SECOND - 100 * SECOND
+        assert await end_s(3600) == 100
+        world.now_ns += 100 * SECOND
+        (result,) = await world.issue(order())
+        assert isinstance(result, NoAuthorityError)
+        assert "expired" in str(result)
+        with pytest.raises(NoAuthorityError, match="expired"):
+            await world.issuer.issue_jwt(JwtOrder(WEB, ("x",), "agent"))
+
+    run(story, plan=Plan(DOMAIN, signer_days=2))
+
+
+def test_tokens_are_on_the_ledger_and_never_shown() -> None:
+    """The jti is the serial; the token itself is nowhere but with its owner."""
+
+    async def story(world: World) -> None:
+        made = await world.issuer.issue_jwt(JwtOrder(WEB, ("orders",), "agent", ("a:b",), 60))
+        await world.writer.flush()
+        assert world.log.events() == [Event.INTENDED, Event.ISSUED]
+        entry = world.log.rows[0].entry
+        assert (entry.kind, entry.spiffe_id, entry.detail) == ("jwt", str(WEB), "orders")
+        assert made.expires_ns == NOW + 60 * SECOND
+        assert made.token not in repr(made)
+        assert made.token not in repr(world.log.rows)
+        for wrong in (JwtOrder(WEB, (), "a"), JwtOrder(parse("spiffe://x/y"), ("o",), "a")):
+            with pytest.raises(OrderError):
+                await world.issuer.issue_jwt(wrong)
+        await world.writer.flush()
+        assert world.log.events()[2:] == [Event.REFUSED] * 2
+
+    run(story)
+
+
+def test_before_the_database_answers_nothing_is_issued() -> None:
+    """And as soon as it does, without a restart."""
+
+    async def story(world: World) -> None:
+        world.store.is_down = True
+        other = World()
+        other.store.is_down = True
+        (result,) = await other.issuer.issue_x509([order()])
+        assert isinstance(result, IdentityStoreError)
+        with pytest.raises(IdentityStoreError):
+            other.issuer.bundle()
+        with pytest.raises(IdentityStoreError):
+            await other.issuer.start()
+        running = asyncio.ensure_future(other.issuer.run())
+        bundles = other.issuer.bundles()
+        waiting = asyncio.ensure_future(anext(bundles))
+        await asyncio.sleep(0.1)
+        other.store.is_down = False
+        assert (await waiting).trust_domain == DOMAIN
+        running.cancel()
+        await bundles.aclose()  # type: ignore[attr-defined] # it is a generator
+
+    run(story)
+
+
+def test_a_bundle_is_told_again_when_it_changes_and_only_then() -> None:
+    """Whoever changed it."""
+
+    async def story(world: World) -> None:
+        running = asyncio.ensure_future(world.issuer.run())
+        bundles = world.issuer.bundles()
+        first = await anext(bundles)
+        assert first == world.issuer.bundle()
+        waiting = asyncio.ensure_future(anext(bundles))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        found = world.store.there
+        world.store.there = Authorities(DOMAIN, found.sequence + 1, found.all)
+        world.store.changed.set()
+        assert (await waiting).sequence == first.sequence + 1
+        running.cancel()
+        await bundles.aclose()  # type: ignore[attr-defined] # it is a generator
+
+    run(story)
+
+
+def test_an_overload_is_told_before_memory_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orders are not queued without end while the ledger hangs."""
+    monkeypatch.setattr(ledger_writer, "_MAX_WAITING_ROWS", 100)
+
+    async def story(world: World) -> None:
+        world.log.gate.clear()
+        csr = request()
+        batch = [order(csr=csr)] * 30
+        waiting = [asyncio.ensure_future(world.issuer.issue_x509(batch)) for _ in range(4)]
+        done: set[Any] = set()
+        while not done:
+            done, _ = await asyncio.wait(waiting, timeout=0.1, return_when="FIRST_COMPLETED")
+        assert all(isinstance(each, OverloadedError) for each in done.pop().result())
+        for each in waiting:
+            each.cancel()
+        world.log.gate.set()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    run(story)
+
+
+def test_what_nobody_foresaw_reaches_who_waits() -> None:
+    """As a fault of ours; the writer goes on with the next."""
+
+    async def story(world: World) -> None:
+        world.log.is_broken = True
+        (result,) = await world.issuer.issue_x509([order()])
+        assert isinstance(result, IdentityError)
+        assert result.code == "INTERNAL"
+        world.log.is_broken = False
+        (result,) = await world.issue(order())
+        assert isinstance(result, X509Svid)
+
+    run(story)
+
+
+def test_outcomes_wait_for_an_outage_to_end() -> None:
+    """Nobody waits for them, and none is lost by it."""
+
+    async def story(world: World) -> None:
+        results = await world.issuer.issue_x509([order(), order()])
+        assert all(isinstance(each, X509Svid) for each in results)
+        world.log.is_down = True
+        await world.writer.flush()
+        assert world.log.events() == [Event.INTENDED] * 2
+        world.log.is_down = False
+        await world.writer.close()
+        assert world.log.events() == [*[Event.INTENDED] * 2, Event.ISSUED]
+
+    run(story)
