@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Fields", "get", "list_rules", "parse_fields", "title"]
 
 _EFFECT = "eft"
+# A row that the model has no place for, as only a policy with a fault has.
+_UNKNOWN = tuple(f"v{number}" for number in range(32))
 
 Fields = Annotated[
     list[str] | None,
@@ -200,7 +202,9 @@ def _named(row: "Row", model: "Model") -> Iterable[tuple[str, str]]:
 
     definition = model.definitions.get(row.ptype)
     role = model.roles.get(row.ptype)
-    fields = definition.fields if definition else named(role) if role else ()
+    fields = (
+        definition.fields if definition else named(role) if role else _UNKNOWN[: len(row.values)]
+    )
     padded = (*row.values, *("" for _ in fields[len(row.values) :]))
     return zip(fields, padded, strict=False)
 
