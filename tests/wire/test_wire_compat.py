@@ -6,7 +6,7 @@ import pytest
 
 from tests.wire.compare import differences
 from tests.wire.describe import Declared, declared
-from tests.wire.oracle import declared_by_oracle
+from tests.wire.oracle import CLIENTS, declared_by_oracle
 
 PROTOS = Path(__file__).resolve().parents[2] / "protos"
 
@@ -47,3 +47,11 @@ def test_every_envoy_message_of_ours_is_envoys() -> None:
     modules, mine = ours()
     assert mine.keys() >= WHOLE
     assert differences(mine, declared_by_oracle(modules), WHOLE) == []
+
+
+@pytest.mark.timeout(600)
+def test_the_workload_api_is_spiffes() -> None:
+    """Each field and method of ours is in a SPIFFE client with the same facts, and whole."""
+    mine = declared("protos.spiffe.workload.workload_pb2")
+    theirs = declared_by_oracle(["spiffe._proto.workload_pb2"], CLIENTS)
+    assert differences(mine, theirs, frozenset(mine)) == []

@@ -112,13 +112,7 @@ def test_each_connection_is_of_its_own_process(short: Path) -> None:
     """Two at once are told apart."""
 
     async def story(relay: Relay, inner: Inner, path: Path) -> None:
-        script = (
-            "import socket, sys; s = socket.socket(1); s.connect(sys.argv[1]); sys.stdin.read()"
-        )
-        children = [
-            subprocess.Popen([sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE)
-            for _ in range(2)
-        ]
+        children = [connecting(path) for _ in range(2)]
         try:
             await until(lambda: len(inner.names) == 2)
             callers = [relay.caller(name) for name in inner.names]
