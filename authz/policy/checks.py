@@ -5,11 +5,12 @@ right is a fault with its file and line, and a policy with a fault is not used a
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from authz.policy.errors import ExpressionError, Fault
 from authz.policy.functions.mesh import check_role
 from authz.policy.language import Language, Terms, compared_constants, policy_fields
+from authz.policy.nearest import did_you_mean
 from authz.policy.rules import Row
 
 __all__ = ["RowChecks", "natural_terms"]
@@ -17,6 +18,7 @@ __all__ = ["RowChecks", "natural_terms"]
 _PRIORITY = re.compile(r"-?[0-9]{1,15}")
 _EFFECTS = {"allow", "deny"}
 _MAX_REMEMBERED = 4096
+_MOST_HINTS = 20
 
 Check = Callable[[str], object]
 
@@ -104,10 +106,18 @@ class RowChecks:
     def undefined(self) -> list[Fault]:
         """Rules that speak of a role which nobody is given; in the mesh model roles are marked."""
         return [
-            Fault(row.file, row.line, f"{role!r} is a role that no g row gives")
-            for role, row in self._asked.items()
-            if role not in self._given
+            Fault(row.file, row.line, f"{role!r} is a role that no g row gives{hint}")
+            for role, row, hint in self._unknown_roles()
         ]
+
+    def _unknown_roles(self) -> Iterator[tuple[str, Row, str]]:
+        """With the nearest that is given, for as many as somebody reads."""
+        number = 0
+        for role, row in self._asked.items():
+            if role not in self._given:
+                number += 1
+                hint = did_you_mean(role, self._given) if number <= _MOST_HINTS else ""
+                yield role, row, hint
 
     def _role(self, row: Row) -> list[str]:
         wanted = self._model.roles[row.ptype].arity
@@ -133,7 +143,8 @@ class RowChecks:
         messages: list[str] = []
         effect = self._effect[row.ptype]
         if effect >= 0 and values[effect] not in _EFFECTS and not self._language.options.any_effect:
-            messages.append(f"unknown effect {values[effect][:40]!r}; it is allow or deny")
+            hint = did_you_mean(values[effect][:40], ("allow", "deny"))
+            messages.append(f"unknown effect {values[effect][:40]!r}; it is allow or deny{hint}")
         priority = self._priority[row.ptype]
         if priority >= 0 and not _PRIORITY.fullmatch(values[priority]):
             messages.append(f"priority {values[priority][:40]!r} is not a whole number")

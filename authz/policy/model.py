@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 from authz.policy.errors import Fault, PolicyError
+from authz.policy.nearest import did_you_mean
 
 __all__ = ["Definition", "Model", "Role", "parse_model", "without_comment"]
 
@@ -101,8 +102,9 @@ def parse_model(text: str, file: str) -> Model:
         if line.startswith("[") and line.endswith("]"):
             section = _SECTIONS.get(line[1:-1].strip())
             if section is None:
-                known = ", ".join(f"[{name}]" for name in _SECTIONS)
-                faults.append(Fault(file, number, f"unknown section {line}; there are: {known}"))
+                known = [f"[{name}]" for name in _SECTIONS]
+                told = did_you_mean(line, known) or f"; there are: {', '.join(known)}"
+                faults.append(Fault(file, number, f"unknown section {line}{told}"))
             continue
         key, equals, value = (part.strip() for part in line.partition("="))
         message = (

@@ -1,6 +1,5 @@
 """What names mean in matchers, in rules handed to `eval`, and in conditions over attributes."""
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from authz.policy.errors import ExpressionError
 from authz.policy.functions import Function
 from authz.policy.model import Model
+from authz.policy.nearest import did_you_mean
 from authz.policy.syntax import Const, Context, Field, Node
 
 __all__ = ["ConditionScope", "MatcherScope"]
@@ -65,7 +65,8 @@ class MatcherScope:
     def _field(self, key: str, name: str) -> Field:
         fields = self._model.definitions[key].fields
         if name not in fields:
-            raise ExpressionError(f"{key} has no field {name!r}; it has {', '.join(fields)}")
+            told = f"; it has {', '.join(fields)}{did_you_mean(name, fields)}"
+            raise ExpressionError(f"{key} has no field {name!r}{told}")
         return Field(key, name, fields.index(name))
 
     def _example(self, key: str) -> str:
@@ -109,8 +110,7 @@ def check_function(
     """
     function = functions.get(name)
     if function is None:
-        near = difflib.get_close_matches(name, [*functions, "eval", "g"], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, [*functions, "eval", "g"])
         raise ExpressionError(f"unknown function {name[:60]!r}{hint}")
     fewest, most = function.arity
     if not fewest <= len(arguments) <= most:

@@ -1,6 +1,7 @@
 """`meshwarden config`: what may be set, what is set, and whether it can be."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from operator import attrgetter
 from typing import Annotated
 
@@ -8,7 +9,8 @@ import typer
 
 from meshwarden import config_reference
 from meshwarden.cli.options import ConfigFile, Output, load_settings
-from meshwarden.cli.output import FAULT, Form, complain, show, show_data, table
+from meshwarden.cli.output import FAULT, Form, show, show_data, table
+from meshwarden.cli.setting_lines import complain_of_settings, line_of
 from meshwarden.config import KEYS, Loaded
 from meshwarden.config_checks import did_you_mean
 from meshwarden.errors import ConfigError
@@ -28,8 +30,9 @@ def check(config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
         loaded = load_settings(config)
     except ConfigError as error:
         if output.is_data:
-            show_data({"ok": False, "faults": error.faults}, output)
-        complain(str(error))
+            faults = [{**asdict(fault), "line": line_of(fault)} for fault in error.faults]
+            show_data({"ok": False, "faults": faults}, output)
+        complain_of_settings(error)
         raise typer.Exit(FAULT) from None
     if output.is_data:
         show_data({"ok": True, "file": loaded.file, "faults": []}, output)

@@ -9,19 +9,21 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from meshwarden.cli.output import complain
+from meshwarden.cli.output import FAULT, complain
 
 if TYPE_CHECKING:
     from authz.authoring.findings import Finding, Place
     from authz.policy.errors import PolicyError
+    from meshwarden.errors import CaseFileError
 
-__all__ = ["Lines", "Paper", "complain_of", "complain_under", "quoted"]
+__all__ = ["Lines", "Paper", "complain_of", "complain_under", "quoted", "told_under_lines"]
 
 _INDENT = "    "
 _NARROWEST = 40
@@ -74,6 +76,11 @@ class Lines:
         """One line of a file; "" where it can't be had."""
         if not file or not line:
             return ""
+        known = self.every(file)
+        return known[line - 1] if line <= len(known) else ""
+
+    def every(self, file: str) -> list[str]:
+        """Every line of a file; none where it can't be had."""
         known = self._files.get(file)
         if known is None:
             try:
@@ -83,7 +90,7 @@ class Lines:
             # As the lines were counted: a form feed within a value ends none.
             text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
             known = self._files[file] = text.split("\n")
-        return known[line - 1] if line <= len(known) else ""
+        return known
 
     def located(self, finding: "Finding") -> "Finding":
         """The finding with the columns of what it is about."""
@@ -193,7 +200,29 @@ class Paper:
             typer.echo("\n".join(self._lines), file=self._out)
 
 
-def complain_of(faults: "PolicyError | Iterable[str]", folder: Path | str | None) -> None:
+@contextmanager
+def told_under_lines(folder: Path | str | None) -> Iterator[None]:
+    """End with 2 on faults of a policy or its tests, and show every one under its line.
+
+    Args:
+        folder: The policy's folder; None or "" where it came from elsewhere.
+
+    Raises:
+        Exit: There are some.
+    """
+    from authz.policy.errors import PolicyError  # noqa: PLC0415
+    from meshwarden.errors import CaseFileError  # noqa: PLC0415
+
+    try:
+        yield
+    except (PolicyError, CaseFileError) as error:
+        complain_of(error, folder)
+        raise typer.Exit(FAULT) from None
+
+
+def complain_of(
+    faults: "PolicyError | CaseFileError | Iterable[str]", folder: Path | str | None
+) -> None:
     """Print every fault of a policy on stderr, with its line and a caret where that can be had.
 
     Args:
@@ -212,10 +241,16 @@ def complain_of(faults: "PolicyError | Iterable[str]", folder: Path | str | None
         complain_under(lines.text(file, number), message)
 
 
-def complain_under(line: str, message: str) -> None:
-    """Print a line on stderr, with a caret under what a message says of it."""
+def complain_under(line: str, message: str, column: int = 0) -> None:
+    """Print a line on stderr, with a caret under what a message says of it.
+
+    Args:
+        line: As it stands in its file.
+        message: What it quotes is what is meant; else that is the line as a whole.
+        column: What is meant, from 1, if that is known better.
+    """
     start = len(line) - len(line.lstrip()) + 1
+    meant = quoted(line, message) or (start, len(line.rstrip()) + 1)
     paper = Paper(sys.stderr)
-    # What a message quotes is what is meant; else the line as a whole.
-    paper.excerpt(line, *(quoted(line, message) or (start, len(line.rstrip()) + 1)))
+    paper.excerpt(line, *((column, column + 1) if column else meant))
     paper.print()

@@ -47,7 +47,6 @@ __all__ = ["app", "main"]
 _TOLD = (
     AuthzError,
     CaseFileError,
-    ConfigError,
     DecisionLogError,
     FunctionModuleError,
     IdentityError,
@@ -77,6 +76,10 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except ConfigError as error:
+            from meshwarden.cli.setting_lines import complain_of_settings  # noqa: PLC0415
+
+            complain_of_settings(error)
         except _TOLD as error:
             complain(str(error))
         except OSError as error:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshwarden.cli import remote
-from meshwarden.cli.excerpts import complain_of
+from meshwarden.cli.excerpts import told_under_lines
 from meshwarden.cli.options import load_folder_settings, load_settings
-from meshwarden.cli.output import FAULT
 from meshwarden.errors import SupervisorError
 
 if TYPE_CHECKING:
@@ -170,14 +169,10 @@ def read_folder(settings: "Settings") -> "PolicyText":
         Exit: It can't be read as a policy; every fault is shown.
         OSError: The folder can't be read.
     """
-    from authz.policy.errors import PolicyError  # noqa: PLC0415
     from meshwarden import plugins  # noqa: PLC0415
 
-    try:
+    with told_under_lines(settings.policy.path):
         text: PolicyText = plugins.policy_source(settings).load()
-    except PolicyError as error:
-        complain_of(error, settings.policy.path)
-        raise typer.Exit(FAULT) from None
     return text
 
 
@@ -280,12 +275,8 @@ def _asked(
     is_live: bool,
     folder: Path | None = None,
 ) -> Chosen:
-    from authz.policy.errors import PolicyError  # noqa: PLC0415
     from meshwarden.follower import build_policy  # noqa: PLC0415
 
-    try:
+    with told_under_lines(folder):
         policy = build_policy(found, settings)
-    except PolicyError as error:
-        complain_of(error, folder)
-        raise typer.Exit(FAULT) from None
     return Chosen(policy, found.text, settings, where, found.revision, is_live)

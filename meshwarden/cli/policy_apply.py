@@ -51,7 +51,7 @@ def apply(  # noqa: PLR0913, PLR0917 - each is an option
     place = folder_policy(config, folder)
     proposal = Proposal(lambda _: place.text, str(folder.absolute()), is_whole=True)
     settings = load_settings(config).settings
-    propose(settings, proposal, How(message, dry_run, yes, output, parent))
+    propose(settings, proposal, How(message, dry_run, yes, output, parent, folder=folder))
 
 
 def rollback(  # noqa: PLR0913, PLR0917 - each is an option

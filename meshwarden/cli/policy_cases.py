@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshwarden.cli.options import ConfigFile, Output, load_settings
+from meshwarden.cli.excerpts import complain_of, told_under_lines
+from meshwarden.cli.options import ConfigFile, Output, load_folder_settings, load_settings
 from meshwarden.cli.output import DENIED, Form, complain, show, show_data, styled
 
 if TYPE_CHECKING:
@@ -43,11 +44,12 @@ def run_tests(  # noqa: PLR0913 - each is an option
 
     Exits with 1 when a case fails or fewer rules than the threshold were met.
     """
-    settings = load_settings(config, {"policy.path": ("FOLDER", folder)}).settings
+    settings = _settings(config, folder)
     if watch:
         _watch(settings, threshold, verbose=verbose)
         return
-    outcomes, coverage = _run(settings)
+    with told_under_lines(settings.policy.path):
+        outcomes, coverage = _run(settings)
     if junit is not None:
         from meshwarden.authoring.junit import write_junit  # noqa: PLC0415
 
@@ -74,8 +76,9 @@ def bench(
     from meshwarden.authoring.runner import measure  # noqa: PLC0415
     from meshwarden.cli.asking import load_policy  # noqa: PLC0415
 
-    settings = load_settings(config, {"policy.path": ("FOLDER", folder)}).settings
-    speed = measure(load_cases(settings.policy.path), load_policy(settings), settings, seconds)
+    settings = _settings(config, folder)
+    with told_under_lines(settings.policy.path):
+        speed = measure(load_cases(settings.policy.path), load_policy(settings), settings, seconds)
     if output.is_data:
         show_data(speed, output)
     else:
@@ -83,6 +86,12 @@ def bench(
             f"{speed.decisions} decisions: median {speed.median_us:.1f} us, "
             f"99th percentile {speed.p99_us:.1f} us"
         )
+
+
+def _settings(config: Path | None, folder: Path | None) -> "Settings":
+    if folder is None:
+        return load_settings(config).settings
+    return load_folder_settings(config, "FOLDER", folder)
 
 
 def _run(settings: "Settings") -> "tuple[list[Outcome], Coverage]":
@@ -111,7 +120,7 @@ def _watch(settings: "Settings", threshold: float, *, verbose: bool) -> None:
         try:
             outcomes, coverage = _run(settings)
         except (AuthzError, CaseFileError) as error:
-            complain(str(error))
+            complain_of(getattr(error, "faults", [str(error)]), settings.policy.path)
             continue
         _show(outcomes, coverage, verbose=verbose)
         if not _passed(outcomes, coverage, threshold):

@@ -1,6 +1,5 @@
 """Where a command takes a policy from: the service's own, one of its revisions, a folder."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshwarden.cli import remote
-from meshwarden.cli.excerpts import Lines, Paper, quoted
+from meshwarden.cli.excerpts import complain_of
 from meshwarden.cli.options import load_settings
-from meshwarden.cli.output import FAULT, complain
+from meshwarden.cli.output import FAULT
 
 if TYPE_CHECKING:
-    from authz.policy.errors import PolicyError
     from authz.policy.rules import PolicyText
     from meshwarden.settings import Settings
     from protos.meshwarden.v1 import policy_pb2, policy_pb2_grpc
@@ -170,23 +168,6 @@ def read_as_folder(settings: "Settings", folder: Path) -> "Settings":
     """The settings under which a folder is the policy's source."""
     policy = replace(settings.policy, source="folder", path=folder.absolute())
     return replace(settings, policy=policy)
-
-
-def complain_of(error: "PolicyError", folder: str) -> None:
-    """Show every fault of a policy, with the line and a caret where it is in a folder."""
-    from authz.authoring.findings import Place as Written  # noqa: PLC0415
-    from authz.authoring.findings import columns_of  # noqa: PLC0415
-
-    lines = Lines(Path(folder))
-    for fault in error.faults:
-        if not folder:
-            complain(str(fault))
-            continue
-        complain(str(replace(fault, file=str(Path(folder) / fault.file))))
-        line = lines.of(Written(fault.file, fault.line))
-        paper = Paper(sys.stderr)
-        paper.excerpt(line, *(quoted(line, fault.message) or columns_of(line, -1)))
-        paper.print()
 
 
 def _got(reply: "policy_pb2.GetReply", settings: "Settings") -> Place:

@@ -7,10 +7,12 @@ sent: the revision that it was compared with is its parent, and whoever was fast
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from meshwarden.cli.excerpts import complain_of
 from meshwarden.cli.output import FAULT, Form, complain, show, show_data
 from meshwarden.cli.policy_effects import build, compared, plain, print_difference
 from meshwarden.cli.policy_place import Place, calling, head
@@ -54,6 +56,7 @@ class How:
         parent: The revision that the author has seen; None for the newest.
         shows: Whether its effect is shown where nobody is at a terminal either.
         retries: Whether it is made again upon the revision of somebody who was faster.
+        folder: Where the lines are that faults name; None where they are in no folder.
     """
 
     message: str
@@ -63,6 +66,7 @@ class How:
     parent: int | None = None
     shows: bool = False
     retries: bool = False
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Proposal:
         origin: From where it comes, for the history.
         send: Sends it, where that isn't Apply.
         told: More for programs, once it was made: asked after `change`.
+        said: What it does, for the history of those who don't say why: asked after `change`.
         is_whole: Whether it is the same whatever was in force before.
     """
 
@@ -82,6 +87,7 @@ class Proposal:
     origin: str
     send: Send | None = None
     told: Callable[[], Mapping[str, Any]] = dict
+    said: Callable[[], str] = str
     is_whole: bool = False
 
 
@@ -199,8 +205,7 @@ def tell(
             },
             how.output,
         )
-    for fault in reply.errors:
-        complain(fault)
+    complain_of(reply.errors, how.folder)
     if reply.errors:
         complain("nothing was changed")
         raise typer.Exit(FAULT)
@@ -286,7 +291,7 @@ def _apply(  # noqa: PLR0913 - the parts of a request
     return service.Apply(
         policy_pb2.ApplyRequest(
             text=text_message(text),
-            message=how.message,
+            message=how.message or proposal.said(),
             origin=proposal.origin,
             parent=parent,
             dry_run=dry_run,

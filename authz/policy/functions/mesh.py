@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable
 from authz.policy import segments
 from authz.policy.errors import ExpressionError
 from authz.policy.functions.spec import Function, Pattern, Tools
+from authz.policy.nearest import did_you_mean
 
 __all__ = ["check_role", "functions", "is_principal", "methods"]
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 _METHOD = re.compile(r"[A-Z][A-Z0-9_-]*")
 
 
@@ -54,7 +56,10 @@ def methods(text: str) -> tuple[str, ...]:
     names = tuple(text.split("|"))
     for name in names:
         if not _METHOD.fullmatch(name):
-            raise ExpressionError(f"{name[:40]!r} is no method; write * or names like GET|HEAD")
+            hint = did_you_mean(name[:40], _METHODS)
+            raise ExpressionError(
+                f"{name[:40]!r} is no method; write * or names like GET|HEAD{hint}"
+            )
     return names
 
 
