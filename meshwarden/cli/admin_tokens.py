@@ -63,7 +63,7 @@ def create(
         show_data(told, output)
         return
     typer.echo(reply.text)
-    roles = f"may do what a {reply.roles[-1]} may" if reply.roles else "has no role yet"
+    roles = f"has the role {reply.roles[-1]}" if reply.roles else "has no role yet"
     complain(f"token:{name} {roles}; good until {time_text(reply.token.expires_ns)}", prefix="")
     complain("The secret is shown this once; only its hash is kept.", prefix="")
     if not reply.roles:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,12 @@ def token_of(file: Path) -> str:
         raise typer.BadParameter(
             f"--token-file {file}: holds no token, which begins with mwt_ and is one line"
         )
+    _warn_of_readers(file)
+    return text
+
+
+@cache
+def _warn_of_readers(file: Path) -> None:
+    """Say it once, however often a command calls."""
     if file.is_file() and file.stat().st_mode & _OTHERS_MAY_READ:
         complain(f"warning: others on this machine can read {file}; chmod 600 it")
-    return text

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from meshwarden.control.needs import GUARDED_SERVICES
 from meshwarden.front.bootstrap import (
     FRONT_PATHS,
     PUBLIC_SERVICES,
@@ -64,6 +65,20 @@ def test_only_services_that_are_named_reach_control(told: dict[str, Any]) -> Non
     assert [each["match"]["prefix"] for each in routes] == [f"/{name}/" for name in PUBLIC_SERVICES]
     assert all(each["match"]["grpc"] == {} for each in routes)
     assert rest == {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
+
+
+def test_guarded_services_reach_control_where_they_are_named() -> None:
+    """And none that is for the fronts alone."""
+    told = bootstrap(replace(FRONT, services=(*PUBLIC_SERVICES, *GUARDED_SERVICES)))
+    *routes, rest = one(told, "virtual_hosts")[0]["routes"]
+    prefixes = {each["match"]["prefix"] for each in routes}
+    assert {"/meshwarden.v1.Admin/", "/meshwarden.v1.Policy/"} <= prefixes
+    assert "/meshwarden.v1.Internal/" not in prefixes
+    assert rest["direct_response"] == {"status": 404}
+    # Each says who calls: a guard that is told nothing would let nobody in.
+    for route in routes:
+        told_headers = {each["header"]["key"] for each in route["request_headers_to_add"]}
+        assert told_headers == {SOURCE_HEADER, TLS_HEADER}
 
 
 @pytest.mark.parametrize("module", [admin_pb2, internal_pb2])
