@@ -20,6 +20,7 @@ __all__ = [
     "ALLOWED",
     "DENIED",
     "FAULT",
+    "PLACE",
     "Form",
     "complain",
     "show",
@@ -28,6 +29,9 @@ __all__ = [
     "table",
     "yaml_text",
 ]
+
+PLACE = "written at"
+"""The column of a table that says where each row's line of policy stands."""
 
 # Exit codes: a script must tell a denial from a fault.
 ALLOWED = 0
@@ -110,8 +114,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> "RenderableType
         box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(head)
     )
     for index, name in enumerate(head):
-        # What a row is called stays whole; the other columns share what is left.
-        made.add_column(name, overflow="fold", no_wrap=index == 0)
+        # What a row is called and where it stands stay whole: half of "policy.csv:10" is another
+        # place. The other columns share what is left.
+        is_whole = index == 0 or name == PLACE
+        made.add_column(name, overflow="fold", no_wrap=is_whole)
     for row in rows:
         made.add_row(*row)
     return made

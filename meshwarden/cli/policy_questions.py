@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meshwarden.cli.options import ConfigFile, Output
-from meshwarden.cli.output import Form, complain, show, show_data, styled, table
+from meshwarden.cli.output import PLACE, Form, complain, show, show_data, styled, table
 from meshwarden.cli.policies import Folder, Revision, choose
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _ask(  # noqa: PLR0913, PLR0917 - each is an option
             )
             for grant in grants
         ]
-        head = ("", "who", "service", "method", "path", "members", "when", "written at")
+        head = ("", "who", "service", "method", "path", "members", "when", PLACE)
         show(table(head, rows))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meshwarden.cli.options import ConfigFile, Output
-from meshwarden.cli.output import Form, show, show_data, styled, table
+from meshwarden.cli.output import PLACE, Form, show, show_data, styled, table
 from meshwarden.cli.policy_apply import DryRun, Message
 from meshwarden.cli.policy_change import EditedFolder, FileOption, change_policy
 from meshwarden.cli.policy_effects import place
@@ -150,7 +150,7 @@ def list_roles(  # noqa: PLR0913, PLR0917 - each is an option
         )
         for row in links
     ]
-    show(table(("member", "role", "its rules", "written at"), rows))
+    show(table(("member", "role", "its rules", PLACE), rows))
 
 
 @app.command(cls=RemoteCommand)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meshwarden.cli.options import ConfigFile, Output
-from meshwarden.cli.output import Form, show, show_data, styled, table
+from meshwarden.cli.output import PLACE, Form, show, show_data, styled, table
 from meshwarden.cli.policy_effects import place
 from meshwarden.cli.policy_history import time_text
 from meshwarden.cli.policy_place import FolderOption, Place, RevisionOption, wanted_policy
@@ -267,7 +267,7 @@ def _print_rows(where: Place, model: "Model", rows: Sequence["Row"]) -> None:
             names.insert(0, _EFFECT)
         if "when" in names and not any(each["when"] for each in own):
             names.remove("when")
-        shown = {_EFFECT: "", " ": "written at"}
+        shown = {_EFFECT: "", " ": PLACE}
         show("")
         head = [shown.get(name, name) for name in names]
         show(table(head, [[each.get(name, "") for name in names] for each in own]))
