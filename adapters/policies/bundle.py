@@ -121,8 +121,7 @@ class BundleSource(PolicySource):
         bundle = self._bundle
         if bundle is None:
             return self._shown
-        revision = f"revision {bundle.revision}, " if bundle.revision else ""
-        return f"{self._shown}, {revision}sha256 {bundle.digest[:_SHORT]}"
+        return f"{self._shown}, revision {bundle.revision}" if bundle.revision else self._shown
 
     @property
     @override

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -97,7 +98,9 @@ def lint(  # noqa: PLR0913, PLR0917 - each is an option
         options = _options(settings, trust_domain, wide)
         with progress() as advance:
             findings = find(text, options, frozenset(ignore), advance)
-    lines = Lines(settings.policy.path)
+    # A bundle's lines are not those of whatever folder the settings name besides.
+    is_folder = settings.policy.source == "folder"
+    lines = Lines(settings.policy.path if is_folder else Path(os.devnull))
     findings = [lines.located(each) for each in findings]
     rules = 0 if text is None else sum(row.ptype[0] == "p" for row in text.rows)
     bad = [each for each in findings if each.severity.weight >= Severity(fail_on).weight]

@@ -107,7 +107,8 @@ def _show_status(answer: dict[str, Any]) -> None:
     if policy["digest"]:
         rules = _count(policy["rules"], "rule")
         # Of a revision the source tells number and author.
-        number = f"{policy['source']}, " if policy.get("revision") else ""
+        is_number = policy.get("revision") and not policy.get("version")
+        number = f"{policy['source']}, " if is_number else ""
         digest, ago = policy["digest"][:_SHORT_DIGEST], age(policy["age_s"])
         lines.append(f"policy  {number}{digest}, {rules}, published {ago} ago")
         if policy.get("source") and not number:
@@ -119,7 +120,7 @@ def _show_status(answer: dict[str, Any]) -> None:
     if policy["restored"]:
         lines.append("        from the local copy: its source was not loaded since the start")
     if policy["errors"]:
-        lines.append(f"        newer policy refused for {age(policy['failing_for_s'])}:")
+        lines.append(f"        loads have failed for {age(policy['failing_for_s'])}:")
         lines += [f"        {error}" for error in policy["errors"]]
     rows = [
         (

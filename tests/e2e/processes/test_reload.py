@@ -127,7 +127,7 @@ def test_a_bad_edit_keeps_the_last_good_policy_and_status_says_why(decider: Deci
     decider.instance.wait_for(lambda: decider.policy()["failing_for_s"] > 0.5)  # type: ignore[operator]
     shown = decider.instance.place.command("status").stdout
     assert WRONG_LINE in shown
-    assert "newer policy refused for" in shown
+    assert "loads have failed for" in shown
 
 
 def test_a_mended_policy_clears_the_error(decider: Decider) -> None:

@@ -163,7 +163,7 @@ def test_status_shows_the_policy_and_every_process(tmp_path: Path) -> None:
         "ready   yes",
         "policy  abababababab, 1 rule, published 2 h 1 min ago",
         "        from the local copy: its source was not loaded since the start",
-        "        newer policy refused for 1 min:",
+        "        loads have failed for 1 min:",
         "        policy.csv:3: unknown effect 'Deny'",
         "",
         "process  pid   ready  up       epoch  policy        error",
