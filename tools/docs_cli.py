@@ -6,6 +6,7 @@ from typing import Any
 import typer.main
 
 from meshwarden.cli.main import app
+from meshwarden.cli.remote import FLAGS, RemoteCommand
 
 __all__ = ["markdown"]
 
@@ -29,6 +30,10 @@ _HEAD = """\
   beforehand; without either it is refused with 2. A change of policy can be put back: there a
   script is not asked, and a person only where something is let in that was denied.
 - **Settings.** Most commands read them, as docs/config.md says; options override them.
+- **Services elsewhere.** Commands marked so ask the service on this machine, over its admin socket,
+  or another one with `--server`, over TLS (docs/access.md):
+
+@REMOTE@
 - **Completion.** `meshwarden --install-completion` sets it up for bash, zsh, fish or PowerShell;
   `--show-completion` prints it, for those who put it in place themselves.
 """
@@ -39,13 +44,25 @@ _HIDDEN = frozenset({"help", "install_completion", "show_completion"})
 def markdown() -> str:
     """Give the page."""
     root: Any = typer.main.get_command(app)
-    parts = [_HEAD]
+    parts = [_HEAD.replace("@REMOTE@", _remote())]
     for names, command in _walk(root, ("meshwarden",)):
-        parts.append(f"\n## `{_usage(names, command)}`\n\n{(command.help or '').strip()}\n")
-        rows = [_row(each) for each in command.params if each.name not in _HIDDEN]
+        is_remote = isinstance(command, RemoteCommand)
+        where = "\nAlso of a service elsewhere.\n" if is_remote else ""
+        told = (command.help or "").strip()
+        parts.append(f"\n## `{_usage(names, command)}`\n\n{told}\n{where}")
+        hidden = _HIDDEN.union(FLAGS) if is_remote else _HIDDEN
+        rows = [_row(each) for each in command.params if each.name not in hidden]
         if rows:
             parts.append("\n| option | meaning | default |\n|---|---|---|\n" + "".join(rows))
     return "".join(parts)
+
+
+def _remote() -> str:
+    rows = [
+        f"  | `{flag} {metavar}` | {words} | `{variable}` |\n"
+        for flag, variable, metavar, words in FLAGS.values()
+    ]
+    return "  | option | meaning | variable |\n  |---|---|---|\n" + "".join(rows)
 
 
 def _walk(command: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -19,7 +19,16 @@ from typing_extensions import override
 
 from meshwarden.cli.output import complain
 
-__all__ = ["Remote", "RemoteCommand", "address_of", "choosing", "chosen", "remote_of", "token_of"]
+__all__ = [
+    "FLAGS",
+    "Remote",
+    "RemoteCommand",
+    "address_of",
+    "choosing",
+    "chosen",
+    "remote_of",
+    "token_of",
+]
 
 _PANEL = "Service on another machine"
 _OTHERS_MAY_READ = 0o077
@@ -75,13 +84,12 @@ class RemoteCommand(TyperCommand):
     @override
     def invoke(self, ctx: Any) -> Any:
         """Run the command, whose function has no part in these options."""
-        given = {name: ctx.params.pop(name) for name in _FLAGS}
+        given = {name: ctx.params.pop(name) for name in FLAGS}
         with choosing(remote_of(given)):
             return super().invoke(ctx)
 
 
-# Name of the parameter to its flag, variable, metavar and words.
-_FLAGS: Mapping[str, tuple[str, str, str, str]] = {
+FLAGS: Mapping[str, tuple[str, str, str, str]] = {
     "server": (
         "--server", "MESHWARDEN_SERVER", "HOST:PORT",
         "Public port of a service elsewhere, where admin.remote is on; always TLS.",
@@ -103,10 +111,11 @@ _FLAGS: Mapping[str, tuple[str, str, str, str]] = {
         "File with a token to show it. A token itself is never an argument, which others can read.",
     ),
 }  # fmt: skip
+"""Name of each parameter to its flag, variable, metavar and words."""
 
 
 def _options() -> Iterator[TyperOption]:
-    for flag, variable, metavar, words in _FLAGS.values():
+    for flag, variable, metavar, words in FLAGS.values():
         yield TyperOption(
             param_decls=[flag],
             envvar=variable,
@@ -127,7 +136,7 @@ def remote_of(given: Mapping[str, str | None]) -> Remote | None:
     if not server:
         # Variables may be set for other commands; an option was meant for this one.
         unused = [
-            flag for name, (flag, variable, *_) in _FLAGS.items()
+            flag for name, (flag, variable, *_) in FLAGS.items()
             if given[name] and given[name] != os.environ.get(variable)
         ]  # fmt: skip
         if unused:
