@@ -1,10 +1,11 @@
-"""Sends requests through the sidecar as a caller with a certificate of its own, or with none."""
+"""Sends requests as a caller: by its own Envoy, with a certificate of its own, or with none."""
 
 import http.client
 import ssl
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from deploy.demo.certificates import Credential
 from deploy.demo.expectations import Request
@@ -30,23 +31,38 @@ class Answer:
 
 
 class Caller:
-    """One connection over TLS, opened before the first request and kept for the rest."""
+    """One connection, opened before the first request and kept for the rest."""
 
-    def __init__(self, port: int, authority: Path, credential: Credential | None) -> None:
+    def __init__(self, connection: http.client.HTTPConnection) -> None:
         """Connect.
 
         Args:
+            connection: Where to.
+        """
+        self._connection = connection
+        self._connection.connect()
+
+    @classmethod
+    def by_envoy(cls, port: int) -> Self:
+        """Speak plain HTTP to an Envoy beside us, which knows how to go on."""
+        return cls(http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S))
+
+    @classmethod
+    def over_tls(cls, port: int, bundle: Path, credential: Credential | None) -> Self:
+        """Speak TLS to the sidecar itself.
+
+        Args:
             port: The sidecar's, on the loopback address.
-            authority: PEM file of the authority that signed the sidecar's certificate.
+            bundle: PEM file of the authorities that the sidecar's certificate chains to.
             credential: Shown to the sidecar; None for a caller without a certificate.
         """
-        context = ssl.create_default_context(cafile=authority)
+        context = ssl.create_default_context(cafile=bundle)
         if credential is not None:
             context.load_cert_chain(credential.certificate, credential.key)
-        self._connection = http.client.HTTPSConnection(
-            "127.0.0.1", port, timeout=TIMEOUT_S, context=context
+        # By the name that the certificate has.
+        return cls(
+            http.client.HTTPSConnection("localhost", port, timeout=TIMEOUT_S, context=context)
         )
-        self._connection.connect()
 
     def send(self, request: Request) -> Answer:
         """Send one request, its path byte for byte as written."""

@@ -1,50 +1,57 @@
-"""The whole of Meshwarden in one go: a policy, a real Envoy that obeys it, and callers who try it.
+"""The whole of Meshwarden in one go: identities, a policy, real Envoys, and callers who try it.
 
 python -m deploy.demo.run            stays up, and says what to try next
 python -m deploy.demo.run --once     ends after the table; status 1 if any verdict is wrong
 """
 
 import argparse
-import datetime as dt
+import os
 import shutil
 import signal
 import sys
 import tempfile
 from contextlib import ExitStack, closing
 from pathlib import Path
+from string import Template
 from types import FrameType
 from typing import NoReturn
 
 from deploy.demo import report, upstream
 from deploy.demo.callers import Caller
-from deploy.demo.certificates import Authority, Credential
 from deploy.demo.expectations import NOBODY, ExpectationError, Expectations
-from deploy.demo.processes import DemoError, free_ports, wait_until
+from deploy.demo.identity_files import IdentityFiles
+from deploy.demo.processes import Child, DemoError, free_ports, wait_until
 from deploy.demo.service import Service
-from deploy.demo.sidecar import Sidecar
+from deploy.demo.sidecar import Frontend, Sidecar
 
 HERE = Path(__file__).parent
-# The sidecar's own name; the rules know it as the service "orders".
-SIDECAR_ID = "spiffe://shop.example/ns/prod/sa/orders"
+# It has an Envoy of its own, and needs no certificate in files.
+FRONTEND = "frontend"
 
 
 def send_all(
     expectations: Expectations,
     sidecar: Sidecar,
-    authority: Path,
-    credentials: dict[str, Credential],
+    frontend: Frontend,
+    files: dict[str, IdentityFiles],
 ) -> list[report.Result]:
     """Send every request in turn, then look up in the access log who decided and why.
 
     Raises:
         DemoError: A connection fails, or the sidecar logged nothing.
     """
+    bundle = next(iter(files.values())).bundle
+
+    def caller(name: str) -> Caller:
+        if name == FRONTEND:
+            return Caller.by_envoy(frontend.port)
+        credential = files[name].credential if name in files else None
+        return Caller.over_tls(sidecar.port, bundle, credential)
+
     with ExitStack() as open_connections:
         try:
             callers = {
-                name: open_connections.enter_context(
-                    closing(Caller(sidecar.port, authority, credentials.get(name)))
-                )
+                name: open_connections.enter_context(closing(caller(name)))
                 for name in (*expectations.callers, NOBODY)
             }
             answers = [callers[request.who].send(request) for request in expectations.requests]
@@ -58,22 +65,19 @@ def send_all(
     ]
 
 
-def what_next(folder: Path, service: Service, sidecar: Sidecar) -> str:
+def what_next(folder: Path, service: Service, sidecar: Sidecar, frontend: Frontend) -> str:
     """Say what can be tried while everything is up, each as a command to paste."""
-    curl = (
-        "curl --cacert certificates/ca.pem --cert certificates/frontend.pem"
-        " --key certificates/frontend-key.pem"
-    )
-    orders = f"https://127.0.0.1:{sidecar.port}/orders/17"
+    orders = f"http://127.0.0.1:{frontend.port}/orders/17"
     meshwarden = Path(sys.executable).parent / "meshwarden"
     return f"""
 All of it is up until Ctrl-C. What to try next, in another terminal:
 
   cd {folder}
-  {curl} {orders}
-  {curl} -X DELETE {orders}
+  curl {orders}
+  curl -X DELETE {orders}
 
-That one was refused. Change the policy, which is read at once, and ask again:
+That one was refused: it went to the frontend's Envoy, from there by mutual TLS to the orders'
+Envoy, and that one asked. Change the policy, which is read at once, and ask again:
 
   echo 'p, role:shop, orders, DELETE, /orders/*, allow' >> policy/policy.csv
 
@@ -87,6 +91,15 @@ Why was what decided? In the sidecar's log, in the service's, and asked without 
   tail access.log state/decisions.jsonl
   {meshwarden} check --policy policy --principal shop.example/ns/prod/sa/frontend \\
     --service orders --method DELETE --path /orders/17
+
+Who is who? The authority, what it has issued, and what your own shell would get; then as the
+console, with the certificate in identities/console:
+
+  {meshwarden} ca show
+  {meshwarden} ca ledger list
+  {meshwarden} identity fetch --socket unix://{service.agent_socket}
+  curl --cacert identities/console/bundle.pem --cert identities/console/svid.pem \\
+    --key identities/console/svid.key https://localhost:{sidecar.port}/orders/17
 
 And how it does: curl http://127.0.0.1:{service.http_port}/metrics
 """
@@ -104,46 +117,51 @@ def demo(folder: Path, requests: Path, transport: str, *, once: bool) -> int:
     """
     expectations = Expectations.load(requests)
     shutil.copytree(HERE / "policy", folder / "policy")
+    entries = Template((HERE / "entries.yaml").read_text()).substitute(uid=os.getuid())
+    (folder / "entries.yaml").write_text(entries)
     console = report.console()
     with ExitStack() as running:
         upstream_port = running.enter_context(upstream.serve())
-        port, http_port, sidecar_port = free_ports(3)
+        port, http_port, sidecar_port, frontend_port = free_ports(4)
         service = running.enter_context(Service(folder, port, http_port, transport))
-        # What follows is done while the service starts.
-        authority = Authority(folder / "certificates", _now())
-        authority.issue("orders", SIDECAR_ID)
-        credentials = {
-            name: authority.issue(name, id_) for name, id_ in expectations.callers.items()
+        agent = service.agent_socket
+        # What follows waits for the agent by itself, while the service starts.
+        sidecar = running.enter_context(Sidecar(folder, sidecar_port, port, upstream_port, agent))
+        frontend = running.enter_context(Frontend(folder, frontend_port, sidecar_port, agent))
+        files = {
+            name: running.enter_context(
+                IdentityFiles(folder / "identities", name, spiffe_id, agent)
+            )
+            for name, spiffe_id in expectations.callers.items()
+            if name != FRONTEND
         }
-        sidecar = running.enter_context(Sidecar(folder, sidecar_port, port, upstream_port))
-        sidecar.wait_ready()
         service.wait_ready()
-        results = send_all(expectations, sidecar, authority.certificate, credentials)
+        sidecar.wait_ready()
+        frontend.wait_ready()
+        for each in files.values():
+            each.wait_ready()
+        results = send_all(expectations, sidecar, frontend, files)
         console.print(report.table(results))
         if not once:
-            print(what_next(folder, service, sidecar))
+            print(what_next(folder, service, sidecar, frontend))
             print(report.verdict_line(results), flush=True)
-            _stay_up(service, sidecar)
+            _stay_up(service, sidecar, frontend)
     if once:
         # Printed when everything has been stopped, so that it is the last line.
         print(report.verdict_line(results), flush=True)
     return 1 if any(result.wrong for result in results) else 0
 
 
-def _stay_up(service: Service, sidecar: Sidecar) -> None:
+def _stay_up(*children: Child) -> None:
     """Wait for Ctrl-C.
 
     Raises:
         DemoError: A child ended.
     """
     try:
-        wait_until(lambda: False, [service, sidecar], float("inf"))
+        wait_until(lambda: False, children, float("inf"))
     except KeyboardInterrupt:
         print("\nstopping", file=sys.stderr)
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)  # noqa: TID251 - the demo stands outside the service
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

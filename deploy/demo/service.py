@@ -23,6 +23,12 @@ runtime_dir = "run"
 
 [server]
 transport = "{transport}"
+embedded_agent = true
+
+[identity]
+trust_domain = "shop.example"
+key_file = "keys/sealing.key"
+entries = "entries.yaml"
 
 [policy]
 path = "policy"
@@ -39,12 +45,14 @@ class Service(Child):
         """Start it.
 
         Args:
-            folder: The demo's folder, which holds the policy; config, state and sockets go there.
+            folder: The demo's folder, which holds policy and entries; config, state and sockets go
+                there.
             port: Where to serve.
             http_port: Where to serve HTTP if that takes a port of its own.
             transport: The setting server.transport.
         """
         self.port = port
+        self.agent_socket = folder / "run-agent" / "api.sock"
         self._http_port = http_port
         config = folder / "meshwarden.toml"
         config.write_text(CONFIG.format(port=port, http_port=http_port, transport=transport))

