@@ -101,6 +101,29 @@ def test_json_and_yaml_say_the_same() -> None:
     assert value["widened"][0]["new"] == {"allowed": True, "rule": "policy.csv:1"}
 
 
+def test_csv_and_yaml_are_compared_rule_by_rule(folder: Path) -> None:
+    """The same rules are no difference; another one is named by its line of YAML."""
+    (folder / "new" / "policy.csv").unlink()
+    rules = """\
+rules:
+  - allow: {who: role:web, service: orders, methods: [GET], path: /orders/*}
+  - allow: {who: role:web, service: orders, methods: PUT, path: /orders/*}
+  - deny: {who: "*", service: orders, methods: DELETE, path: /orders/**}
+  - allow: {who: "user:https://id.example/ann", service: orders, methods: GET, path: /mine}
+roles:
+  web: [td/ns/shop/sa/web]
+"""
+    (folder / "new" / "policy.yaml").write_text(rules)
+    result = run("policy", "diff", "old", "new", "--exit-code")
+    assert (result.exit_code, result.stdout) == (0, "no rule differs\n")
+    (folder / "new" / "policy.yaml").write_text(rules.replace("[GET]", "[GET, HEAD]"))
+    (widened,) = compared()["widened"]
+    assert widened["new"] == {"allowed": True, "rule": "policy.yaml:2"}
+    assert (widened["change"]["new"]["file"], widened["change"]["new"]["line"]) == (
+        "policy.yaml", 2,
+    )  # fmt: skip
+
+
 def test_the_same_policy_is_no_difference(folder: Path) -> None:
     """Whatever the order of its lines."""
     write(folder, "new", "".join(reversed(OLD.splitlines(keepends=True))))

@@ -149,6 +149,23 @@ def test_a_request_that_no_sidecar_sends_is_a_fault(folder: Path) -> None:
     assert "tests/shop.yaml:2" in output
 
 
+def test_rules_in_yaml_are_met_and_named_like_those_in_csv(tmp_path: Path) -> None:
+    """Two rules of one list have a line each; the cases beside them are no policy."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "rules.yaml").write_text(
+        "rules:\n  - allow:\n      who: '*'\n      service: s\n      methods: GET\n"
+        "      path:\n        - /a\n        - /b\n"
+    )
+    case = "cases:\n  - request: {service: s, path: /a}\n    expect: allow\n"
+    write(tmp_path, case + "    rule: rules.yaml:7\n")
+    code, said = run(tmp_path)
+    assert code == 0
+    assert "unmet rules.yaml:8  p, *, s, GET, /b, allow" in said
+    assert "1 passed, 0 failed; 1 of 2 rules met (50 %)" in said
+    write(tmp_path, case + "    rule: rules.yaml:8\n")
+    assert "decided by rules.yaml:7, not by rules.yaml:8" in run(tmp_path)[1]
+
+
 def test_bench_tells_what_a_decision_costs(folder: Path) -> None:
     """Median and tail, of the cases themselves."""
     write(folder, MATRIX)
