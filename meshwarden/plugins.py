@@ -12,13 +12,13 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 from adapters.spec import AnyAdapter
-from authz.policy_source import PolicySource
-from authz.revisions import RevisionStore
 from meshwarden.errors import UnknownAdapterError
 from meshwarden.settings import Settings
 
 if TYPE_CHECKING:
-    # It speaks of messages, and protobuf takes a while to import: every command loads this file.
+    # Every command loads this file, and these take a while to import.
+    from authz.policy_source import PolicySource
+    from authz.revisions import RevisionStore
     from telemetry.sink import DecisionArchive, DecisionSink
 
 __all__ = [
@@ -50,7 +50,7 @@ def load(kind: str, name: str) -> AnyAdapter:
     return adapter
 
 
-def revision_store(settings: Settings) -> RevisionStore:
+def revision_store(settings: Settings) -> "RevisionStore":
     """Build the store that `store.url` names: a PostgreSQL, or the embedded SQLite without one."""
     if settings.store.url:
         adapter = load("revisions", "postgresql")
@@ -62,7 +62,7 @@ def revision_store(settings: Settings) -> RevisionStore:
     return store
 
 
-def policy_source(settings: Settings) -> PolicySource:
+def policy_source(settings: Settings) -> "PolicySource":
     """Build the policy source that the settings name.
 
     Raises:

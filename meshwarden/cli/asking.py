@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import grpc
 from google.protobuf import json_format
 
 from authz.check import ActivePolicy
@@ -19,7 +19,9 @@ from meshwarden.errors import NoVerdictError
 from meshwarden.follower import build_policy
 from meshwarden.settings import Settings
 from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
-from protos.envoy.service.auth.v3.external_auth_pb2_grpc import AuthorizationStub
+
+if TYPE_CHECKING:
+    import grpc
 
 __all__ = [
     "Answer",
@@ -178,6 +180,13 @@ def ask_server(request: CheckRequest, address: str, tls: Tls, timeout_s: float) 
         NoVerdictError: It could not be reached, or answered with an RPC error.
         OSError: A file for TLS can't be read.
     """
+    # A policy here is asked without it, and it takes a while to import.
+    import grpc  # noqa: PLC0415
+
+    from protos.envoy.service.auth.v3.external_auth_pb2_grpc import (  # noqa: PLC0415
+        AuthorizationStub,
+    )
+
     with _channel(address, tls) as channel:
         try:
             response = AuthorizationStub(channel).Check(request, timeout=timeout_s)
@@ -187,7 +196,9 @@ def ask_server(request: CheckRequest, address: str, tls: Tls, timeout_s: float) 
     return dataclasses.replace(read_answer(response, "", {}), live=True)
 
 
-def _channel(address: str, tls: Tls) -> grpc.Channel:
+def _channel(address: str, tls: Tls) -> "grpc.Channel":
+    import grpc  # noqa: PLC0415
+
     if tls.ca is None:
         if tls.certificate or tls.key:
             raise NoVerdictError("--cert and --key need --ca: who is the service's authority?")

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import traceback
 from typing import Any
 
 import typer
@@ -131,5 +130,7 @@ def main() -> None:
     try:
         app()
     except Exception:  # noqa: BLE001 - the last line before the interpreter's exit code 1
+        import traceback  # noqa: PLC0415 - seldom needed
+
         traceback.print_exc()
         sys.exit(FAULT)

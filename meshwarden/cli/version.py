@@ -1,7 +1,6 @@
 """`meshwarden version`."""
 
 import platform
-from importlib import metadata
 
 from meshwarden.cli.options import Output
 from meshwarden.cli.output import Form, show_data
@@ -32,6 +31,8 @@ def version(output: Output = Form.HUMAN) -> None:
 
 
 def _installed(distribution: str) -> str | None:
+    from importlib import metadata  # noqa: PLC0415 - no other command need wait for it
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
