@@ -30,7 +30,6 @@ __all__ = ["ADAPTER", "BundleSource", "Config"]
 
 _MEMORY = "bundle.json"
 _TOKEN_BYTES = 16 * 1024
-_SHORT = 12
 # Replicas that started together must not ask together for ever.
 _JITTER = 0.25
 _FIRST_RETRY_S = 1.0
@@ -105,6 +104,7 @@ class BundleSource(PolicySource):
         # One download at a time: a poll and a load may come at once.
         self._lock = threading.Lock()
         self._body = b""
+        self._digest = ""
         self._etag = ""
         self._bundle: Bundle | None = None
         # What a poll has found and no load has taken yet.
@@ -159,7 +159,7 @@ class BundleSource(PolicySource):
                     self._poll()
             finally:
                 self._lock.release()
-        return f"{sha256(self._body)[:_SHORT]} {self._alarms}"
+        return f"{self._digest} {self._alarms}"
 
     @override
     def load(self) -> PolicyText:
@@ -240,8 +240,9 @@ class BundleSource(PolicySource):
             self._next_s = self._now_s() + self._jittered(config.poll_s)
         self._failures = 0
         if answer.body is not None:
-            self._is_new = self._is_new or answer.body != self._body
-            self._body, self._etag = answer.body, answer.etag
+            digest = sha256(answer.body)
+            self._is_new = self._is_new or digest != self._digest
+            self._body, self._digest, self._etag = answer.body, digest, answer.etag
 
     def _client(self) -> Download:
         """Make the client at its first use: a CA file that can't be read is a failed load."""
@@ -295,7 +296,7 @@ class BundleSource(PolicySource):
         Raises:
             BundleError: It is another one.
         """
-        wanted, found = self._config.digest, f"sha256:{sha256(self._body)}"
+        wanted, found = self._config.digest, f"sha256:{self._digest}"
         if wanted and wanted != found:
             raise BundleError(f"has digest {found}, not that of policy.bundle.digest")
 
