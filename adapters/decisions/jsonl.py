@@ -4,6 +4,7 @@ import errno
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from itertools import accumulate
@@ -19,6 +20,7 @@ __all__ = ["ADAPTER", "Config", "JsonLines"]
 
 _NAME = "decisions.jsonl"
 _DAY_NS = 86_400 * 10**9
+_LONGEST_BYTES = 1 << 20  # No line is as long.
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,20 @@ class JsonLines(DecisionSink):
         if self._file is not None and not self._is_current(self._file):
             self.close()  # Somebody moved or removed it: what follows belongs into a new one.
         if self._file is None:
+            self._mend()
             # Not buffered: what could not be written would be tried again by close.
             self._file = FileIO(self._path, "a", opener=_private)
         return self._file
+
+    def _mend(self) -> None:
+        """Take away half a line, as a process that was killed leaves it: its batch comes again."""
+        with suppress(FileNotFoundError), self._path.open("r+b") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - _LONGEST_BYTES)
+            file.seek(start)
+            end = file.read()
+            whole = end.rfind(b"\n") + 1
+            if whole != len(end) and (whole or not start):
+                file.truncate(start + whole)
 
     def _is_current(self, file: FileIO) -> bool:
         try:

@@ -425,13 +425,14 @@ def test_of_many_writers_each_record_is_found_by_who_follows(schema: Schema) -> 
     with schema.opened(database_bytes=64 * MIB) as sink:
         sink.write([line(0)])
     archive = archive_of(schema.build())
+    followed = archive.search(Search())
     with ThreadPoolExecutor(3) as pool:
         writing = [pool.submit(write, start) for start in (10_000, 20_000, 30_000)]
-        followed = archive.search(Search())
         while len(followed) < 1 + 3 * batches * 50:
+            is_over = all(each.done() for each in writing)
             found = archive.search(Search(limit=1000), followed[-1].position)
             followed += found
-            if not found and all(each.done() for each in writing):
+            if is_over and not found:
                 break
         for each in writing:
             each.result()

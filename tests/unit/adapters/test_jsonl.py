@@ -64,6 +64,23 @@ def test_a_restart_goes_on_in_the_same_file(new_log: NewLog, tmp_path: Path) -> 
     assert ids(tmp_path) == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize("half", [b"", b'{"id":"9","time', b'{"id":"9"}'])
+def test_half_a_line_of_a_killed_process_spoils_no_other(
+    new_log: NewLog, tmp_path: Path, half: bytes
+) -> None:
+    """It goes: the batch that it was of was never confirmed, and comes again."""
+    log = new_log(tmp_path, 65_536, 2)
+    log.write([record(1), record(2)])
+    log.close()
+    with (tmp_path / NAME).open("ab") as file:
+        file.write(half)
+    new_log(tmp_path, 65_536, 2).write([record(3)])
+    assert ids(tmp_path) == ["1", "2", "3"]
+    (tmp_path / NAME).write_bytes(half)
+    new_log(tmp_path, 65_536, 2).write([record(4)])
+    assert ids(tmp_path) == ["4"]
+
+
 def test_no_file_is_larger_than_its_bound_and_the_oldest_go(
     new_log: NewLog, tmp_path: Path
 ) -> None:
