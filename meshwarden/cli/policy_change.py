@@ -35,6 +35,9 @@ FileOption = Annotated[
     ),
 ]
 
+# The history has a line for it; `policy show` has the whole.
+_MESSAGE_CHARACTERS = 200
+
 Change = Callable[["PolicyText"], "Edit"]
 
 
@@ -69,7 +72,9 @@ def change_policy(
         made[:] = [edit]
         return None if edit.same is not None else edit.text
 
-    proposal = Proposal(upon, "command line", told=lambda: _told(made[0]))
+    proposal = Proposal(
+        upon, "command line", told=lambda: _told(made[0]), said=lambda: _said(made[0])
+    )
     propose(settings, proposal, replace(how, shows=True, retries=True))
 
 
@@ -105,6 +110,15 @@ def _tell(edit: "Edit", how: How, files: list[str], difference: dict[str, Any] |
         show("nothing was changed")
     else:
         show(f"written: {', '.join(files)}")
+
+
+def _said(edit: "Edit") -> str:
+    from authz.authoring.diff import words  # noqa: PLC0415
+
+    rows = [("add", row) for row in edit.added] + [("remove", row) for row in edit.removed]
+    # Lines that say the same go together.
+    said = "; ".join(dict.fromkeys(f"{verb} {', '.join(words(row))}" for verb, row in rows))
+    return said[:_MESSAGE_CHARACTERS]
 
 
 def _told(edit: "Edit") -> Mapping[str, Any]:

@@ -273,7 +273,7 @@ def _by(rule: "Rule", change: "Change") -> str:
         return rule.where
     # It was made by a command and stands in no file: what it says has to do.
     said = ", ".join((rule.ptype, *rule.values)).removesuffix(", ")
-    return "it" if said == _line(change.row) else said
+    return "this rule" if said == _line(change.row) else said
 
 
 def summary(changes: "Sequence[Change]") -> str:

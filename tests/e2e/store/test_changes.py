@@ -83,6 +83,8 @@ def test_what_was_allowed_is_revoked_again(service: Service) -> None:
     assert code == 0, said
     assert said.startswith("allowed before, DENIED now: 1\n")
     assert told(service, "get") == before
+    (made,) = told(service, "history", "--limit", 1)
+    assert made["message"] == "remove p, role:web, shop, GET, /more, allow"
 
 
 def test_a_dry_run_changes_nothing(service: Service) -> None:
