@@ -17,11 +17,13 @@ _HEAD = """\
 
 `meshwarden COMMAND -h` tells the same about one command.
 
-- **Exit codes.** 0: done, allowed, ready. 1: denied (`check`), not ready (`status`), a
-  case that failed (`policy test`), something found (`policy lint`, see `--fail-on`), something that
-  was denied and is now allowed (`policy diff`, see `--exit-code`). 2: a fault; what is wrong is on
-  stderr, one line for each fault. A fault is never 1: a script can tell a denial from a missing
-  file. 130: interrupted.
+- **Exit codes.** 0: done, allowed, ready, the same. 1: denied (`check`, `explain`), not ready
+  (`status`), a case that failed (`policy test`), something found (`policy lint`, see `--fail-on`),
+  something that was denied and is now allowed (`policy diff`, see `--exit-code`), two policies that
+  differ (`--candidate`, `policy shadow replay`), nothing there (`policy shadow show`,
+  `decisions show`), or a question that was answered with no. 2: a fault; what is wrong is on
+  stderr, each fault with its line and a caret where it is in a file. A fault is never 1: a script
+  can tell a denial from a missing file. 130: interrupted. Below, each command says its own.
 - **Output.** `-o json` and `-o yaml` print one value on stdout, the same in both, faults included
   where a command looks for them; `-o human`, the default, is for people and may change. Colours are
   used on terminals only, and never with `NO_COLOR` set. Nothing is wrapped or cut where the output
@@ -34,8 +36,13 @@ _HEAD = """\
   or another one with `--server`, over TLS (docs/access.md):
 
 @REMOTE@
+- **Which policy.** Questions are put to the live policy: what the running service decides by,
+  or without one what the next would serve. A folder, `--revision` or `--candidate` asks another.
 - **Completion.** `meshwarden --install-completion` sets it up for bash, zsh, fish or PowerShell;
-  `--show-completion` prints it, for those who put it in place themselves.
+  `--show-completion` prints it, for those who put it in place themselves. Besides commands and
+  options it completes what is there: workloads, users, roles, services, methods, paths and places
+  of rules out of the live policy or the folder on the line, revisions, ids of decisions and lints,
+  keys of the configuration. What can't be had in 0.3 s is left out, in silence.
 """
 
 _HIDDEN = frozenset({"help", "install_completion", "show_completion"})

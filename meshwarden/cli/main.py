@@ -55,6 +55,7 @@ _TOLD = (
     WorkloadApiError,
 )
 _COMPLETE = "_MESHWARDEN_COMPLETE"  # typer names it after the program.
+_EXITS = "Exits with 0 when it is done, with 2 on a fault."
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell has it.
 
 
@@ -63,6 +64,7 @@ class Commands(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
+        _tell_exit_codes(self)
         if _COMPLETE in os.environ:
             # A shell alone needs them. After typer has registered its own way to speak to shells,
             # which is what it does before it builds this.
@@ -90,12 +92,22 @@ class Commands(TyperGroup):
         raise typer.Exit(FAULT)
 
 
+def _tell_exit_codes(command: Any) -> None:
+    """Have every command's help say how it exits; most have nothing special to say."""
+    inner = getattr(command, "commands", {})
+    for each in inner.values():
+        _tell_exit_codes(each)
+    if not inner and "Exits " not in (command.help or ""):
+        command.help = f"{(command.help or '').rstrip()}\n\n{_EXITS}"
+
+
 app = typer.Typer(
     name="meshwarden",
     cls=Commands,
     help="Who may talk to whom in an Envoy mesh: serves ext_authz by Casbin policy, with the "
     "reason on record.",
-    epilog="Exit codes: 0 done or allowed, 1 denied, 2 a fault.",
+    epilog="Exit codes: 0 done or allowed, 1 denied or found wanting, 2 a fault, 130 interrupted; "
+    "the help of each command has its own.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

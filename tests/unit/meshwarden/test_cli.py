@@ -304,3 +304,34 @@ def test_a_light_command_imports_nothing_heavy() -> None:
     assert "meshwarden.cli.main" in imported
     heavy = {"grpc", "google.protobuf", "pydantic", "rich.console", "authz.policy.snapshot"}
     assert not imported & {*heavy, "meshwarden.supervisor.main", "asyncio"}
+
+
+@pytest.mark.parametrize(
+    "names", [names for names, _ in commands(typer.main.get_command(app))], ids=" ".join
+)
+def test_the_help_of_every_command_says_how_it_exits(names: tuple[str, ...]) -> None:
+    """What a script has to know."""
+    assert "Exits " in " ".join(run(*names, "-h").stdout.split())
+
+
+def test_what_a_command_does_not_need_is_not_imported() -> None:
+    """Help comes at once, and the shell that completes a word waits for nothing."""
+    heavy = ("grpc", "google.protobuf", "sqlalchemy", "cryptography", "rich", "yaml", "asyncio")
+    heavy += ("authz.policy.engine", "importlib.metadata")
+    program = (
+        "import sys, meshwarden.cli.main;"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_check_of_a_policy_here_needs_no_grpc() -> None:
+    """It takes as long to import as all else that a check is made of."""
+    program = "import sys, meshwarden.cli.explaining; print('grpc' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "False"
