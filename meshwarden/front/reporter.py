@@ -22,8 +22,8 @@ from telemetry.record import DecisionRecord, record_line
 __all__ = ["Reporter"]
 
 _LOG = logging.getLogger(__name__)
-_BATCH = 1000
-# What is written as lines before checks have their turn again: 50 us of work.
+_BATCH = 500
+# What is written as lines before checks have their turn again: 0.1 ms of work.
 _SLICE = 100
 _FLUSH_S = 0.2
 _CALL_TIMEOUT_S = 5.0
