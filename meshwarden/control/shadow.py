@@ -128,7 +128,6 @@ class ShadowKeeper:
         Raises:
             AuthzError: It has faults, or can't be set; nothing was changed.
             FunctionModuleError: A function of its isn't installed here; likewise.
-            OSError: The disk is full or read-only.
         """
         self._check_free()
         async with self._lock:
@@ -152,7 +151,6 @@ class ShadowKeeper:
 
         Raises:
             AuthzError: It is another one, or can't be taken away; nothing was changed.
-            OSError: The disk is read-only.
         """
         self._check_free()
         async with self._lock:
@@ -167,8 +165,7 @@ class ShadowKeeper:
             if self._store is not None:
                 none = shadow.Candidate("", 0, who.name, "", "", self._now_ns())
                 await self._commit(self._store, PolicyText("", ()), none, "shadow.stop", who)
-            self._forget()
-            publication.withdraw(self._dir)
+            self._withdraw()
         _LOG.info("candidate %s taken away by %s", before.digest[:12], who.name)
         return before
 
@@ -193,20 +190,32 @@ class ShadowKeeper:
         return build_policy(publication.Publication(text, bind, "", 0, ""), self._apart).snapshot
 
     def _publish(self, text: PolicyText, candidate: shadow.Candidate) -> None:
-        publication.publish(
-            self._dir,
-            publication.Publication(
-                text=text,
-                bind=dict(self._settings.policy.bind),
-                digest=candidate.digest,
-                published_ns=candidate.set_ns,
-                source=candidate.origin,
-                rule_count=candidate.rules,
-                revision=candidate.number,
-            ),
+        found = publication.Publication(
+            text=text,
+            bind=dict(self._settings.policy.bind),
+            digest=candidate.digest,
+            published_ns=candidate.set_ns,
+            source=candidate.origin,
+            rule_count=candidate.rules,
+            revision=candidate.number,
         )
-        shadow.write_candidate(self._dir, candidate)
+        try:
+            publication.publish(self._dir, found)
+            shadow.write_candidate(self._dir, candidate)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"the candidate can't be kept: {self._dir}: {error.strerror}"
+            ) from error
         self._candidate, self.errors = candidate, ()
+
+    def _withdraw(self) -> None:
+        try:
+            publication.withdraw(self._dir)
+            self._forget()
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"the candidate can't be taken away: {self._dir}: {error.strerror}"
+            ) from error
 
     def _forget(self) -> None:
         shadow.write_candidate(self._dir, None)
@@ -240,7 +249,7 @@ class ShadowKeeper:
                     await self._take_newest(store)
             except StoreUnavailableError as error:
                 _LOG.debug("no look for a candidate: %s", error)
-            except (AuthzError, FunctionModuleError, OSError) as error:
+            except (AuthzError, FunctionModuleError) as error:
                 if (told := tuple(str(error).splitlines())) != self.errors:
                     self.errors = told
                     _LOG.error("the candidate can't be judged by: %s", error)
@@ -250,8 +259,7 @@ class ShadowKeeper:
         known = self._candidate.number if self._candidate else 0
         if head is None or not head.digest:
             if self._candidate is not None:
-                self._forget()
-                publication.withdraw(self._dir)
+                self._withdraw()
             return
         if head.number == known:
             return
