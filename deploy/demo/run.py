@@ -96,7 +96,7 @@ Who is who? The authority, what it has issued, and what your own shell would get
 console, with the certificate in identities/console:
 
   {meshwarden} ca show
-  {meshwarden} ca ledger list
+  {meshwarden} ca issued
   {meshwarden} identity fetch --socket unix://{service.agent_socket}
   curl --cacert identities/console/bundle.pem --cert identities/console/svid.pem \\
     --key identities/console/svid.key https://localhost:{sidecar.port}/orders/17
