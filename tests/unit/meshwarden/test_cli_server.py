@@ -200,3 +200,30 @@ def test_renewed_fronts_are_named(tmp_path: Path) -> None:
     with service(tmp_path, b'{"ok": true, "fronts": [{"name": "front-0", "pid": 5}]}\n'):
         result = run("restart", "fronts", "--runtime-dir", str(tmp_path))
     assert result.stdout == "front-0 renewed: process 5\n"
+
+
+def test_status_shows_every_replica_that_shares_the_store(tmp_path: Path) -> None:
+    """With its revision, age and error; a silent one is marked, and why news are missing."""
+    replica = {
+        "id": "one",
+        "host": "a.example",
+        "address": "10.0.0.1:9191",
+        "version": "0.1.0",
+        "revision": 7,
+        "digest": "cd" * 32,
+        "age_s": 61.0,
+        "error": "policy.csv:3: bad",
+        "up_s": 7300.0,
+        "seen_s_ago": 2.0,
+        "stale": False,
+    }
+    other = {**replica, "host": "b.example", "error": "", "seen_s_ago": 90.0, "stale": True}
+    known = {**STATUS, "replicas": [replica, other], "replicas_error": "the store is away"}
+    with service(tmp_path, json.dumps(known).encode() + b"\n"):
+        result = run("status", "--runtime-dir", str(tmp_path))
+    assert result.exit_code == 0
+    rows = [line.split() for line in result.stdout.splitlines() if ".example" in line]
+    assert rows[0][:5] == ["a.example", "10.0.0.1:9191", "0.1.0", "7", "cd" * 6]
+    assert "policy.csv:3: bad" in result.stdout
+    assert "1 min ago, stale" in result.stdout
+    assert "the store is away" in result.stderr
