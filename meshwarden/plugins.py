@@ -8,7 +8,7 @@ that folder is refused before anything is imported.
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING
 
 from adapters.spec import AnyAdapter
@@ -74,7 +74,11 @@ def policy_source(settings: Settings) -> "PolicySource":
     known = {
         "path": settings.policy.path,
         "state_dir": settings.runtime.state_dir,
-        **({field.name: getattr(own, field.name) for field in fields(own)} if own else {}),
+        **(
+            {each.name: getattr(own, each.name) for each in fields(own)}
+            if is_dataclass(own)
+            else {}
+        ),
     }
     config = {field.name: known[field.name] for field in fields(adapter.config)}
     source: PolicySource = adapter.build(adapter.config(**config))

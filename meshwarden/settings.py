@@ -448,6 +448,11 @@ class Policy:
     ] = field(default_factory=dict)
     bundle: Bundle = field(default_factory=Bundle)
 
+    @property
+    def own_folder(self) -> Path | None:
+        """The folder whose lines can be shown; None where policy comes from elsewhere."""
+        return self.path if self.source == "folder" else None
+
 
 @dataclass(frozen=True, slots=True)
 class Engine:

@@ -48,7 +48,7 @@ def run_tests(  # noqa: PLR0913 - each is an option
     if watch:
         _watch(settings, threshold, verbose=verbose)
         return
-    with told_under_lines(settings.policy.path):
+    with told_under_lines(settings.policy.own_folder):
         outcomes, coverage = _run(settings)
     if junit is not None:
         from meshwarden.authoring.junit import write_junit  # noqa: PLC0415
@@ -77,7 +77,7 @@ def bench(
     from meshwarden.cli.asking import load_policy  # noqa: PLC0415
 
     settings = _settings(config, folder)
-    with told_under_lines(settings.policy.path):
+    with told_under_lines(settings.policy.own_folder):
         speed = measure(load_cases(settings.policy.path), load_policy(settings), settings, seconds)
     if output.is_data:
         show_data(speed, output)
@@ -120,7 +120,7 @@ def _watch(settings: "Settings", threshold: float, *, verbose: bool) -> None:
         try:
             outcomes, coverage = _run(settings)
         except (AuthzError, CaseFileError) as error:
-            complain_of(getattr(error, "faults", [str(error)]), settings.policy.path)
+            complain_of(getattr(error, "faults", [str(error)]), settings.policy.own_folder)
             continue
         _show(outcomes, coverage, verbose=verbose)
         if not _passed(outcomes, coverage, threshold):

@@ -32,14 +32,12 @@ def check(folder: Folder = None, config: ConfigFile = None, output: Output = For
         settings = load_settings(config).settings
     else:
         settings = load_folder_settings(config, "FOLDER", folder)
-    # What isn't in a folder has no lines to show.
-    folder_of = settings.policy.path if settings.policy.source == "folder" else None
     try:
         policy = load_policy(settings)
     except PolicyError as error:
         if output.is_data:
             show_data({"ok": False, "faults": [asdict(fault) for fault in error.faults]}, output)
-        complain_of(error, folder_of)
+        complain_of(error, settings.policy.own_folder)
         raise typer.Exit(FAULT) from None
     except AuthzError as error:
         if output.is_data:
@@ -52,7 +50,6 @@ def check(folder: Folder = None, config: ConfigFile = None, output: Output = For
         known = {"digest": snapshot.digest, "rules": snapshot.rule_count}
         show_data({"ok": True, **known, "faults": []}, output)
     else:
-        show(
-            f"{folder_of or f'the {settings.policy.source}'}: no fault, {snapshot.rule_count} rules"
-        )
+        where = settings.policy.own_folder or f"the {settings.policy.source}"
+        show(f"{where}: no fault, {snapshot.rule_count} rules")
         show(f"policy {snapshot.digest}")

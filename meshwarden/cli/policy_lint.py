@@ -99,8 +99,7 @@ def lint(  # noqa: PLR0913, PLR0917 - each is an option
         with progress() as advance:
             findings = find(text, options, frozenset(ignore), advance)
     # A bundle's lines are not those of whatever folder the settings name besides.
-    is_folder = settings.policy.source == "folder"
-    lines = Lines(settings.policy.path if is_folder else Path(os.devnull))
+    lines = Lines(settings.policy.own_folder or Path(os.devnull))
     findings = [lines.located(each) for each in findings]
     rules = 0 if text is None else sum(row.ptype[0] == "p" for row in text.rows)
     bad = [each for each in findings if each.severity.weight >= Severity(fail_on).weight]
