@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, RowMapping, select, text
+from sqlalchemy import Connection, RowMapping, select
 from typing_extensions import override
 
 from adapters.sql.authority_tables import LEDGER
@@ -24,7 +24,7 @@ __all__ = ["SqlIssuanceLog", "open_ledger"]
 # Any number will do, so long as nobody else uses it.
 _POSTGRESQL_LOCK = 0x6C656467
 _HEAD = select(LEDGER.c.number, LEDGER.c.hash).order_by(LEDGER.c.number.desc()).limit(1)
-_INSERT = LEDGER.insert()
+_HEAD_TEXT = f"SELECT number, hash FROM {LEDGER.name} ORDER BY number DESC LIMIT 1"  # noqa: S608
 _OUTCOMES = select(LEDGER.c.event, LEDGER.c.first, LEDGER.c.last).where(LEDGER.c["last"] > 0)
 
 
@@ -33,20 +33,30 @@ class SqlIssuanceLog(IssuanceLog):
 
     def __init__(self, database: ThreadedDatabase) -> None:
         self._database = database
+        mark = "?" if database.is_sqlite else "%s"
+        marks = ", ".join(mark for _ in LEDGER.c)
+        columns = ", ".join(f'"{column.name}"' for column in LEDGER.c)
+        self._insert = f"INSERT INTO {LEDGER.name} ({columns}) VALUES ({marks})"  # noqa: S608 - names of ours
 
     @override
     async def append(
         self, entries: Sequence[Entry], time_ns: int, key: Ed25519PrivateKey
     ) -> Sequence[LedgerRow]:
-        def write(connection: Connection) -> Sequence[LedgerRow]:
-            if connection.dialect.name == "postgresql":
-                lock = text("SELECT pg_advisory_xact_lock(:key)")
-                connection.execute(lock, {"key": _POSTGRESQL_LOCK})
-            rows = chain(_head(connection), entries, time_ns, key)
-            connection.execute(_INSERT, [_columns(row) for row in rows])
+        def write(cursor: Any) -> Sequence[LedgerRow]:
+            cursor.execute(_HEAD_TEXT)
+            found = cursor.fetchone()
+            head = Head(found[0], bytes(found[1])) if found else Head()
+            rows = chain(head, entries, time_ns, key)
+            cursor.executemany(self._insert, [_values(row) for row in rows])
             return rows
 
-        return await self._database.write(write)
+        return await self._database.write_by_driver(self._begin, write)
+
+    def _begin(self, cursor: Any) -> None:
+        if self._database.is_sqlite:
+            cursor.execute("BEGIN IMMEDIATE")  # Takes the write lock at once.
+        else:
+            cursor.execute(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})")
 
     @override
     async def head(self) -> Head:
@@ -103,25 +113,26 @@ def _outcome(connection: Connection, number: int) -> Event:
     return Event(found[0]) if found else Event.INTENDED
 
 
-def _columns(row: LedgerRow) -> dict[str, Any]:
+def _values(row: LedgerRow) -> tuple[object, ...]:
+    """In the order of the table's columns."""
     entry = row.entry
-    return {
-        "number": row.number,
-        "time_ns": row.time_ns,
-        "event": entry.event.value,
-        "kind": entry.kind,
-        "spiffe_id": entry.spiffe_id,
-        "serial": entry.serial,
-        "not_after_ns": entry.not_after_ns,
-        "authority_id": entry.authority_id,
-        "requester": entry.requester,
-        "selectors": json.dumps(entry.selectors) if entry.selectors else "[]",
-        "detail": entry.detail,
-        "first": entry.first,
-        "last": entry.last,
-        "hash": row.hash,
-        "signature": row.signature,
-    }
+    return (
+        row.number,
+        row.time_ns,
+        entry.event.value,
+        entry.kind,
+        entry.spiffe_id,
+        entry.serial,
+        entry.not_after_ns,
+        entry.authority_id,
+        entry.requester,
+        json.dumps(entry.selectors) if entry.selectors else "[]",
+        entry.detail,
+        entry.first,
+        entry.last,
+        row.hash,
+        row.signature,
+    )
 
 
 def _row(found: RowMapping) -> LedgerRow:
