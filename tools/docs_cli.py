@@ -23,7 +23,8 @@ _HEAD = """\
   differ (`--candidate`, `policy shadow replay`), nothing there (`policy shadow show`,
   `decisions show`), or a question that was answered with no. 2: a fault; what is wrong is on
   stderr, each fault with its line and a caret where it is in a file. A fault is never 1: a script
-  can tell a denial from a missing file. 130: interrupted. Below, each command says its own.
+  can tell a denial from a missing file. 130: interrupted. 141: whoever read the output has read
+  enough. Below, each command says its own.
 - **Output.** `-o json` and `-o yaml` print one value on stdout, the same in both, faults included
   where a command looks for them; `-o human`, the default, is for people and may change. Colours are
   used on terminals only, and never with `NO_COLOR` set. Nothing is wrapped or cut where the output

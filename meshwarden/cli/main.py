@@ -55,8 +55,8 @@ _TOLD = (
     WorkloadApiError,
 )
 _COMPLETE = "_MESHWARDEN_COMPLETE"  # typer names it after the program.
-_EXITS = "Exits with 0 when it is done, with 2 on a fault."
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell has it.
+_PIPE_CLOSED = 141  # 128 + SIGPIPE, likewise.
 
 
 class Commands(TyperGroup):
@@ -64,7 +64,7 @@ class Commands(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        _tell_exit_codes(self)
+        _complete_help(self)
         if _COMPLETE in os.environ:
             # A shell alone needs them. After typer has registered its own way to speak to shells,
             # which is what it does before it builds this.
@@ -83,6 +83,10 @@ class Commands(TyperGroup):
             complain_of_settings(error)
         except _TOLD as error:
             complain(str(error))
+        except BrokenPipeError:
+            # Whoever read has read enough, as `head` does; no word of it, also not at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(_PIPE_CLOSED) from None
         except OSError as error:
             complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         except (typer.Exit, typer.Abort):
@@ -92,13 +96,20 @@ class Commands(TyperGroup):
         raise typer.Exit(FAULT)
 
 
-def _tell_exit_codes(command: Any) -> None:
+def _complete_help(command: Any) -> None:
     """Have every command's help say how it exits; most have nothing special to say."""
     inner = getattr(command, "commands", {})
     for each in inner.values():
-        _tell_exit_codes(each)
-    if not inner and "Exits " not in (command.help or ""):
-        command.help = f"{(command.help or '').rstrip()}\n\n{_EXITS}"
+        _complete_help(each)
+    if inner:
+        return
+    # A terminal breaks lines where it is narrow, not where a file of ours is.
+    paragraphs = [" ".join(each.split()) for each in (command.help or "").split("\n\n")]
+    if not any("Exits " in each for each in paragraphs):
+        asks = any(parameter.name == "yes" for parameter in command.params)
+        no = ", with 1 when the answer is no" if asks else ""
+        paragraphs.append(f"Exits with 0 when it is done{no}, with 2 on a fault.")
+    command.help = "\n\n".join(paragraphs)
 
 
 app = typer.Typer(

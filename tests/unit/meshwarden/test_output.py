@@ -1,6 +1,8 @@
 """What programs get from commands."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,3 +81,17 @@ def test_a_command_says_the_same_as_json_and_as_yaml(
     )
     assert as_json.exit_code == as_yaml.exit_code == 0
     assert yaml.safe_load(as_yaml.stdout) == json.loads(as_json.stdout)
+
+
+def test_who_has_read_enough_hears_no_complaint() -> None:
+    """As `head` closes the pipe: neither a fault nor a verdict."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "meshwarden", "config", "reference"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
