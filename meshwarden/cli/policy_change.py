@@ -65,9 +65,17 @@ def change_policy(
             "policy comes from a folder here, which has no revisions: "
             f"edit its files by --policy {settings.policy.path}"
         )
+    from authz.authoring.edits import EditError  # noqa: PLC0415
+    from authz.policy.mesh import NO_MODEL  # noqa: PLC0415
+
     made: list[Edit] = []
 
     def upon(live: "PolicyText") -> "PolicyText | None":
+        if live.model_file == NO_MODEL:
+            raise EditError(
+                "no policy is there yet: apply the folder with your model.conf first, or import a "
+                "table with it"
+            )
         edit = change(live)
         made[:] = [edit]
         return None if edit.same is not None else edit.text

@@ -121,8 +121,7 @@ def head(service: "policy_pb2_grpc.PolicyStub", settings: "Settings") -> Place:
     """The newest revision; before the first one a policy without rules, which denies all."""
     import grpc  # noqa: PLC0415
 
-    from authz.policy.mesh import mesh_model  # noqa: PLC0415
-    from authz.policy.rules import PolicyText  # noqa: PLC0415
+    from authz.policy.mesh import empty_policy  # noqa: PLC0415
     from protos.meshwarden.v1 import policy_pb2  # noqa: PLC0415
 
     try:
@@ -130,7 +129,7 @@ def head(service: "policy_pb2_grpc.PolicyStub", settings: "Settings") -> Place:
     except grpc.RpcError as error:
         if error.code() is not grpc.StatusCode.NOT_FOUND:
             raise
-        return Place(PolicyText(mesh_model(), ()), "no revision yet", settings)
+        return Place(empty_policy(settings.policy.bind), "no revision yet", settings)
     return _got(reply, settings)
 
 

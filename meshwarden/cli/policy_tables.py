@@ -99,11 +99,17 @@ def import_table(  # noqa: PLR0913, PLR0917 - each is an option
             "a folder becomes a revision by 'policy apply'"
         )
     from adapters.sql.casbin_rule import read_table  # noqa: PLC0415
+    from authz.authoring.edits import EditError  # noqa: PLC0415
+    from authz.policy.mesh import NO_MODEL  # noqa: PLC0415
 
     rows = read_table(url, table)
     fixed = _model(model)
 
     def change(live: "PolicyText") -> "PolicyText":
+        if fixed is None and live.model_file == NO_MODEL:
+            raise EditError(
+                "no policy is there whose model the rows could have: name it by --model"
+            )
         text, file = fixed or (live.model, live.model_file)
         return replace(live, model=text, model_file=file, rows=tuple(_placed(rows, live.rows)))
 

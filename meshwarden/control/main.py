@@ -94,7 +94,9 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
     has_revisions = settings.policy.source == STORE
     kept = plugins.revision_store(settings) if has_revisions or settings.admin.remote else None
     store = kept if has_revisions else None
-    source = StoreSource(store, loop) if store else plugins.policy_source(settings)
+    source = (
+        StoreSource(store, loop, settings.policy.bind) if store else plugins.policy_source(settings)
+    )
     publisher = PolicyPublisher(settings, source, runtime.path, clock.now_ns)
     reloads: set[asyncio.Task[status.LoadState]] = set()
 

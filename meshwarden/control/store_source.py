@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from importlib import resources
+from collections.abc import Awaitable, Callable, Collection
 
 from typing_extensions import override
 
+from authz.policy.mesh import empty_policy
 from authz.policy.rules import PolicyText
 from authz.policy_source import PolicySource
 from authz.revisions import RevisionStore, StoreUnavailableError
@@ -21,10 +21,19 @@ _READ_TIMEOUT_S = 30.0
 
 
 class StoreSource(PolicySource):
-    """Gives the newest revision; before the first, a policy without rules, which denies all."""
+    """Gives the newest revision; before the first, a policy without rules, which denies all.
 
-    def __init__(self, store: RevisionStore, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        store: Where revisions are.
+        loop: The loop that the store lives on.
+        bound: Request fields that the settings bind: an empty policy has to fit them too.
+    """
+
+    def __init__(
+        self, store: RevisionStore, loop: asyncio.AbstractEventLoop, bound: Collection[str] = ()
+    ) -> None:
         self._store = store
+        self._bound = bound
         self._loop = loop
         self._state = ""
         self._revision = 0
@@ -80,7 +89,7 @@ class StoreSource(PolicySource):
         head = await self._store.head(STREAM)
         if head is None:
             self._state, self._revision = "0", 0
-            return PolicyText(resources.files("authz.policy").joinpath("mesh.conf").read_text(), ())
+            return empty_policy(self._bound)
         _, draft = await self._store.read(STREAM, head.number)
         self._state, self._revision = f"{head.number}", head.number
         self._where = f"revision {head.number} by {head.author}"
