@@ -36,6 +36,8 @@ fronts = {fronts}
 [decisions]
 sample_allows = {sample_allows}
 {sinks}
+
+{more}
 """
 _TLS = """
 [listen.tls]
@@ -101,6 +103,7 @@ def service(  # noqa: PLR0913 - each is named by who calls
     has_sinks: bool = True,
     tls: Credential | None = None,
     is_pinned: bool = True,
+    more: str = "",
 ) -> Iterator[Service]:
     """Run Meshwarden as its users do.
 
@@ -113,6 +116,7 @@ def service(  # noqa: PLR0913 - each is named by who calls
         has_sinks: Whether records are kept; the settings' default.
         tls: The port's certificate; None is plain text.
         is_pinned: Whether all its processes are on the server's core, or wherever there is room.
+        more: Sections of settings that this file has no words for.
 
     Raises:
         DemoError: It does not start.
@@ -129,6 +133,7 @@ def service(  # noqa: PLR0913 - each is named by who calls
         policy=_FOLDER if store is None else _STORE.format(url=store),
         sample_allows=sample_allows,
         sinks="" if has_sinks else "sinks = []",
+        more=more,
     )
     config.write_text(text)
     # Settings of the user's own are meant for another service.
