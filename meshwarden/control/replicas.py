@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 _LOOK_S = 0.5
 _BEAT_S = 5.0
 _FORGET_S = 3600.0
-_LEAVE_TIMEOUT_S = 1.0
+_ANSWER_S = 2.0
 _ID = "replica-id"
 
 
@@ -58,6 +58,7 @@ class ReplicaReporter:
         self._load = load
         self._shadow = shadow
         self._is_failing = False
+        self._beating: asyncio.Future[Sequence[Replica]] | None = None
         self._own = Replica(
             id=_id(settings),
             host=socket.gethostname(),
@@ -75,24 +76,29 @@ class ReplicaReporter:
         """Beat slowly, and at once when something has changed; for ever."""
         told: Replica | None = None
         next_s = 0.0
-        while True:
-            own = self._now()
-            # Counts alone can wait: they change with every request.
-            changed = replace(own, shadow=ShadowCounts(own.shadow.digest)) != told
-            if changed or clock.monotonic_s() >= next_s:
-                await self._beat(own)
-                told = replace(own, shadow=ShadowCounts(own.shadow.digest))
-                next_s = clock.monotonic_s() + _BEAT_S
-            await asyncio.sleep(_LOOK_S)
+        try:
+            while True:
+                own = self._now()
+                # Counts alone can wait: they change with every request.
+                news = replace(own, shadow=ShadowCounts(own.shadow.digest))
+                if news != told or clock.monotonic_s() >= next_s:
+                    await self._beat(own)
+                    told, next_s = news, clock.monotonic_s() + _BEAT_S
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            if self._beating is not None:
+                self._beating.cancel()
 
     async def leave(self) -> None:
         """Take this one off the board, if that is done soon: a stop waits for nobody."""
-        if self._board is None:
+        # A store that does not answer would not answer this either.
+        if self._board is None or self._beating is not None or self._is_failing:
             return
-        try:
-            async with asyncio.timeout(_LEAVE_TIMEOUT_S):
-                await self._board.leave(self._own.id)
-        except (AuthzError, TimeoutError) as error:
+        leaving = asyncio.ensure_future(self._board.leave(self._own.id))
+        done, _ = await asyncio.wait({leaving}, timeout=_ANSWER_S)
+        if not done:
+            leaving.cancel()
+        elif error := leaving.exception():
             _LOG.debug("still on the board of replicas: %s", error)
 
     def _now(self) -> Replica:
@@ -110,17 +116,28 @@ class ReplicaReporter:
         if self._board is None:
             self._keep(status.Replicas((own,), "", clock.now_ns()))
             return
-        try:
-            found = await self._board.beat(own, _FORGET_S)
-        except Exception as error:  # noqa: BLE001 - not even a fault of ours may end control
-            told = str(error) if isinstance(error, AuthzError) else fault_id(error)
-            if not self._is_failing:
-                _LOG.warning("other replicas don't hear of this one: %s", told)
-            self._is_failing = True
-            self._keep(_aged(self.known, own, told))
+        if self._beating is None:
+            self._beating = asyncio.ensure_future(self._board.beat(own, _FORGET_S))
+        # Not cancelled when it takes long: a database driver can take longer to give up than to
+        # answer. What is wrong is told meanwhile.
+        done, _ = await asyncio.wait({self._beating}, timeout=_ANSWER_S)
+        if not done:
+            self._failed(own, f"the store has not answered for {_ANSWER_S:g} s")
             return
-        self._is_failing = False
-        self._keep(status.Replicas(tuple(found), "", clock.now_ns()))
+        beaten, self._beating = self._beating, None
+        error = beaten.exception()
+        if error is None:
+            self._is_failing = False
+            self._keep(status.Replicas(tuple(beaten.result()), "", clock.now_ns()))
+        else:
+            # Not even a fault of ours may end control.
+            self._failed(own, str(error) if isinstance(error, AuthzError) else fault_id(error))
+
+    def _failed(self, own: Replica, told: str) -> None:
+        if not self._is_failing:
+            _LOG.warning("other replicas don't hear of this one: %s", told)
+        self._is_failing = True
+        self._keep(_aged(self.known, own, told))
 
     def _keep(self, known: status.Replicas) -> None:
         self.known = known

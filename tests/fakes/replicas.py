@@ -1,5 +1,7 @@
 """A board of replicas in memory."""
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from typing_extensions import override
@@ -15,17 +17,22 @@ class FakeBoard(ReplicaBoard):
     Attributes:
         rows: Id to what it last said.
         error: What each call raises, if anything.
+        hangs: Whether no call ever ends, not even when it is cancelled at first.
         beats: How often somebody beat.
     """
 
     def __init__(self) -> None:
         self.rows: dict[str, Replica] = {}
         self.error: Exception | None = None
+        self.hangs = False
         self.beats = 0
 
     @override
     async def beat(self, replica: Replica, forget_after_s: float) -> Sequence[Replica]:
         self.beats += 1
+        while self.hangs:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
         if self.error is not None:
             raise self.error
         self.rows[replica.id] = replica

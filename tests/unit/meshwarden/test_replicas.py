@@ -131,6 +131,27 @@ def test_one_that_stops_leaves_and_waits_for_nobody(tmp_path: Path, board: FakeB
     asyncio.run(one.reporter.leave())
 
 
+def test_a_board_that_hangs_is_told_and_holds_up_no_stop(tmp_path: Path, board: FakeBoard) -> None:
+    """A driver may take longer to give up than to answer: it is not waited for, nor asked twice."""
+    one = Instance(tmp_path, board)
+
+    async def story() -> None:
+        board.hangs = True
+        task = asyncio.create_task(one.reporter.run())
+        async with asyncio.timeout(10):
+            while not one.shown().error:
+                await asyncio.sleep(0.01)
+        assert [each.revision for each in one.shown().replicas] == [3]
+        assert board.beats == 1
+        task.cancel()
+        async with asyncio.timeout(0.5):
+            await asyncio.gather(task, return_exceptions=True)
+            await one.reporter.leave()
+        board.hangs = False
+
+    asyncio.run(story())
+
+
 def test_a_replica_keeps_its_id_with_its_state(tmp_path: Path, board: FakeBoard) -> None:
     """A restart is the same replica; another state folder is another one."""
     for _ in range(2):
