@@ -22,19 +22,23 @@ def open_listener(where: Places) -> socket.socket:
     Raises:
         RuntimeDirError: Something is in the way; the message says what, and which setting.
     """
-    # Folders that we make on the way there are for others to pass through.
-    before = os.umask(0o022)
-    try:
-        where.runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
-        where.socket.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    except OSError as error:
-        raise RuntimeDirError(
-            f"agent.runtime_dir: {error.filename or where.runtime}: {error.strerror}"
-        ) from error
-    finally:
-        os.umask(before)
+    _make_passable(where.runtime, "agent.runtime_dir")
+    _make_passable(where.socket.parent, "agent.socket")
     make_private_dir(where.private, "agent.runtime_dir", holds_sockets=True)
     return _listen(where.socket)
+
+
+def _make_passable(folder: Path, setting: str) -> None:
+    """Make a folder, and those above it, for others to pass through."""
+    before = os.umask(0o022)
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise RuntimeDirError(f"{setting}: {error.filename} is no folder") from error
+    except OSError as error:
+        raise RuntimeDirError(f"{setting}: {error.filename}: {error.strerror}") from error
+    finally:
+        os.umask(before)
 
 
 def _listen(path: Path) -> socket.socket:

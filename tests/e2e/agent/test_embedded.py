@@ -1,0 +1,67 @@
+"""One machine, one command: the service with an agent of its own."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.support.agent import TRUST_DOMAIN, create_entry, served
+from tests.e2e.support.instance import Place
+
+POLICY = {"policy.csv": "p, *, *, *, /**, allow\n"}
+AGENT = f"spiffe://{TRUST_DOMAIN}/meshwarden/agent/embedded/local"
+
+
+def embedded(folder: Path, **settings: object) -> Place:
+    """Choose a place for a service with an embedded agent; its port is plain text."""
+    return Place(
+        folder,
+        POLICY,
+        {
+            "identity.trust_domain": TRUST_DOMAIN,
+            "identity.key_file": str(folder / "sealing.key"),
+            "server.embedded_agent": True,
+            **settings,
+        },
+    )
+
+
+@pytest.mark.parametrize("transport", ["auto", "grpcio"])
+def test_workloads_get_identities_without_a_token(
+    new_folder: Callable[[], Path], transport: str
+) -> None:
+    """With fronts and without; the agent is part of the service, and killed it comes back."""
+    place = embedded(new_folder(), **{"server.transport": transport})
+    path = place.folder / "run-agent" / "api.sock"
+    with place.start() as instance:
+        instance.wait_ready()
+        create_entry(place, AGENT, "web", f"unix:uid:{os.getuid()}")
+        before = served(path, timeout_s=30).svids[0]
+        assert before.spiffe_id == f"spiffe://{TRUST_DOMAIN}/web"
+        told = place.command("agent", "status", "-o", "json")
+        assert told.returncode == 0, told.stderr
+        assert AGENT in told.stdout
+    assert not path.exists()
+
+
+def test_a_socket_that_can_not_be_made_fails_the_whole_start(
+    new_folder: Callable[[], Path],
+) -> None:
+    """Loudly: a service that quietly gives no identities is none."""
+    folder = new_folder()
+    (folder / "taken").write_text("")
+    place = embedded(folder, **{"agent.socket": str(folder / "taken")})
+    with place.start() as instance:
+        assert instance.ended(60) == 2
+        assert "agent.socket" in instance.said()
+
+
+def test_without_a_trust_domain_there_is_nothing_to_embed(
+    new_folder: Callable[[], Path],
+) -> None:
+    """A setting that would do nothing is a fault."""
+    place = embedded(new_folder(), **{"identity.trust_domain": ""})
+    with place.start() as instance:
+        assert instance.ended(60) == 2
+        assert "server.embedded_agent" in instance.said()
