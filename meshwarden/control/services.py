@@ -79,8 +79,12 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         processes = status.read_all(self._runtime_dir)
         return admin_pb2.StatusReply(
             version=version("meshwarden"),
+            # Control, which this is, decides nothing: what it last wrote of itself may be older.
             ready=bool(processes)
-            and all(each.ready and each.digest == load.digest for each in processes),
+            and all(
+                each.ready and (each.kind == "control" or each.digest == load.digest)
+                for each in processes
+            ),
             digest=load.digest,
             rule_count=load.rules,
             loaded_at_ns=load.published_ns,

@@ -58,11 +58,13 @@ class World:
 
     def elsewhere(self, *arguments: object, token: bool = True) -> tuple[int, str]:
         """Run a command as somebody elsewhere; give its exit code and all it prints."""
-        options = ["--server", self.address, "--server-ca", self.identities.authority]
+        environ = {
+            "MESHWARDEN_SERVER": self.address,
+            "MESHWARDEN_SERVER_CA": str(self.identities.authority),
+        }
         if token:
-            options += ["--token-file", self.token]
-        # What a test gives comes last, and counts.
-        done = meshwarden(*arguments[:2], *options, *arguments[2:])
+            environ["MESHWARDEN_TOKEN_FILE"] = str(self.token)
+        done = meshwarden(*arguments, environ=environ)
         return done.returncode, done.stdout + done.stderr
 
     def trail(self) -> list[dict[str, Any]]:
@@ -122,6 +124,27 @@ def test_a_policy_is_applied_from_elsewhere_by_token(world: World) -> None:
     assert (entry["action"], entry["outcome"]) == ("policy.apply", "done")
 
 
+def test_status_reload_and_questions_work_from_elsewhere(world: World) -> None:
+    """In the words of the service on this machine."""
+    code, said = world.elsewhere("status", "-o", "json")
+    assert code == 0, said
+    here = json.loads(world.owner("status", "-o", "json"))
+    there = json.loads(said)
+    assert there.keys() == here.keys() - {"ok"}
+    assert there["policy"].keys() == here["policy"].keys()
+    assert there["policy"]["digest"] == here["policy"]["digest"]
+    assert [each["name"] for each in there["processes"]] == [
+        each["name"] for each in here["processes"]
+    ]
+    assert world.elsewhere("reload")[0] == 0
+    world.elsewhere("policy", "apply", world.policy(OPEN), "--yes")
+    asked = ("--service", "shop", "--method", "GET", "--path", "/open")
+    code, said = world.elsewhere("policy", "who-can", *asked)
+    assert (code, "policy.csv:1" in said) == (0, True), said
+    code, said = world.elsewhere("policy", "diff", "live", world.policy(OPEN))
+    assert code == 0, said
+
+
 def test_who_may_not_is_told_who_he_is_and_what_it_takes(world: World) -> None:
     """And that he asked is on record."""
     code, said = world.elsewhere("admin", "grant", "token:ci", "admin")
@@ -156,14 +179,13 @@ def test_a_revoked_token_is_out_at_once(world: World) -> None:
     assert "was revoked" in done.stderr
 
 
-def test_the_environment_says_it_all(world: World) -> None:
-    """So that scripts need no flags."""
-    environ = {
-        "MESHWARDEN_SERVER": world.address,
-        "MESHWARDEN_SERVER_CA": str(world.identities.authority),
-        "MESHWARDEN_TOKEN_FILE": str(world.token),
-    }
-    done = meshwarden("admin", "whoami", "-o", "json", environ=environ)
+def test_options_say_it_as_variables_do(world: World) -> None:
+    """And count for more."""
+    options = ["--server", world.address, "--server-ca", world.identities.authority]
+    wrong = {"MESHWARDEN_SERVER": "127.0.0.1:1", "MESHWARDEN_TOKEN_FILE": "/no/such"}
+    done = meshwarden(
+        "admin", "whoami", *options, "--token-file", world.token, "-o", "json", environ=wrong
+    )
     assert json.loads(done.stdout)["name"] == "token:ci", done.stderr
 
 
@@ -237,37 +259,36 @@ def test_megabytes_of_a_stranger_are_not_read(world: World) -> None:
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
+@pytest.mark.parametrize("transport", ["front", "grpcio"])
 def test_a_certificate_is_let_in_by_its_role(
-    new_folder: Callable[[], Path], identities: Identities
+    new_folder: Callable[[], Path], identities: Identities, transport: str
 ) -> None:
     """Over mutual TLS, by both transports; grpcio has to require the certificate."""
-    for transport in ("front", "grpcio"):
-        settings = {
-            "listen.tls.certificate": str(identities.catalog.certificate),
-            "listen.tls.key": str(identities.catalog.key),
-            "listen.tls.client_ca": str(identities.authority),
-            "listen.tls.require_client_certificate": transport == "grpcio",
-            "admin.remote": True,
-            "server.transport": transport,
-            "fallback.http_address": f"127.0.0.1:{free_ports(1)[0]}",
-        }
-        with Service(new_folder(), {"policy.csv": OPEN}, settings) as service:
-            world = World(service, identities)
-            _settled(world)
-            world.owner("admin", "grant", WEB, "viewer")
-            mine = ["--client-cert", identities.web.certificate]
-            mine += ["--client-key", identities.web.key]
-            code, said = world.elsewhere("admin", "whoami", *mine, token=False)
-            assert (code, WEB in said) == (0, True), said
-            _, said = world.elsewhere("admin", "grant", WEB, "admin", *mine, token=False)
-            assert f"you are {WEB}" in said
-            theirs = ["--client-cert", identities.batch.certificate]
-            theirs += ["--client-key", identities.batch.key]
-            code, said = world.elsewhere("admin", "whoami", *theirs, token=False)
-            assert (code, "you have none" in said) == (2, True), said
-            # A folder is the policy here, and roles are kept all the same.
-            code, said = world.elsewhere("policy", "history", *mine, token=False)
-            assert "no revisions" in said
+    settings = {
+        "listen.tls.certificate": str(identities.catalog.certificate),
+        "listen.tls.key": str(identities.catalog.key),
+        "listen.tls.client_ca": str(identities.authority),
+        "listen.tls.require_client_certificate": transport == "grpcio",
+        "admin.remote": True,
+        "server.transport": transport,
+        "fallback.http_address": f"127.0.0.1:{free_ports(1)[0]}",
+    }
+    with Service(new_folder(), {"policy.csv": OPEN}, settings) as service:
+        world = World(service, identities)
+        _settled(world)
+        world.owner("admin", "grant", WEB, "viewer")
+        mine = ["--client-cert", identities.web.certificate, "--client-key", identities.web.key]
+        code, said = world.elsewhere("admin", "whoami", *mine, token=False)
+        assert (code, WEB in said) == (0, True), said
+        _, said = world.elsewhere("admin", "grant", WEB, "admin", *mine, token=False)
+        assert f"you are {WEB}" in said
+        batch = identities.batch
+        theirs = ["--client-cert", batch.certificate, "--client-key", batch.key]
+        code, said = world.elsewhere("admin", "whoami", *theirs, token=False)
+        assert (code, "you have none" in said) == (2, True), said
+        # A folder is the policy here, and roles are kept all the same.
+        _, said = world.elsewhere("policy", "history", *mine, token=False)
+        assert "no revisions" in said
 
 
 @pytest.mark.parametrize("transport", ["front", "grpcio"])
