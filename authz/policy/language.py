@@ -71,11 +71,13 @@ class Language:
     def secret_columns(self, context: Terms) -> frozenset[int]:
         """The fields of a rule that hold what a secret field of the request is compared with."""
         secret = {name for name, each in self.privacy.items() if each is Privacy.SECRET}
+        if not secret:
+            return frozenset()
         node = self.matcher(context).node
         return frozenset(
             each.index
             for term in _terms(node)
-            if any(_is_field(other, context.request, secret) for other in walk(term))
+            if any(_may_ask(other, context.request, secret) for other in walk(term))
             for each in walk(term)
             if isinstance(each, Field) and each.key == context.policy
         )
@@ -244,7 +246,10 @@ def _terms(node: Node) -> Iterator[Node]:
             yield node
 
 
-def _is_field(node: Node, key: str, names: Container[str]) -> bool:
+def _may_ask(node: Node, key: str, names: Container[str]) -> bool:
+    """Whether a part of a matcher asks for one of some fields; the text for `eval` may."""
+    if isinstance(node, Call):
+        return node.name == "eval"
     return isinstance(node, Field) and node.key == key and node.name in names
 
 

@@ -86,17 +86,16 @@ def miss_in_words(term: Node, scene: Scene) -> str:
 
     These words are kept in logs: of a header or a claim they tell no more than the program allows.
     """
-    masked = scene.calls.masked
     of_rule = list(dict.fromkeys(each for each in walk(term) if _is_field(each, of_rule=True)))
     asked = list(dict.fromkeys(each for each in walk(term) if _is_field(each, of_rule=False)))
     try:
         evaluate(term, scene)
     except Exception as error:  # noqa: BLE001 - a user's value, and any fault, told in words
         # Its message may quote a header or a claim.
-        return _short(f"{masked(written(term))} raised {type(error).__name__}")
+        return _short(f"{_words(term, scene)} raised {type(error).__name__}")
     if isinstance(term, Call) and term.name in {"meshWhen", "eval"} and of_rule:
         field = of_rule[0]
-        return _short(f"{field.name} is not met: {masked(scene.rule[field.index])}")  # type: ignore[union-attr]
+        return _short(f"{field.name} is not met: {_condition(term, field, scene)}")  # type: ignore[arg-type, union-attr]
     if len(of_rule) == 1 and asked:
         field = of_rule[0]
         values = [_told(each, scene) for each in asked]  # type: ignore[arg-type]
@@ -104,7 +103,24 @@ def miss_in_words(term: Node, scene: Scene) -> str:
         privacy = [scene.calls.privacy.get(each.name) for each in asked]  # type: ignore[union-attr]
         wanted = MASKED if Privacy.SECRET in privacy else _shown(scene.rule[field.index])  # type: ignore[union-attr]
         return _short(f"{field.name} is {told}, the rule has {wanted}")  # type: ignore[union-attr]
-    return _short(f"{masked(written(term))} is not true")
+    return _short(f"{_words(term, scene)} is not true")
+
+
+def _words(term: Node, scene: Scene) -> str:
+    """A term as it is written, without what a secret is compared with."""
+    privacy = scene.calls.privacy
+    secret = any(
+        isinstance(each, Field) and not each.of_rule and privacy.get(each.name) is Privacy.SECRET
+        for each in walk(term)
+    )
+    return MASKED if secret else scene.calls.masked(written(term))
+
+
+def _condition(term: Call, field: Field, scene: Scene) -> str:
+    """The text of a condition that a rule brings along, likewise."""
+    if term.name == "eval" and Privacy.SECRET in scene.calls.privacy.values():
+        return MASKED
+    return scene.calls.masked(scene.rule[field.index])
 
 
 def _is_field(node: Node, *, of_rule: bool) -> bool:

@@ -24,13 +24,14 @@ def recorded(
     bind: Mapping[str, str],
     sent: Mapping[str, str],
     signed: Mapping[str, object] | None = None,
+    matcher: str = "",
     **decisions: tuple[str, ...],
 ) -> DecisionRecord:
     """The record of one request, judged by a model of somebody's own."""
     made: list[DecisionRecord] = []
     settings = Settings(decisions=Decisions(sample_allows=1, **decisions))  # type: ignore[arg-type]
     fields = ", ".join(bind)
-    matcher = " && ".join(f"r.{name} == p.{name}" for name in bind)
+    matcher = matcher or " && ".join(f"r.{name} == p.{name}" for name in bind)
     rows, _ = parse_csv(csv, "policy.csv")
     text = PolicyText(model(matcher, request=fields, policy=fields), tuple(rows), "model.conf")
     service = check_service(settings, made.append)
@@ -145,6 +146,20 @@ def test_a_rule_whose_words_are_a_secret_is_told_without_them(sent: str) -> None
         assert (record.verdict, record.rule_text) == ("allow", "p, [masked], /a")
     else:
         assert record.misses == ("policy.csv:1: key is [masked], the rule has [masked]",)
+
+
+@pytest.mark.parametrize(
+    "matcher",
+    ['r.key == "hidden" && r.path == p.path', "eval(p.key) && r.path == p.path"],
+)
+@pytest.mark.parametrize("sent", ["hidden", "other-hidden"])
+def test_a_secret_in_a_matcher_or_in_a_rules_condition_is_not_told(matcher: str, sent: str) -> None:
+    """Whether it matched or nearly did."""
+    bind = {"key": "request.headers['x-api-key']", "path": "request.path"}
+    csv = 'p, r.key == "hidden", /a' if "eval" in matcher else "p, any, /a"
+    record = recorded(csv.replace('"', "'"), bind, {"x-api-key": sent}, matcher=matcher)
+    assert (record.verdict == "allow") is (sent == "hidden")
+    assert "hidden" not in str(record)
 
 
 @pytest.mark.parametrize(
