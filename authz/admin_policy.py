@@ -14,7 +14,7 @@ one.
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -139,11 +139,11 @@ class AdminPolicy:
             if row.ptype == "g"
         )
 
-    def admins(self, has_live_token: Callable[[str], bool]) -> frozenset[str]:
+    def admins(self, live_tokens: Container[str]) -> frozenset[str]:
         """Who may change this very policy, whenever and from wherever they call.
 
         Args:
-            has_live_token: Tells whether a token of that name would be let in.
+            live_tokens: Names under which a token would be let in.
 
         Returns:
             Names and patterns, as the policy writes them.
@@ -153,7 +153,7 @@ class AdminPolicy:
         return frozenset(
             name
             for name in names
-            if (not name.startswith(_TOKEN) or has_live_token(name.removeprefix(_TOKEN)))
+            if (not name.startswith(_TOKEN) or name.removeprefix(_TOKEN) in live_tokens)
             and self._by(sure, Question(_example(name), "", _CHANGES_ACCESS, "admin")).allowed
         )
 

@@ -48,6 +48,12 @@ class NotAllowedError(_RefusedError):
     code: ClassVar[str] = "PERMISSION_DENIED"
 
 
+class UnusableError(AuthzError):
+    """The admin policy can't be used by this version of the program; its owner must change it."""
+
+    code: ClassVar[str] = "FAILED_PRECONDITION"
+
+
 class RemoteGate(Gate):
     """Judges calls that come over a network."""
 
@@ -126,9 +132,15 @@ class RemoteGate(Gate):
 
         Raises:
             NotAllowedError: It says no.
+            UnusableError: It can't be asked.
             StoreUnavailableError: The policy may be out of date, and this would change something.
         """
         role = needed(method)
+        if self._state.unusable:
+            raise UnusableError(
+                "nobody has a role here: the admin policy was made by another version of the "
+                "program; the owner of the service's machine can put an older revision back"
+            )
         if self._state.fault and (role != "viewer" or self._state.revision is None):
             # Looking on is worth most when the store is down; a change by somebody whose role
             # was taken away meanwhile is not.

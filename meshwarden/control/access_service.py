@@ -153,9 +153,10 @@ class AccessService(access_pb2_grpc.AccessServicer):
             rules=sum(row.ptype == "p" for row in state.policy.rows),
             revision=revision_message(state.revision) if state.revision else None,
         )
+        live = state.live_names()
         for who, role in state.policy.members():
             name = who.removeprefix("token:")
-            is_dead = name != who and not state.has_live_token(name)
+            is_dead = name != who and name not in live
             reply.members.add(who=who, role=role, no_live_token=is_dead)
         return reply
 
@@ -313,15 +314,15 @@ class AccessService(access_pb2_grpc.AccessServicer):
         live = [each for each in found if each.is_live(now_ns)]
         if not live:
             raise NoTokenError(_no_token(wanted, found, state.tokens))
-        before = state.policy.admins(state.has_live_token)
+        before = await _has_admin(state.policy, state)
         detail = ", ".join(f"{each.name} ({each.id})" for each in live)
         entry = AuditEntry(now_ns, who.name, who.source, "access.revoke_token", "done", "", detail)
         # Never refused, whoever is left: the reason may be that somebody else has it.
         await store.tokens.revoke([each.id for each in live], entry)
         await state.refresh(now=True)
-        after = state.policy.admins(state.has_live_token)
+        after = await _has_admin(state.policy, state)
         return access_pb2.RevokeTokenReply(
-            tokens=map(_token_message, live), no_admin_left=bool(before and not after)
+            tokens=map(_token_message, live), no_admin_left=before and not after
         )
 
     async def _fresh(self) -> Administration:
@@ -360,7 +361,7 @@ class AccessService(access_pb2_grpc.AccessServicer):
             unchanged=state.revision is not None and proposed.rows == state.policy.rows,
         )
         # Step 2: somebody must be left who can change it again.
-        if state.policy.admins(state.has_live_token) and not proposed.admins(state.has_live_token):
+        if await _has_admin(state.policy, state) and not await _has_admin(proposed, state):
             await _refuse(here.refusals, change)
         if reply.unchanged or change.is_dry_run:
             return reply
@@ -396,6 +397,11 @@ class AccessService(access_pb2_grpc.AccessServicer):
     def _nearest_member(state: AccessState, name: str) -> str:
         near = difflib.get_close_matches(name, {who for who, _ in state.policy.members()}, n=1)
         return f"did you mean {near[0]}?" if near else ""
+
+
+async def _has_admin(policy: AdminPolicy, state: AccessState) -> bool:
+    """Whether anybody could change a policy from elsewhere; aside, since it asks for each name."""
+    return bool(await asyncio.to_thread(policy.admins, state.live_names()))
 
 
 async def _refuse(refusals: Refusals, change: _Change) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from authz.admin_policy import AdminPolicy
 from authz.admin_tokens import Token, token_id
 from authz.errors import AuthzError
-from authz.revisions import Revision, RevisionStore, StoreUnavailableError
+from authz.policy.errors import PolicyError
+from authz.revisions import NewerFormatError, Revision, RevisionStore, StoreUnavailableError
 from meshwarden import clock
 
 __all__ = ["ADMIN_STREAM", "AccessState"]
@@ -35,6 +36,8 @@ class AccessState:
         revision: Its revision; None before the first.
         tokens: Every token that isn't forgotten.
         fault: Why what is known may be out of date; "" when it isn't.
+        unusable: Why the newest revision can't be used here, so that nobody has a role; "" when it
+            can. The owner can make another one upon it.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class AccessState:
         self.revision: Revision | None = None
         self.tokens: tuple[Token, ...] = ()
         self.fault = "who may administrate was not read yet"
+        self.unusable = ""
 
     async def refresh(self, *, now: bool = False) -> None:
         """Look into the store unless that was done within the last second; see `fault` after it.
@@ -86,21 +90,31 @@ class AccessState:
         tokens = await self._store.tokens.all()
         head = await self._store.head(ADMIN_STREAM)
         if head != self.revision and head is not None:
-            _, draft = await self._store.read(ADMIN_STREAM, head.number)
-            self.policy = await asyncio.to_thread(AdminPolicy, draft.text.rows, clock.local_now)
-            self.revision = head
+            await self._take(head)
         self.tokens = tuple(tokens)
         self._by_id = {token.id: token for token in self.tokens}
+
+    async def _take(self, head: Revision) -> None:
+        try:
+            _, draft = await self._store.read(ADMIN_STREAM, head.number)
+            policy = await asyncio.to_thread(AdminPolicy, draft.text.rows, clock.local_now)
+        except (NewerFormatError, PolicyError) as error:
+            # Another version of the program made it. What it says of anybody is not known, and what
+            # was so before it may be what it was made to end.
+            _LOG.error("admin revision %d can't be used here: %s", head.number, error)
+            self.policy, self.revision, self.unusable = AdminPolicy(()), head, str(error)
+        else:
+            self.policy, self.revision, self.unusable = policy, head, ""
 
     def token_of(self, text: str) -> Token | None:
         """Find the token with this text, whether it is still good or not."""
         token = self._by_id.get(token_id(text))
         return token if token is not None and token.is_of(text) else None
 
-    def has_live_token(self, name: str) -> bool:
-        """Whether somebody may still come as "token:NAME"."""
+    def live_names(self) -> frozenset[str]:
+        """Names under which somebody may still come by a token."""
         now_ns = self._now_ns()
-        return any(token.name == name and token.is_live(now_ns) for token in self.tokens)
+        return frozenset(token.name for token in self.tokens if token.is_live(now_ns))
 
     def note_use(self, token: Token) -> None:
         """Remember that a token was used now; `run` writes it down."""

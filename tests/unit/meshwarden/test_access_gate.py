@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from authz.audit import AuditEntry
+from authz.policy.rules import Row
 from meshwarden.control.access_gate import action_of
 from protos.meshwarden.v1 import access_pb2
 from protos.meshwarden.v1.access_pb2 import CreateTokenRequest, GrantRequest, RevokeTokenRequest
+from protos.meshwarden.v1.policy_pb2 import RollbackRequest
 from tests.unit.meshwarden.remote_api import OPS, Api, Headers, headers, outcome, play
 
 ME = "/meshwarden.v1.Access/Me"
@@ -169,6 +171,27 @@ def test_when_the_store_is_down_only_looking_on_is_allowed(tmp_path: Path) -> No
         code, said = await outcome(api.call("/meshwarden.v1.Policy/History", headers(token=token)))
         # It isn't served here: so the gate has let it pass.
         assert code == "UNIMPLEMENTED"
+
+    play(tmp_path, story)
+
+
+def test_a_policy_of_another_version_lets_nobody_in_but_the_owner_can_replace_it(
+    tmp_path: Path,
+) -> None:
+    """What it says is not known here, and what was so before may be what it ended."""
+
+    async def story(api: Api) -> None:
+        await api.local.Grant(GrantRequest(who=OPS, role="admin"))
+        head = await api.store.head("admin")
+        assert head is not None
+        _, draft = await api.store.read("admin", head.number)
+        odd = replace(draft, text=replace(draft.text, rows=(Row("x", ("from", "tomorrow")),)))
+        await api.store.commit("admin", 1, odd, AuditEntry(1, "bob", "x", "y", "done"))
+        api.later(1)
+        code, said = await outcome(api.call(ME, headers(name=OPS)))
+        assert (code, "another version" in said) == ("FAILED_PRECONDITION", True)
+        assert (await api.local.Rollback(RollbackRequest(number=1))).revision.number == 3
+        assert (await outcome(api.call(ME, headers(name=OPS))))[0] == "OK"
 
     play(tmp_path, story)
 
