@@ -13,6 +13,7 @@ Source: SPIFFE Filesystem Delivery, section 2, for the first two.
 
 import contextlib
 import os
+import secrets
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from meshwarden.workload_client import FetchedSvid, Update
 __all__ = ["CredentialFolderError", "write_credentials"]
 
 _DATA = "..data"
+_SET = "..set-"
 _MODE = 0o600
 
 
@@ -58,8 +60,7 @@ def write_credentials(folder: Path, svid: FetchedSvid, update: Update) -> None:
     data = folder / _DATA
     old = Path(os.readlink(data)).name if data.is_symlink() else ""  # noqa: PTH115 - it may dangle
     # Step 1: the new set, whole and on disk, where nobody looks yet.
-    made = folder / f"..{svid.serial}-{os.getpid()}"
-    shutil.rmtree(made, ignore_errors=True)
+    made = folder / f"{_SET}{svid.serial}-{secrets.token_hex(4)}"
     made.mkdir(mode=0o700)
     for name, text in files.items():
         _write(made / name, text)
@@ -72,8 +73,10 @@ def write_credentials(folder: Path, svid: FetchedSvid, update: Update) -> None:
     for link in folder.iterdir():
         if link.is_symlink() and link.name not in {*files, _DATA} and not link.exists():
             link.unlink()
-    if old and old != made.name:
-        shutil.rmtree(folder / old, ignore_errors=True)
+    # Step 4: older sets; the last one stays for who has just gone through the link.
+    for each in folder.glob(f"{_SET}*"):
+        if each.name not in {made.name, old}:
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def _files(svid: FetchedSvid, update: Update) -> dict[str, str]:
