@@ -90,7 +90,9 @@ def kept(names: Iterable[str], values: Mapping[str, Any]) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     shown = _unmasked(value)
-    text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
+    # Sorted: the maps of a message come in any order.
+    is_text = isinstance(shown, str)
+    text = shown if is_text else json.dumps(shown, ensure_ascii=False, sort_keys=True)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 

@@ -119,7 +119,7 @@ def test_what_opens_doors_is_masked_although_it_is_named() -> None:
     )
     assert record.headers == dict.fromkeys(("authorization", "x-odd", "x-plain"), "[masked]")
     assert record.claims == {
-        "act": '{"sub": "bob", "access_token": "[masked]"}',
+        "act": '{"access_token": "[masked]", "sub": "bob"}',
         "raw": '["x", "[masked]"]',
     }
 
