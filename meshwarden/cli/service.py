@@ -1,20 +1,29 @@
 """`meshwarden status`, `reload` and `restart fronts`: asked of a running service."""
 
+import shutil
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from meshwarden.cli import remote
 from meshwarden.cli.durations import age
 from meshwarden.cli.options import ConfigFile, Output, RuntimeDir, load_settings
-from meshwarden.cli.output import DENIED, FAULT, Form, complain, show, show_data, table
+from meshwarden.cli.output import DENIED, FAULT, Form, complain, show, show_data, styled, table
 from meshwarden.control_socket import ask
 from meshwarden.errors import SupervisorError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
 
 __all__ = ["reload", "restart", "status"]
 
 _SHORT_DIGEST = 12
+# Nine columns need this much; on a narrower terminal a replica has lines of its own.
+_WIDE = 150
 
 restart = typer.Typer(
     name="restart", help="Renew processes without a failed request.", no_args_is_help=True
@@ -145,6 +154,11 @@ def _show_status(answer: dict[str, Any]) -> None:
 
 
 def _show_replicas(replicas: list[dict[str, Any]]) -> None:
+    if sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE:
+        show(
+            "", styled(("replicas", "bold")), *(part for each in replicas for part in _stack(each))
+        )
+        return
     head = ("replica", "address", "version", "revision", "policy", "in force", "up", "seen", "")
     rows = [
         (
@@ -153,14 +167,34 @@ def _show_replicas(replicas: list[dict[str, Any]]) -> None:
             each["version"],
             str(each["revision"] or ""),
             each["digest"][:_SHORT_DIGEST],
-            "" if each["age_s"] is None else f"since {age(each['age_s'])}",
+            _in_force(each),
             age(each["up_s"]),
-            f"{age(each['seen_s_ago'])} ago{', stale' if each['stale'] else ''}",
+            _seen(each),
             each["error"],
         )
         for each in replicas
     ]
     show("", table(head, rows))
+
+
+def _stack(replica: dict[str, Any]) -> "Iterator[RenderableType]":
+    """One replica on as many lines as a narrow terminal needs."""
+    yield f"{replica['host']} {replica['address']}"
+    number = f"revision {replica['revision']}, " if replica["revision"] else ""
+    digest = replica["digest"][:_SHORT_DIGEST]
+    yield f"    policy {number}{digest}, {_in_force(replica)}" if digest else "    no policy yet"
+    seen = f"    {replica['version']}, up {age(replica['up_s'])}, seen "
+    yield styled(seen, (_seen(replica), "red" if replica["stale"] else ""))
+    if replica["error"]:
+        yield styled((f"    {replica['error']}", "red"))
+
+
+def _in_force(replica: dict[str, Any]) -> str:
+    return "" if replica["age_s"] is None else f"for {age(replica['age_s'])}"
+
+
+def _seen(replica: dict[str, Any]) -> str:
+    return f"{age(replica['seen_s_ago'])} ago{', stale' if replica['stale'] else ''}"
 
 
 def _yes(is_true: bool) -> str:  # noqa: FBT001 - it turns that very flag into a word

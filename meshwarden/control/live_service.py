@@ -12,7 +12,7 @@ from authz.errors import NoPolicyError
 from authz.policy.errors import PolicyError
 from authz.replicas import STALE_S, ShadowCounts
 from authz.revisions import NoRevisionError, RevisionStore
-from meshwarden import publication, shadow, status
+from meshwarden import clock, publication, shadow, status
 from meshwarden.control.shadow import ShadowKeeper
 from meshwarden.control.source import PolicyPublisher
 from meshwarden.control.store_source import STREAM
@@ -65,6 +65,7 @@ class LiveService(live_pb2_grpc.LiveServicer):
         self, request: live_pb2.ReplicasRequest, context: _Context
     ) -> live_pb2.ReplicasReply:
         known = self._replicas()
+        older_s = max(0.0, (clock.now_ns() - known.read_ns) / 1e9) if known.read_ns else 0.0
         return live_pb2.ReplicasReply(
             replicas=[
                 live_pb2.Replica(
@@ -77,8 +78,8 @@ class LiveService(live_pb2_grpc.LiveServicer):
                     loaded_ns=each.loaded_ns,
                     error=each.error,
                     started_ns=each.started_ns,
-                    seen_s_ago=each.seen_s_ago,
-                    is_stale=each.seen_s_ago > STALE_S,
+                    seen_s_ago=each.seen_s_ago + older_s,
+                    is_stale=each.seen_s_ago + older_s > STALE_S,
                 )
                 for each in known.replicas
             ],
