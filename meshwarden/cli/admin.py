@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meshwarden.cli import admin_completion as completion
 from meshwarden.cli import admin_tokens
 from meshwarden.cli.options import ConfigFile, Output, load_settings
 from meshwarden.cli.output import FAULT, Form, complain, show, show_data, table
@@ -31,7 +32,9 @@ app.add_typer(admin_tokens.app)
 Who = Annotated[
     str,
     typer.Argument(
-        metavar="WHO", help="td/ns/NAMESPACE/sa/ACCOUNT, with * and ** as in rules; or token:NAME."
+        metavar="WHO",
+        help="td/ns/NAMESPACE/sa/ACCOUNT, with * and ** as in rules; or token:NAME.",
+        autocompletion=completion.members,
     ),
 ]
 
@@ -39,7 +42,12 @@ Who = Annotated[
 @app.command(cls=RemoteCommand)
 def grant(  # noqa: PLR0913, PLR0917 - each is an option
     who: Who,
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="viewer, author or admin.")],
+    role: Annotated[
+        str,
+        typer.Argument(
+            metavar="ROLE", help="viewer, author or admin.", autocompletion=completion.roles
+        ),
+    ],
     message: Message = "",
     parent: Parent = None,
     config: ConfigFile = None,
@@ -61,7 +69,13 @@ def grant(  # noqa: PLR0913, PLR0917 - each is an option
 def revoke(  # noqa: PLR0913, PLR0917 - each is an option
     who: Who,
     role: Annotated[
-        str, typer.Argument(metavar="[ROLE]", show_default=False, help="Else all it has.")
+        str,
+        typer.Argument(
+            metavar="[ROLE]",
+            show_default=False,
+            help="Else all it has.",
+            autocompletion=completion.roles,
+        ),
     ] = "",
     message: Message = "",
     parent: Parent = None,

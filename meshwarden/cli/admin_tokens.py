@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meshwarden.cli import admin_completion as completion
 from meshwarden.cli.options import ConfigFile, Output, load_settings
 from meshwarden.cli.output import FAULT, Form, complain, show, show_data, table
 from meshwarden.cli.policy_history import time_text
@@ -36,7 +37,12 @@ def create(
         typer.Option(min=1, metavar="NUMBER", help="Until it expires; else admin.token_days."),
     ] = None,
     role: Annotated[
-        str, typer.Option(metavar="ROLE", help="Give token:NAME this role as well.")
+        str,
+        typer.Option(
+            metavar="ROLE",
+            help="Give token:NAME this role as well.",
+            autocompletion=completion.roles,
+        ),
     ] = "",
     config: ConfigFile = None,
     output: Output = Form.HUMAN,
@@ -107,7 +113,12 @@ def list_tokens(
 @app.command(cls=RemoteCommand)
 def revoke(
     name: Annotated[
-        str, typer.Argument(metavar="NAME|ID", help="All tokens of a name, or the one of an id.")
+        str,
+        typer.Argument(
+            metavar="NAME|ID",
+            help="All tokens of a name, or the one of an id.",
+            autocompletion=completion.tokens,
+        ),
     ],
     config: ConfigFile = None,
     output: Output = Form.HUMAN,

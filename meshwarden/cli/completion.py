@@ -34,6 +34,8 @@ __all__ = [
     "service_patterns",
     "services",
     "setting_names",
+    "settings_of",
+    "soon",
     "users",
     "who",
 ]
@@ -137,7 +139,7 @@ def places(ctx: typer.Context, incomplete: str) -> _Words:
                     yield row.file, ""
                 yield f"{row.file}:{row.line}", ", ".join((row.ptype, *row.values))
 
-    return _soon(find, incomplete)
+    return soon(find, incomplete)
 
 
 def effects(_ctx: typer.Context, incomplete: str) -> _Words:
@@ -160,7 +162,7 @@ def revisions(ctx: typer.Context, incomplete: str) -> _Words:
     """Numbers of the newest revisions, with author and message."""
 
     def find() -> Iterator[tuple[str, str]]:
-        settings = _settings(ctx)
+        settings = settings_of(ctx)
         if not settings.store.url:
             yield from _revisions_here(settings.runtime.state_dir / "meshwarden.db")
             return
@@ -172,7 +174,7 @@ def revisions(ctx: typer.Context, incomplete: str) -> _Words:
         for each in found.revisions:
             yield _revision(each.number, each.author, each.message)
 
-    return _soon(find, incomplete)
+    return soon(find, incomplete)
 
 
 def candidates(ctx: typer.Context, incomplete: str) -> _Words:
@@ -188,7 +190,7 @@ def candidates(ctx: typer.Context, incomplete: str) -> _Words:
     shadow = [("shadow", "the candidate beside the live policy")]
     return [
         *(each for each in shadow if each[0].startswith(incomplete)),
-        *_soon(folders, incomplete),
+        *soon(folders, incomplete),
         *revisions(ctx, incomplete),
     ]
 
@@ -207,14 +209,14 @@ def decision_ids(ctx: typer.Context, incomplete: str) -> _Words:
         from meshwarden import plugins  # noqa: PLC0415
         from telemetry.sink import Search  # noqa: PLC0415
 
-        archive = plugins.decision_archive(_settings(ctx))
+        archive = plugins.decision_archive(settings_of(ctx))
         found = archive.search(Search(limit=_NEWEST)) if archive is not None else []
         for kept in reversed(found):
             record = kept.record
             caller = record.principal or record.user or "anybody"
             yield record.id, f"{record.verdict} {caller} {record.method} {record.path}"
 
-    return _soon(find, incomplete)
+    return soon(find, incomplete)
 
 
 def setting_names(_ctx: typer.Context, incomplete: str) -> _Words:
@@ -225,7 +227,7 @@ def setting_names(_ctx: typer.Context, incomplete: str) -> _Words:
 
         return ((name, key.meta.description or "") for name, key in KEYS.items())
 
-    return _soon(find, incomplete)
+    return soon(find, incomplete)
 
 
 def lint_ids(_ctx: typer.Context, incomplete: str) -> _Words:
@@ -236,7 +238,7 @@ def lint_ids(_ctx: typer.Context, incomplete: str) -> _Words:
 
         return ((each.id, each.what) for each in every_lint())
 
-    return _soon(find, incomplete)
+    return soon(find, incomplete)
 
 
 def _named(
@@ -248,10 +250,10 @@ def _named(
         found = sorted({name for name in find(_text(ctx)) if name})
         return ((name, "") for name in found)
 
-    return _soon(words, incomplete)
+    return soon(words, incomplete)
 
 
-def _soon(find: Callable[[], Iterable[tuple[str, str]]], incomplete: str) -> _Words:
+def soon(find: Callable[[], Iterable[tuple[str, str]]], incomplete: str) -> _Words:
     """Look for words, but not for long, and in silence."""
     found: _Words = []
 
@@ -294,7 +296,8 @@ def _one_line(said: str) -> str:
     return line if len(line) <= 60 else f"{line[:59]}…"  # noqa: PLR2004 - about half a terminal
 
 
-def _settings(ctx: typer.Context) -> "Settings":
+def settings_of(ctx: typer.Context) -> "Settings":
+    """Settings as the line so far asks for them."""
     from meshwarden.cli.options import load_settings  # noqa: PLC0415
 
     config = ctx.params.get("config")
@@ -312,7 +315,7 @@ def _text(ctx: typer.Context) -> "PolicyText":
     for each in given:
         if each and Path(each).is_dir():
             return _folder(Path(each))
-    settings = _settings(ctx)
+    settings = settings_of(ctx)
     # `check --server` calls Check there, and reads no policy.
     if ctx.params.get("server") and "server_ca" in ctx.params:
         return _elsewhere(ctx, settings)
