@@ -1,0 +1,399 @@
+"""Agents at control's socket: what each may have, what it follows, and how it loses both."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from cryptography import x509
+
+from ca.entries import set_digest
+from meshwarden.control.identity.agents import MAX_ORDERS
+from meshwarden.identity_messages import workload_from
+from protos.meshwarden.v1 import agent_pb2, registration_pb2
+from tests.servers.identity import (
+    TRUST_DOMAIN,
+    Caller,
+    IdentityServer,
+    csr_of,
+    identity_server,
+    new_key,
+)
+
+WEB = f"spiffe://{TRUST_DOMAIN}/ns/shop/sa/web"
+TEMPLATE = f"spiffe://{TRUST_DOMAIN}/ns/{{{{k8s.ns}}}}/sa/{{{{k8s.sa}}}}"
+ALIAS = f"spiffe://{TRUST_DOMAIN}/nodes/rack-a"
+SERVER = f"spiffe://{TRUST_DOMAIN}/meshwarden/server"
+Story = Callable[[IdentityServer], Awaitable[None]]
+
+
+def run(folder: Path, story: Story, **nodes: Any) -> None:
+    """Run one story against servers of its own."""
+
+    async def within_time() -> None:
+        async with asyncio.timeout(60), identity_server(folder, **nodes) as server:
+            await story(server)
+
+    asyncio.run(within_time())
+
+
+def order(entry_id: str, *selectors: str, csr: bytes = b"") -> agent_pb2.X509Order:
+    """Order a certificate for a new key."""
+    pairs = [each.partition(":") for each in selectors]
+    return agent_pb2.X509Order(
+        entry_id=entry_id,
+        csr=csr or csr_of(new_key()),
+        selectors=[agent_pb2.Selector(kind=kind, value=value) for kind, _, value in pairs],
+    )
+
+
+async def signed(
+    server: IdentityServer, agent: Caller, *orders: agent_pb2.X509Order
+) -> list[agent_pb2.X509Result]:
+    """Have orders signed."""
+    request = agent_pb2.SignX509Request(orders=orders)
+    reply = await server.agents.SignX509(request, metadata=agent.metadata)
+    return [*reply.results]
+
+
+async def refused(call: Awaitable[Any]) -> tuple[grpc.StatusCode, str]:
+    """Have a call refused; give how."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code(), caught.value.details() or ""
+
+
+def entries_of(
+    server: IdentityServer, agent: Caller, digest: bytes = b""
+) -> "grpc.aio.UnaryStreamCall[Any, Any]":
+    """Follow entries."""
+    return server.agents.Entries(agent_pb2.EntriesRequest(digest=digest), metadata=agent.metadata)
+
+
+def test_an_agent_gets_certificates_for_its_own_entries(tmp_path: Path) -> None:
+    """With the entry's SPIFFE ID and DNS names, under the bundle that it was given."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        entry = await server.put(
+            spiffe_id=WEB, parent_id=agent.spiffe_id, dns_names=["web.shop"], x509_ttl_s=100
+        )
+        (result,) = await signed(server, agent, order(entry.workload.id, "unix:uid:1000"))
+        assert result.svid.spiffe_id == WEB
+        leaf = x509.load_der_x509_certificate(result.svid.chain[0])
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.UniformResourceIdentifier) == [WEB]
+        assert names.get_values_for_type(x509.DNSName) == ["web.shop"]
+        assert result.svid.not_after_ns - server.clock.now_ns() <= 101 * 10**9
+        root = x509.load_der_x509_certificate(agent.bundle.x509_authorities[0])
+        x509.load_der_x509_certificate(result.svid.chain[1]).verify_directly_issued_by(root)
+
+    run(tmp_path, story)
+
+
+def test_an_agent_gets_nothing_of_another_ones(tmp_path: Path) -> None:
+    """Neither certificate nor token, whatever its request says; the trail has its attempts."""
+
+    async def story(server: IdentityServer) -> None:
+        mine, other = await server.new_agent(), await server.new_agent()
+        theirs = await server.put(spiffe_id=WEB, parent_id=other.spiffe_id)
+        own = await server.put(spiffe_id=f"{WEB}2", parent_id=mine.spiffe_id)
+        forged = order(own.workload.id, csr=csr_of(new_key(), WEB))
+        results = await signed(server, mine, order(theirs.workload.id), forged)
+        assert [each.refusal.code for each in results] == ["PERMISSION_DENIED"] * 2
+        assert "none of the 1" in results[0].refusal.message
+        request = agent_pb2.SignJwtRequest(entry_id=theirs.workload.id, audiences=["x"])
+        code, _ = await refused(server.agents.SignJwt(request, metadata=mine.metadata))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        told = [each for each in await server.audited() if each[2] == "refused"]
+        assert {who for who, *_ in told} == {mine.spiffe_id.removeprefix("spiffe://")}
+        assert {action for _, action, *_ in told} == {"agent.sign_x509", "agent.sign_jwt"}
+
+    run(tmp_path, story)
+
+
+def test_orders_of_a_batch_succeed_or_fail_each_by_itself(tmp_path: Path) -> None:
+    """In their order."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        entry = (await server.put(parent_id=agent.spiffe_id)).workload.id
+        bad = order(entry, csr=b"no request")
+        results = await signed(
+            server, agent, order(entry), bad, order("nothing"), order(entry, "unix:uid:1"),
+            order(entry),
+        )  # fmt: skip
+        assert [each.WhichOneof("outcome") for each in results] == [
+            "svid", "refusal", "refusal", "refusal", "svid",
+        ]  # fmt: skip
+        assert results[1].refusal.code == "INVALID_ARGUMENT"
+        assert "not found: unix:uid:1000" in results[3].refusal.message
+        too_many = agent_pb2.SignX509Request(orders=[order(entry)] * (MAX_ORDERS + 1))
+        for request in (too_many, agent_pb2.SignX509Request()):
+            code, why = await refused(server.agents.SignX509(request, metadata=agent.metadata))
+            assert (code, f"1 to {MAX_ORDERS}" in why) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+    run(tmp_path, story)
+
+
+def test_a_template_is_filled_from_what_was_found_on_the_workload(tmp_path: Path) -> None:
+    """Or nothing is signed."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        entry = (
+            await server.put(spiffe_id=TEMPLATE, parent_id=agent.spiffe_id, selectors=[])
+        ).workload.id
+        results = await signed(
+            server,
+            agent,
+            order(entry, "k8s:ns:shop", "k8s:sa:web"),
+            order(entry, "k8s:ns:shop"),
+            order(entry, "k8s:ns:shop", "k8s:sa:../../meshwarden"),
+            order(entry),
+        )
+        assert results[0].svid.spiffe_id == WEB
+        assert [each.refusal.code for each in results[1:]] == ["PERMISSION_DENIED"] * 3
+
+    run(tmp_path, story)
+
+
+def test_entries_of_an_alias_are_those_of_every_node_that_it_matches(tmp_path: Path) -> None:
+    """Filled from the node, where they ask for it; of other nodes they are none."""
+
+    async def story(server: IdentityServer) -> None:
+        rack = agent_pb2.Selector(kind="rack", value="place:a")
+        inside = await server.new_agent(selectors=[rack])
+        outside = await server.new_agent()
+        await server.put(spiffe_id=ALIAS, parent_id=SERVER, selectors=["rack:place:a"])
+        entry = await server.put(
+            spiffe_id=f"spiffe://{TRUST_DOMAIN}/rack/{{{{node.rack.place}}}}/web", parent_id=ALIAS
+        )
+        found = await entries_of(server, inside).read()
+        assert [each.spiffe_id for each in found.changed] == [f"spiffe://{TRUST_DOMAIN}/rack/a/web"]
+        assert not (await entries_of(server, outside).read()).changed
+        (result,) = await signed(server, inside, order(entry.workload.id))
+        assert result.svid.spiffe_id == f"spiffe://{TRUST_DOMAIN}/rack/a/web"
+        (result,) = await signed(server, outside, order(entry.workload.id))
+        assert result.refusal.code == "PERMISSION_DENIED"
+
+    run(tmp_path, story)
+
+
+def test_an_agent_follows_its_entries_by_changes(tmp_path: Path) -> None:
+    """The whole first, or nothing where it has it; then what changed, with the sum's digest."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        first = await server.put(spiffe_id=WEB, parent_id=agent.spiffe_id)
+        stream = entries_of(server, agent)
+        whole = await stream.read()
+        assert (whole.whole, len(whole.changed)) == (True, 1)
+        mine = {each.id: workload_from(each) for each in whole.changed}
+        assert set_digest(mine.values()) == whole.digest
+        second = await server.put(spiffe_id=f"{WEB}2", parent_id=agent.spiffe_id)
+        added = await stream.read()
+        assert (added.whole, [each.id for each in added.changed]) == (False, [second.workload.id])
+        ids = [first.workload.id]
+        await server.registration.DeleteEntries(registration_pb2.DeleteEntriesRequest(ids=ids))
+        gone = await stream.read()
+        assert (list(gone.removed), list(gone.changed)) == (ids, [])
+        mine = {each.id: workload_from(each) for each in added.changed}
+        assert set_digest(mine.values()) == gone.digest
+        again = await entries_of(server, agent, gone.digest).read()
+        assert (again.whole, list(again.changed), again.digest) == (False, [], gone.digest)
+
+    run(tmp_path, story)
+
+
+def test_an_entry_of_another_agent_wakes_nobody_else(tmp_path: Path) -> None:
+    """A stream is written to when its own entries change."""
+
+    async def story(server: IdentityServer) -> None:
+        agent, other = await server.new_agent(), await server.new_agent()
+        stream = entries_of(server, agent)
+        await stream.read()
+        await server.put(spiffe_id=WEB, parent_id=other.spiffe_id)
+        mine = await server.put(spiffe_id=f"{WEB}2", parent_id=agent.spiffe_id)
+        reply = await stream.read()
+        assert [each.id for each in reply.changed] == [mine.workload.id]
+
+    run(tmp_path, story)
+
+
+def test_a_large_set_comes_in_parts_whose_last_has_the_digest(tmp_path: Path) -> None:
+    """No reply is larger than a client takes."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        entries = [
+            registration_pb2.Entry(
+                workload=agent_pb2.WorkloadEntry(
+                    spiffe_id=f"{WEB}{number}",
+                    selectors=[agent_pb2.Selector(kind="unix", value=f"path:{'x' * 500}{number}")],
+                ),
+                parent_id=agent.spiffe_id,
+            )
+            for number in range(500)
+        ]
+        await server.registration.PutEntries(registration_pb2.PutEntriesRequest(entries=entries))
+        stream = entries_of(server, agent)
+        parts = [await stream.read()]
+        while parts[-1].more:
+            parts.append(await stream.read())
+        assert len(parts) > 3
+        assert [each.whole for each in parts] == [True] + [False] * (len(parts) - 1)
+        assert max(each.ByteSize() for each in parts) < 70_000
+        found = [workload_from(each) for part in parts for each in part.changed]
+        assert (len(found), set_digest(found)) == (500, parts[-1].digest)
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize(("how", "why"), [({}, "evicted"), ({"ban": True}, "banned")])
+def test_who_loses_its_identity_loses_its_streams_at_once(
+    tmp_path: Path, how: dict[str, bool], why: str
+) -> None:
+    """And every other call from then on."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        entry = (await server.put(parent_id=agent.spiffe_id)).workload.id
+        bundles = server.agents.Bundles(agent_pb2.BundlesRequest(), metadata=agent.metadata)
+        streams = [entries_of(server, agent), bundles]
+        for stream in streams:
+            await stream.read()
+        await server.registration.EvictAgent(
+            registration_pb2.EvictAgentRequest(spiffe_id=agent.spiffe_id, **how)
+        )
+        for stream in streams:
+            async with asyncio.timeout(2):
+                code, told = await refused(stream.read())
+            assert (code, why in told) == (grpc.StatusCode.PERMISSION_DENIED, True)
+        requests = agent_pb2.SignX509Request(orders=[order(entry)])
+        for call in (
+            server.agents.SignX509(requests, metadata=agent.metadata),
+            server.agents.Renew(agent_pb2.RenewRequest(), metadata=agent.metadata),
+            entries_of(server, agent).read(),
+        ):
+            code, told = await refused(call)
+            assert (code, why in told) == (grpc.StatusCode.PERMISSION_DENIED, True)
+
+    run(tmp_path, story)
+
+
+def test_another_replica_cuts_a_banned_agents_stream_too(tmp_path: Path) -> None:
+    """Within the five seconds that any change takes."""
+
+    async def story(server: IdentityServer) -> None:
+        async with identity_server(tmp_path) as other:
+            agent = await server.new_agent()
+            stream = entries_of(other, agent)
+            await stream.read()
+            added = await server.put(parent_id=agent.spiffe_id)
+            async with asyncio.timeout(5):
+                assert (await stream.read()).changed[0].id == added.workload.id
+            await server.registration.EvictAgent(
+                registration_pb2.EvictAgentRequest(spiffe_id=agent.spiffe_id, ban=True)
+            )
+            async with asyncio.timeout(5):
+                code, told = await refused(stream.read())
+            assert (code, "banned" in told) == (grpc.StatusCode.PERMISSION_DENIED, True)
+
+    run(tmp_path, story)
+
+
+def test_a_renewed_agent_calls_by_the_new_certificate_or_the_one_before(tmp_path: Path) -> None:
+    """The reply may have been lost; but the one before that is good no more."""
+
+    async def story(server: IdentityServer) -> None:
+        first = await server.new_agent()
+
+        async def renewed(agent: Caller) -> Caller:
+            request = agent_pb2.RenewRequest(csr=csr_of(new_key()))
+            reply = await server.agents.Renew(request, metadata=agent.metadata)
+            assert reply.svid.spiffe_id == first.spiffe_id
+            return replace(agent, chain=tuple(reply.svid.chain))
+
+        lost = await renewed(first)
+        second = await renewed(first)
+        code, told = await refused(entries_of(server, lost).read())
+        assert (code, "newest" in told) == (grpc.StatusCode.PERMISSION_DENIED, True)
+        await entries_of(server, first).read()
+        third = await renewed(second)
+        for good in (second, third):
+            await entries_of(server, good).read()
+        code, _ = await refused(entries_of(server, first).read())
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+
+    run(tmp_path, story)
+
+
+def test_an_expired_agent_is_refused_though_its_connection_lives(tmp_path: Path) -> None:
+    """TLS looks at a certificate only once."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        server.clock.ahead_ns = 2 * 3600 * 10**9
+        code, told = await refused(entries_of(server, agent).read())
+        assert (code, "expired" in told) == (grpc.StatusCode.PERMISSION_DENIED, True)
+
+    run(tmp_path, story)
+
+
+def test_whoever_shows_no_agents_certificate_is_refused(tmp_path: Path) -> None:
+    """None, a workload's, a forged one of the right name, or plain text."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        entry = await server.put(spiffe_id=WEB, parent_id=agent.spiffe_id)
+        (result,) = await signed(server, agent, order(entry.workload.id))
+        workload = Caller(chain=tuple(result.svid.chain), spiffe_id=WEB)
+        for caller, code in (
+            (Caller(), grpc.StatusCode.UNAUTHENTICATED),
+            (replace(agent, tls=False), grpc.StatusCode.UNAUTHENTICATED),
+            (workload, grpc.StatusCode.PERMISSION_DENIED),
+            (replace(agent, chain=workload.chain), grpc.StatusCode.PERMISSION_DENIED),
+            (replace(agent, spiffe_id=agent.spiffe_id + "x"), grpc.StatusCode.PERMISSION_DENIED),
+        ):
+            assert (await refused(entries_of(server, caller).read()))[0] is code
+
+    run(tmp_path, story)
+
+
+def test_an_agent_that_asks_too_fast_is_told_when_to_try_again(tmp_path: Path) -> None:
+    """And other agents don't notice."""
+
+    async def story(server: IdentityServer) -> None:
+        agent, other = await server.new_agent(), await server.new_agent()
+        entry = (await server.put(parent_id=agent.spiffe_id)).workload.id
+        await signed(server, agent, *[order(entry)] * 10)
+        request = agent_pb2.SignX509Request(orders=[order(entry)])
+        code, told = await refused(server.agents.SignX509(request, metadata=agent.metadata))
+        assert (code, "try again in" in told) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
+        await server.agents.Renew(
+            agent_pb2.RenewRequest(csr=csr_of(new_key())), metadata=other.metadata
+        )
+
+    run(tmp_path, story, signatures_per_s=1.0)
+
+
+def test_an_agent_has_few_streams_of_a_kind(tmp_path: Path) -> None:
+    """Whoever opens more is refused, and one that ends makes room."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        streams = [entries_of(server, agent) for _ in range(4)]
+        for stream in streams:
+            await stream.read()
+        code, _ = await refused(entries_of(server, agent).read())
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        streams[0].cancel()
+        await asyncio.sleep(0.3)
+        await entries_of(server, agent).read()
+
+    run(tmp_path, story)
