@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from adapters.spec import AnyAdapter
 from meshwarden.errors import UnknownAdapterError
-from meshwarden.settings import Settings
+from meshwarden.settings import STORE, Settings
 
 if TYPE_CHECKING:
     # Every command loads this file, and these take a while to import.
@@ -68,6 +68,8 @@ def policy_source(settings: Settings) -> "PolicySource":
     Raises:
         UnknownAdapterError: There is none of that name.
     """
+    if settings.policy.source == STORE:
+        raise UnknownAdapterError("policy comes from the store here: name a FOLDER")
     adapter = load("policies", settings.policy.source)
     # A source's settings are those keys of its own section that it has a field for.
     own = getattr(settings.policy, settings.policy.source, None)

@@ -171,7 +171,7 @@ def read_folder(settings: "Settings") -> "PolicyText":
     """
     from meshwarden import plugins  # noqa: PLC0415
 
-    with told_under_lines(settings.policy.path):
+    with told_under_lines(settings.policy.own_folder):
         text: PolicyText = plugins.policy_source(settings).load()
     return text
 
@@ -192,10 +192,10 @@ def _of_folder(settings: "Settings") -> Chosen:
     from meshwarden import clock  # noqa: PLC0415
     from meshwarden.publication import Publication  # noqa: PLC0415
 
-    where = str(settings.policy.path)
+    where = str(settings.policy.own_folder or f"the {settings.policy.source}")
     bind = dict(settings.policy.bind)
     found = Publication(read_folder(settings), bind, "", clock.now_ns(), where)
-    return _asked(found, settings, where, is_live=False, folder=settings.policy.path)
+    return _asked(found, settings, where, is_live=False, folder=settings.policy.own_folder)
 
 
 def _of_revision(settings: "Settings", number: int) -> Chosen:

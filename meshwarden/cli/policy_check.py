@@ -2,13 +2,16 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meshwarden.cli.excerpts import complain_of
 from meshwarden.cli.options import ConfigFile, Output, load_folder_settings, load_settings
 from meshwarden.cli.output import FAULT, Form, complain, show, show_data
+
+if TYPE_CHECKING:
+    from authz.policy.snapshot import Snapshot
 
 __all__ = ["check"]
 
@@ -27,11 +30,18 @@ def check(folder: Folder = None, config: ConfigFile = None, output: Output = For
     from authz.errors import AuthzError  # noqa: PLC0415
     from authz.policy.errors import PolicyError  # noqa: PLC0415
     from meshwarden.cli.asking import load_policy  # noqa: PLC0415
+    from meshwarden.cli.policies import live_policy  # noqa: PLC0415
+    from meshwarden.settings import STORE  # noqa: PLC0415
 
     if folder is None:
         settings = load_settings(config).settings
     else:
         settings = load_folder_settings(config, "FOLDER", folder)
+    if settings.policy.source == STORE:
+        # It was checked when it became a revision; here it is checked by what is installed here.
+        chosen = live_policy(settings)
+        _tell(chosen.policy.snapshot, chosen.where, output)
+        return
     try:
         policy = load_policy(settings)
     except PolicyError as error:
@@ -45,11 +55,14 @@ def check(folder: Folder = None, config: ConfigFile = None, output: Output = For
             show_data({"ok": False, "faults": faults}, output)
         complain(str(error))
         raise typer.Exit(FAULT) from None
-    snapshot = policy.snapshot
+    where = settings.policy.own_folder or f"the {settings.policy.source}"
+    _tell(policy.snapshot, str(where), output)
+
+
+def _tell(snapshot: "Snapshot", where: str, output: Form) -> None:
     if output.is_data:
         known = {"digest": snapshot.digest, "rules": snapshot.rule_count}
         show_data({"ok": True, **known, "faults": []}, output)
     else:
-        where = settings.policy.own_folder or f"the {settings.policy.source}"
         show(f"{where}: no fault, {snapshot.rule_count} rules")
         show(f"policy {snapshot.digest}")

@@ -125,7 +125,11 @@ def _load(settings: "Settings") -> "tuple[PolicyText | None, list[Finding]]":
     from authz.authoring.findings import Finding, Place, Severity  # noqa: PLC0415
     from authz.policy.errors import PolicyError  # noqa: PLC0415
     from meshwarden import plugins  # noqa: PLC0415
+    from meshwarden.cli.policies import live_policy  # noqa: PLC0415
+    from meshwarden.settings import STORE  # noqa: PLC0415
 
+    if settings.policy.source == STORE:
+        return live_policy(settings).text, []
     try:
         return plugins.policy_source(settings).load(), []
     except PolicyError as error:

@@ -160,5 +160,8 @@ def test_the_published_policy_of_a_stopped_service_with_a_store_is_asked(folder:
     assert asked["allowed"]
     assert (asked["revision"], asked["live"]) == (3, False)
     assert asked["source"] == "revision 3 by ann; no service runs"
+    assert "no fault, 1 rules" in run("policy", "check").stdout
+    assert "1 rules: nothing found" in run("policy", "lint").stdout
+    assert "name a FOLDER" in run("policy", "test").stderr
     (folder / "policy.json").unlink()
     assert "none has left a policy" in run("check", "--service", "shop").stderr
