@@ -163,7 +163,7 @@ class LedgerWriter:
                 return
 
     async def _let_more_come(self) -> None:
-        """Wait for callers who are on their way already, as long as some turns of the loop bring one.
+        """Wait for callers who are on their way, as long as some turns of the loop bring one.
 
         A write costs nearly the same for one row and for twenty. Who calls alone doesn't wait; in
         a crowd, callers wait for each other, some milliseconds at most.
