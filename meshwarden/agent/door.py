@@ -187,7 +187,7 @@ class TlsDoor(Door):
                     pb.RenewRequest(csr=request_for_key(key, None)), timeout=_TIMEOUT_S
                 )
                 self._take(reply.svid, key)
-            except (grpc.aio.AioRpcError, LinkDownError) as error:
+            except (grpc.aio.AioRpcError, LinkDownError, OSError) as error:
                 if isinstance(error, grpc.aio.AioRpcError) and error.code() in _REFUSALS:
                     raise
                 _LOG.warning("the agent's own certificate was not renewed: %s", told(error))

@@ -5,14 +5,16 @@ workloads have is none of its business: they keep it through any outage.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import grpc
 import grpc.aio
 from typing_extensions import override
 
+from ca.bundle import Bundle
 from ca.entries import WorkloadEntry, set_digest
 from ca.renewal import retry_pause_s
 from ca.selectors import InvalidSelectorError, Selector
@@ -34,6 +36,7 @@ _CLOSE_S = 5.0
 # back. Where it doesn't believe us, to 120 s: somebody has to do something first.
 _AWAY_S, _REFUSED_S = 450.0, 3600.0
 _NOT_KNOWN = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+_REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, *_NOT_KNOWN)
 
 
 @dataclass(slots=True)
@@ -106,7 +109,7 @@ class Link(Signer, TokenSigner):
                     raise
                 life_s = _REFUSED_S
                 self._is_away(f"the server does not believe this node: {error}")
-            except LinkDownError as error:
+            except (LinkDownError, OSError) as error:  # A full disk: what is there goes on.
                 self._is_away(str(error))
             except grpc.aio.AioRpcError as error:
                 if error.code() in _NOT_KNOWN:
@@ -130,10 +133,11 @@ class Link(Signer, TokenSigner):
                 for each in orders
             ]
         )
-        try:
-            reply = await stub.SignX509(request, timeout=_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            raise LinkDownError(told(error)) from error
+        with _closed_is_down():
+            try:
+                reply = await stub.SignX509(request, timeout=_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                raise LinkDownError(told(error)) from error
         if len(reply.results) != len(orders):
             raise LinkDownError("the server's answer has another number of results than orders")
         return [_signed(each) for each in reply.results]
@@ -146,13 +150,13 @@ class Link(Signer, TokenSigner):
         request = pb.SignJwtRequest(
             entry_id=entry_id, audiences=audiences, selectors=selector_messages(selectors)
         )
-        try:
-            reply = await stub.SignJwt(request, timeout=_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            refusals = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, *_NOT_KNOWN)
-            if error.code() in refusals:
-                return Refused(f"the server refused: {told(error)}")
-            raise LinkDownError(told(error)) from error
+        with _closed_is_down():
+            try:
+                reply = await stub.SignJwt(request, timeout=_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in _REFUSALS:
+                    return Refused(f"the server refused: {told(error)}")
+                raise LinkDownError(told(error)) from error
         return SignedToken(reply.token, reply.issued_ns, reply.expires_ns)
 
     def _ready(self) -> "agent_pb2_grpc.AgentAsyncStub":
@@ -226,9 +230,15 @@ class Link(Signer, TokenSigner):
             if bundles and bundles[0].x509_authorities:
                 if bundles != self._identities.bundles:
                     # On disk first: what proves the server must not be lost with a crash.
-                    await asyncio.to_thread(self._keep.save_bundles, bundles)
+                    await self._save(bundles)
                 self._identities.set_bundles(bundles)
         raise LinkDownError("the server ended the stream of bundles")
+
+    async def _save(self, bundles: Sequence[Bundle]) -> None:
+        try:
+            await asyncio.to_thread(self._keep.save_bundles, bundles)
+        except OSError as error:
+            _LOG.warning("the bundle can't be kept over a restart: %s", error)
 
     def _is_away(self, fault: str) -> None:
         if self.state.connected or fault != self.state.fault:
@@ -238,6 +248,23 @@ class Link(Signer, TokenSigner):
         self.state.connected, self.state.fault = False, fault
 
     _session_was_good = False
+
+
+@contextlib.contextmanager
+def _closed_is_down() -> Iterator[None]:
+    """Tell a call that was ended with its channel from a task that is to end.
+
+    grpc.aio raises CancelledError for both.
+    """
+    try:
+        yield
+    except grpc.aio.UsageError as error:
+        raise LinkDownError("the connection was closed") from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise LinkDownError("the connection was closed meanwhile") from error
 
 
 def _signed(result: pb.X509Result) -> Signed | Refused:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from meshwarden.agent.peers import Caller, PeerError, caller_of
 from meshwarden.agent.pipe import End
+from meshwarden.faults import fault_id
 
 __all__ = ["Relay"]
 
@@ -80,6 +81,9 @@ class Relay:
                 except (OSError, PeerError) as error:
                     connection.close()
                     self._warn(f"a connection was refused: {error}", loop.time())
+                except Exception as error:  # noqa: BLE001 - one caller's, whatever it is
+                    connection.close()
+                    self._warn(f"a connection was refused: {fault_id(error)}", loop.time())
         finally:
             sweeping.cancel()
             for outside, _ in tuple(self._ends.values()):

@@ -34,6 +34,7 @@ SERVER_PATH = "/meshwarden/server"
 
 _TIMEOUT_S = 10.0
 _LAST_WORDS_S = 5.0
+_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,12 @@ class Uplink:
         try:
             with listener:
                 while True:
-                    connection, _ = await loop.sock_accept(listener)
+                    try:
+                        connection, _ = await loop.sock_accept(listener)
+                    except OSError as error:  # Out of descriptors, mostly.
+                        self.fault = _reason(error)
+                        await asyncio.sleep(_PAUSE_S)
+                        continue
                     task = asyncio.create_task(self._carry(connection))
                     carried.add(task)
                     task.add_done_callback(carried.discard)
