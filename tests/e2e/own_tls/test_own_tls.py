@@ -147,3 +147,24 @@ def test_grpcio_serves_it_too(new_folder: Callable[[], Path]) -> None:
     with running(new_folder(), **{"server.transport": "grpcio"}) as (place, instance):
         first = leaf(place)
         instance.wait_for(lambda: leaf(place) != first, 2 * TTL_S)
+
+
+def test_an_svid_administrates_from_elsewhere(new_folder: Callable[[], Path]) -> None:
+    """Its holder is who the admin policy speaks of; the host is verified, no token is needed."""
+    with running(new_folder(), **{"admin.remote": True}) as (place, _):
+        kept = new_folder()
+        identity = "spiffe://td.example/ns/ops/sa/ann"
+        assert place.command("x509", "mint", identity, "--to", str(kept)).returncode == 0
+        elsewhere = (
+            *("status", "--server", f"localhost:{place.port}"),
+            *("--server-ca", str(kept / "bundle.pem")),
+            *("--client-cert", str(kept / "svid.pem"), "--client-key", str(kept / "svid.key")),
+        )
+        refused = place.command(*elsewhere)
+        assert refused.returncode != 0
+        assert "td.example/ns/ops/sa/ann" in refused.stderr
+        granted = place.command("admin", "grant", "td.example/ns/ops/sa/ann", "viewer")
+        assert granted.returncode == 0, granted.stderr
+        told = place.command(*elsewhere)
+        assert told.returncode == 0, told.stderr
+        assert "ready" in told.stdout
