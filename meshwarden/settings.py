@@ -723,7 +723,8 @@ class Identity:
         bool,
         Meta(
             description="Let a root that is made here say that it is good for its trust domain "
-            "only. Envoy, OpenSSL and Go obey it; rustls refuses every chain that has it."
+            "only. Envoy, OpenSSL and Go obey it; rustls and Python's `cryptography` refuse every "
+            "chain that has it."
         ),
     ] = False
     x509_ttl_s: Annotated[

@@ -1,0 +1,104 @@
+"""Expiry, made visible: what is logged, measured and marked, and when."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ca.authority import Plan
+from ca.expiry import Expiring
+from meshwarden.control.identity.expiry_watch import ExpiryWatch
+from tests.unit.ca.makings import DOMAIN, NOW, SECOND, signing
+
+DAY = 86_400 * SECOND
+
+
+class Current:
+    """Authorities that are there, or not yet."""
+
+    def __init__(self, plan: Plan | None) -> None:
+        self.is_open = plan is not None
+        self.signing = signing(plan) if plan else None
+
+
+class World:
+    """A watch and its time."""
+
+    def __init__(self, folder: Path, plan: Plan | None) -> None:
+        self.now_ns = NOW
+        self.marker = folder / "expired"
+        current: Any = Current(plan)
+        self.watch = ExpiryWatch(current, self.marker, lambda: self.now_ns)
+
+    def after(self, days: float) -> None:
+        """Look, so many days after the start."""
+        self.now_ns = NOW + int(days * DAY)
+        self.watch.look()
+
+
+def test_each_warning_is_given_once_and_the_end_as_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At 30, 7 and 1 days; an hour later nothing is repeated."""
+    world = World(tmp_path, Plan(DOMAIN, root_days=400, signer_days=400))
+    caplog.set_level(logging.WARNING)
+
+    def said() -> list[tuple[str, str]]:
+        found = [(each.levelname, each.message) for each in caplog.records]
+        caplog.clear()
+        return [each for each in found if "root" in each[1]]
+
+    for days, level, words in (
+        (1, "", ""), (369, "", ""), (370.1, "WARNING", "expires in 29 d"), (380, "", ""),
+        (393.1, "WARNING", "expires in 6 d"), (399.1, "WARNING", "expires in 21 h"),
+        (399.5, "", ""), (400.1, "ERROR", "has expired"), (401, "", ""),
+    ):  # fmt: skip
+        world.after(days)
+        found = said()
+        assert [each[0] for each in found] == ([level] if level else []), days
+        assert all(words in message for _, message in found)
+
+
+def test_the_marker_is_there_while_something_has_expired(tmp_path: Path) -> None:
+    """It names what; and is gone when something new is in use."""
+    world = World(tmp_path, Plan(DOMAIN, root_days=9, signer_days=5))
+    world.after(4.9)
+    assert not world.marker.exists()
+    world.after(5.1)
+    text = world.marker.read_text()
+    assert "the intermediate key" in text
+    assert "the jwt key" in text
+    assert "the root key" not in text
+    world.after(1)
+    assert not world.marker.exists()
+
+
+def test_what_others_use_counts_as_well(tmp_path: Path) -> None:
+    """Such as the serving certificate, before there is an authority at all."""
+    world = World(tmp_path, None)
+    world.watch.others.append(
+        lambda: [Expiring("serving", "the serving certificate", NOW - DAY, NOW + DAY)]
+    )
+    world.after(0.5)
+    assert not world.marker.exists()
+    world.after(1.5)
+    assert world.marker.read_text() == "the serving certificate has expired"
+
+
+def test_it_looks_again_and_again(tmp_path: Path) -> None:
+    """By itself."""
+    world = World(tmp_path, Plan(DOMAIN, root_days=1, signer_days=1))
+    world.watch._look_s = 0.01
+
+    async def story() -> None:
+        running = asyncio.ensure_future(world.watch.run())
+        await asyncio.sleep(0.05)
+        world.now_ns = NOW + 2 * DAY
+        async with asyncio.timeout(5):
+            while not world.marker.exists():
+                await asyncio.sleep(0.01)
+        running.cancel()
+
+    asyncio.run(story())
