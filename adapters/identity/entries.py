@@ -163,9 +163,7 @@ class SqlRegistryStore(RegistryStore):
             if found.rowcount != 1:
                 raise NoSuchAgentError(f"there is no agent {spiffe_id}")
             await _bury(connection, "agent", spiffe_id, version, audit.time_ns)
-            # The key that used a token may use it again until it expires; this one's may not.
-            used = (JOIN_TOKEN.c.agent_id == spiffe_id) & (JOIN_TOKEN.c.used_ns != 0)
-            await connection.execute(delete(JOIN_TOKEN).where(used))
+            await _spend_tokens(connection, spiffe_id)
             await self._finish(connection, audit)
 
         await self._database.run(run)
@@ -185,8 +183,8 @@ class SqlRegistryStore(RegistryStore):
             found = await connection.execute(update(AGENT).where(mine).values(values))
             if found.rowcount != 1:
                 raise NoSuchAgentError(f"there is no agent {spiffe_id}")
-            used = (JOIN_TOKEN.c.agent_id == spiffe_id) & (JOIN_TOKEN.c.used_ns != 0)
-            await connection.execute(delete(JOIN_TOKEN).where(used))
+            if banned:
+                await _spend_tokens(connection, spiffe_id)
             await self._finish(connection, audit)
 
         await self._database.run(run)
@@ -287,6 +285,12 @@ class _DryRunError(Exception):
     def __init__(self, kept: Sequence[Entry]) -> None:
         super().__init__("nothing was changed")
         self.kept = kept
+
+
+async def _spend_tokens(connection: AsyncConnection, agent_id: str) -> None:
+    """The key that used a token may use it again until it expires; this agent's may not."""
+    used = (JOIN_TOKEN.c.agent_id == agent_id) & (JOIN_TOKEN.c.used_ns != 0)
+    await connection.execute(delete(JOIN_TOKEN).where(used))
 
 
 async def _rows(connection: AsyncConnection, wanted: Any) -> Sequence[RowMapping]:
