@@ -21,7 +21,8 @@ from meshwarden import clock, metrics, plugins, status
 from meshwarden.caller import Caller
 from meshwarden.config import restore
 from meshwarden.control.access_gate import RemoteGate
-from meshwarden.control.access_service import AccessService, Administration
+from meshwarden.control.access_service import AccessService
+from meshwarden.control.administration import Administration
 from meshwarden.control.decision_log import DecisionLog
 from meshwarden.control.grpcio_edge import GrpcioEdge, caller_on_connection
 from meshwarden.control.identity.authority_service import AuthorityService

@@ -14,8 +14,9 @@ from authz.revisions import RevisionStore
 from meshwarden import plugins
 from meshwarden.control.access import AccessInterceptor, LocalGate
 from meshwarden.control.access_gate import RemoteGate
-from meshwarden.control.access_service import AccessService, Administration
+from meshwarden.control.access_service import AccessService
 from meshwarden.control.access_state import AccessState
+from meshwarden.control.administration import Administration
 from meshwarden.control.refusals import Refusals
 from meshwarden.control.servers import caller_behind_front
 from meshwarden.front.bootstrap import SOURCE_HEADER, TLS_HEADER
