@@ -76,6 +76,7 @@ def check_csr(der: bytes, *, allowed_id: SpiffeId, dns_names: Iterable[str] = ()
         TypeError,
         UnsupportedAlgorithm,
         x509.DuplicateExtension,
+        x509.InvalidVersion,
         x509.UnsupportedGeneralNameType,
     ) as error:
         # The library quotes what it read; that is a stranger's text and can be long.
