@@ -38,8 +38,10 @@ class Pace:
             0 if they were there; else how long until they are, in nanoseconds, and none is taken.
         """
         room_ns = self.burst * self._interval_ns
-        # No further ahead than an empty bucket is: a clock that was set back locks nobody out.
-        last_ns = min(self._full_ns.get(caller, 0), now_ns + room_ns)
+        last_ns = self._full_ns.get(caller, 0)
+        if last_ns > now_ns + room_ns:
+            # The clock was set back: no bucket is emptier than empty, or nobody gets in for hours.
+            last_ns = self._full_ns[caller] = now_ns + room_ns
         full_ns = max(last_ns, now_ns) + cost * self._interval_ns
         wait_ns = full_ns - now_ns - room_ns
         if wait_ns > 0:

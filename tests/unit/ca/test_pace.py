@@ -29,6 +29,7 @@ def test_a_clock_that_was_set_back_locks_nobody_out() -> None:
     pace = Pace(1.0, burst=5)
     pace.take("a", 5, NOW + 3600 * SECOND)
     assert pace.take("a", 1, NOW) == SECOND
+    assert pace.take("a", 1, NOW + SECOND) == 0
 
 
 def test_many_callers_take_a_bounded_room() -> None:
