@@ -172,8 +172,7 @@ class Link(Signer, TokenSigner):
         tasks = [
             asyncio.create_task(work)
             for work in (
-                self._follow_entries(stub),
-                self._follow_bundles(stub),
+                self._follow(stub),
                 self._door.hold(channel),
             )
         ]
@@ -189,11 +188,14 @@ class Link(Signer, TokenSigner):
             # What is under way is finished.
             await channel.close(_CLOSE_S)
 
-    async def _follow_entries(self, stub: "agent_pb2_grpc.AgentAsyncStub") -> None:
+    async def _follow(self, stub: "agent_pb2_grpc.AgentAsyncStub") -> None:
+        """Follow bundles and entries; take each set whole, once its digest is the server's."""
         entries = dict(self._identities.entries or {})
+        wrong = 0
         while True:
             call = stub.Entries(pb.EntriesRequest(digest=self._digest(entries)))
             async for reply in call:
+                await self._take_bundles(tuple(map(as_bundle, reply.bundles)))
                 try:
                     changed = {each.id: workload_from(each) for each in reply.changed}
                 except InvalidSelectorError as error:
@@ -201,14 +203,20 @@ class Link(Signer, TokenSigner):
                 entries = changed if reply.whole else {**entries, **changed}
                 for gone in reply.removed:
                     entries.pop(gone, None)
+                if reply.more:  # A part: nothing of it holds before the last one is there.
+                    continue
                 if set_digest(entries.values()) != reply.digest:
+                    wrong += 1
+                    if wrong > 1:
+                        raise LinkDownError("the entries are not those that the server says")
                     _LOG.warning("the entries are not those that the server has: asking anew")
                     call.cancel()
                     entries = {}
                     break
+                wrong = 0
                 self._take_entries(entries)
             else:
-                raise LinkDownError("the server ended the stream of entries")
+                raise LinkDownError("the server ended the stream")
 
     def _digest(self, entries: dict[str, WorkloadEntry]) -> bytes:
         """Give the digest of what is there; empty for nothing, so that no entries are told, too."""
@@ -224,15 +232,12 @@ class Link(Signer, TokenSigner):
             self._identities.retry_now()
         self._session_was_good = True
 
-    async def _follow_bundles(self, stub: "agent_pb2_grpc.AgentAsyncStub") -> None:
-        async for reply in stub.Bundles(pb.BundlesRequest()):
-            bundles = tuple(as_bundle(each) for each in reply.bundles)
-            if bundles and bundles[0].x509_authorities:
-                if bundles != self._identities.bundles:
-                    # On disk first: what proves the server must not be lost with a crash.
-                    await self._save(bundles)
-                self._identities.set_bundles(bundles)
-        raise LinkDownError("the server ended the stream of bundles")
+    async def _take_bundles(self, bundles: tuple[Bundle, ...]) -> None:
+        if bundles and bundles[0].x509_authorities:
+            if bundles != self._identities.bundles:
+                # On disk first: what proves the server must not be lost with a crash.
+                await self._save(bundles)
+            self._identities.set_bundles(bundles)
 
     async def _save(self, bundles: Sequence[Bundle]) -> None:
         try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from ca import spiffe_id
 from ca.entries import Match, Miss, WorkloadEntry, match
+from ca.entry_index import AgentEntries
 from ca.errors import IdentityError, OverloadedError
 from ca.issue import JwtOrder, X509Order, X509Svid
 from ca.pace import Pace
@@ -78,7 +79,7 @@ class AgentService:
         return handlers(
             _NAME,
             {"Renew": self._renew, "SignX509": self._sign_x509, "SignJwt": self._sign_jwt},
-            {"Entries": self._entries, "Bundles": self._bundles},
+            {"Entries": self._entries},
             self._refused,
         )
 
@@ -119,9 +120,11 @@ class AgentService:
         results: list[X509Svid | IdentityError | None] = [None] * len(request.orders)
         orders: list[X509Order] = []
         places: list[int] = []
+        # Once for all orders: making it reads every entry of this agent.
+        mine = self._registry.entries_of(call.agent)
         for place, wanted in enumerate(request.orders):
             try:
-                claim = self._claim(call, wanted.entry_id, wanted.selectors)
+                claim = self._claim(call, mine, wanted.entry_id, wanted.selectors)
             except IdentityError as error:
                 results[place] = error
                 continue
@@ -148,7 +151,8 @@ class AgentService:
         call = await self._door.admit(context)
         self._charge(call, 1)
         request = await one(messages, agent_pb2.SignJwtRequest, _MAX_MESSAGE_BYTES)
-        claim = self._claim(call, request.entry_id, request.selectors)
+        mine = self._registry.entries_of(call.agent)
+        claim = self._claim(call, mine, request.entry_id, request.selectors)
         svid = await self._issuer.issue_jwt(
             JwtOrder(
                 spiffe_id=claim.match.spiffe_id,
@@ -168,36 +172,36 @@ class AgentService:
     async def _entries(self, messages: Messages, context: Context) -> None:
         call = await self._door.admit(context)
         request = await one(messages, agent_pb2.EntriesRequest, _MAX_MESSAGE_BYTES)
-        with self._streams.opened("entries", call.agent.spiffe_id):
-            sent = None
+        streams = self._streams
+        with streams.opened(call.agent.spiffe_id):
+            sent, bundles = None, b""
             while True:
                 changed = self._registry.changed  # Before the look: no change falls between.
                 self._door.check(call)
                 agent = self._registry.agent(call.agent.spiffe_id) or call.agent
                 found = self._registry.entries_of(agent)
-                if sent is None and request.digest == found.digest:
-                    await self._streams.write(context, self._streams.replies.unchanged(found))
-                elif sent is None or sent.digest != found.digest:
-                    for reply in self._streams.replies.between(sent, found):
-                        await self._streams.write(context, reply)
+                if sent is None and request.digest != found.digest:
+                    replies = streams.replies.between(None, found)
+                elif sent is not None and sent.digest != found.digest:
+                    replies = streams.replies.between(sent, found)
+                elif sent is None or bundles != streams.bundles:
+                    replies = [streams.replies.unchanged(found)]
+                else:
+                    replies = []
+                for reply in replies:
+                    # The fields of two messages, one after the other, are one message with both.
+                    news = streams.bundles if bundles != streams.bundles else b""
+                    bundles = streams.bundles
+                    await streams.write(context, news + reply)
                 sent = found
                 await changed.wait()
 
-    async def _bundles(self, messages: Messages, context: Context) -> None:
-        call = await self._door.admit(context)
-        await one(messages, agent_pb2.BundlesRequest, _MAX_MESSAGE_BYTES)
-        with self._streams.opened("bundles", call.agent.spiffe_id):
-            sent = b""
-            while True:
-                changed = self._registry.changed
-                self._door.check(call)
-                if self._streams.bundle != sent:
-                    sent = self._streams.bundle
-                    await self._streams.write(context, sent)
-                await changed.wait()
-
     def _claim(
-        self, call: AgentCall, entry_id: str, messages: Iterable[agent_pb2.Selector]
+        self,
+        call: AgentCall,
+        mine: AgentEntries,
+        entry_id: str,
+        messages: Iterable[agent_pb2.Selector],
     ) -> _Claim:
         """Find what an order may have.
 
@@ -205,9 +209,9 @@ class AgentService:
             NotYoursError: Nothing.
             MessageError: Its selectors are none.
         """
-        entry = self._registry.entries_of(call.agent).entries.get(entry_id)
+        entry = mine.entries.get(entry_id)
         if entry is None:
-            raise NotYoursError(self._why_not(call, entry_id))
+            raise NotYoursError(_why_not(call, mine, entry_id))
         found = _found(messages)
         if not found and "{{" not in entry.spiffe_id:
             # An agent makes them ahead of the first workload: then those that it will have.
@@ -216,15 +220,6 @@ class AgentService:
         if isinstance(made, Miss):
             raise NotYoursError(f"entry {entry_id} is not that workload's: {made.reason}")
         return _Claim(entry, made, tuple(map(str, sorted(found))))
-
-    def _why_not(self, call: AgentCall, entry_id: str) -> str:
-        # An agent learns no more of others' entries than that.
-        mine = len(self._registry.entries_of(call.agent).entries)
-        shown = entry_id[:80]
-        return (
-            f"entry {shown!r} is none of the {mine} of {call.agent.spiffe_id}: it is gone, or its "
-            "parent is neither this agent nor an alias of its node"
-        )
 
     def _charge(self, call: AgentCall, cost: int) -> None:
         """Count what an agent asks for.
@@ -250,6 +245,14 @@ class AgentService:
 
 def _action(method: str) -> str:
     return {"SignX509": "sign_x509", "SignJwt": "sign_jwt"}.get(method, method.lower())
+
+
+def _why_not(call: AgentCall, mine: AgentEntries, entry_id: str) -> str:
+    # An agent learns no more of others' entries than that.
+    return (
+        f"entry {entry_id[:80]!r} is none of the {len(mine.entries)} of {call.agent.spiffe_id}: it "
+        "is gone, or its parent is neither this agent nor an alias of its node"
+    )
 
 
 def _found(messages: Iterable[agent_pb2.Selector]) -> frozenset[Selector]:

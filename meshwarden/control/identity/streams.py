@@ -16,7 +16,7 @@ from protos.meshwarden.v1 import agent_pb2
 
 __all__ = ["Streams", "StuckError"]
 
-# Of one kind, for one agent: the one it lives by, and those whose connection died unnoticed.
+# For one agent: the one it lives by, and those whose connection died unnoticed.
 _PER_AGENT = 4
 _STUCK_S = 60.0
 _SWEEP_S = 5.0
@@ -33,33 +33,32 @@ class Streams:
 
     Attributes:
         replies: Of entries, shared.
-        bundle: The BundlesReply of now; empty before there is one.
+        bundles: What a reply says of the bundles of now; empty before there are any.
     """
 
     def __init__(self, registry: Registry, now_ns: Callable[[], int]) -> None:
         self.replies = EntriesReplies()
-        self.bundle = b""
+        self.bundles = b""
         self._registry = registry
         self._now_ns = now_ns
-        self._open: Counter[tuple[str, str]] = Counter()
+        self._open: Counter[str] = Counter()
 
     @contextmanager
-    def opened(self, kind: str, agent_id: str) -> Iterator[None]:
+    def opened(self, agent_id: str) -> Iterator[None]:
         """Count a stream while it is open.
 
         Raises:
             OverloadedError: The agent has too many.
         """
-        key = (kind, agent_id)
-        if self._open[key] >= _PER_AGENT:
-            raise OverloadedError(f"{agent_id} has {_PER_AGENT} streams of {kind} already")
-        self._open[key] += 1
+        if self._open[agent_id] >= _PER_AGENT:
+            raise OverloadedError(f"{agent_id} has {_PER_AGENT} streams already")
+        self._open[agent_id] += 1
         try:
             yield
         finally:
-            self._open[key] -= 1
-            if not self._open[key]:
-                del self._open[key]
+            self._open[agent_id] -= 1
+            if not self._open[agent_id]:
+                del self._open[agent_id]
 
     async def write(self, context: Context, reply: bytes) -> None:
         """Send one reply; only the newest is ever waiting, since the next is made after it.
@@ -80,7 +79,7 @@ class Streams:
 
     def take(self, bundle: Bundle) -> None:
         """Tell streams of a bundle."""
-        self.bundle = agent_pb2.BundlesReply(bundles=[bundle_message(bundle)]).SerializeToString()
+        self.bundles = agent_pb2.EntriesReply(bundles=[bundle_message(bundle)]).SerializeToString()
         self._registry.pulse()
 
     async def sweep(self) -> None:
@@ -88,7 +87,6 @@ class Streams:
         while True:
             await asyncio.sleep(_SWEEP_S)
             now_ns = self._now_ns()
-            followers = {agent_id for _, agent_id in self._open}
-            agents = map(self._registry.agent, followers)
+            agents = map(self._registry.agent, tuple(self._open))
             if any(agent is not None and agent.svid_expires_ns <= now_ns for agent in agents):
                 self._registry.pulse()

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/meshwarden/v1/agent.proto\x12\rmeshwarden.v1\"V\n\rAttestRequest\x12+\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x17.meshwarden.v1.EvidenceH\x00\x12\x10\n\x06\x61nswer\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04step\":\n\x08\x45vidence\x12\x10\n\x08\x61ttestor\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\"z\n\x0b\x41ttestReply\x12\x13\n\tchallenge\x18\x01 \x01(\x0cH\x00\x12\'\n\x04svid\x18\x02 \x01(\x0b\x32\x17.meshwarden.v1.X509SvidH\x00\x12%\n\x06\x62undle\x18\x03 \x01(\x0b\x32\x15.meshwarden.v1.BundleB\x06\n\x04step\"Y\n\x08X509Svid\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\r\n\x05\x63hain\x18\x02 \x03(\x0c\x12\x15\n\rnot_before_ns\x18\x03 \x01(\x03\x12\x14\n\x0cnot_after_ns\x18\x04 \x01(\x03\"p\n\x06\x42undle\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x18\n\x10x509_authorities\x18\x02 \x03(\x0c\x12\x0c\n\x04jwks\x18\x03 \x01(\x0c\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x16\n\x0erefresh_hint_s\x18\x05 \x01(\r\"\x1b\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"3\n\nRenewReply\x12%\n\x04svid\x18\x01 \x01(\x0b\x32\x17.meshwarden.v1.X509Svid\"\'\n\x08Selector\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xb3\x01\n\rWorkloadEntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12*\n\tselectors\x18\x03 \x03(\x0b\x32\x17.meshwarden.v1.Selector\x12\x12\n\nx509_ttl_s\x18\x04 \x01(\r\x12\x11\n\tjwt_ttl_s\x18\x05 \x01(\r\x12\x11\n\tdns_names\x18\x06 \x03(\t\x12\x0c\n\x04hint\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\x04\" \n\x0e\x45ntriesRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\"{\n\x0c\x45ntriesReply\x12\r\n\x05whole\x18\x01 \x01(\x08\x12-\n\x07\x63hanged\x18\x02 \x03(\x0b\x32\x1c.meshwarden.v1.WorkloadEntry\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x0c\n\x04more\x18\x05 \x01(\x08\"\x10\n\x0e\x42undlesRequest\"6\n\x0c\x42undlesReply\x12&\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x15.meshwarden.v1.Bundle\";\n\x0fSignX509Request\x12(\n\x06orders\x18\x01 \x03(\x0b\x32\x18.meshwarden.v1.X509Order\"V\n\tX509Order\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12*\n\tselectors\x18\x03 \x03(\x0b\x32\x17.meshwarden.v1.Selector\";\n\rSignX509Reply\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.meshwarden.v1.X509Result\"k\n\nX509Result\x12\'\n\x04svid\x18\x01 \x01(\x0b\x32\x17.meshwarden.v1.X509SvidH\x00\x12)\n\x07refusal\x18\x02 \x01(\x0b\x32\x16.meshwarden.v1.RefusalH\x00\x42\t\n\x07outcome\"(\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"a\n\x0eSignJwtRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x11\n\taudiences\x18\x02 \x03(\t\x12*\n\tselectors\x18\x03 \x03(\x0b\x32\x17.meshwarden.v1.Selector\"W\n\x0cSignJwtReply\x12\r\n\x05token\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\x11\n\tissued_ns\x18\x03 \x01(\x03\x12\x12\n\nexpires_ns\x18\x04 \x01(\x03\x32\x98\x01\n\x0b\x41ttestation\x12\x46\n\x06\x41ttest\x12\x1c.meshwarden.v1.AttestRequest\x1a\x1a.meshwarden.v1.AttestReply(\x01\x30\x01\x12\x41\n\tGetBundle\x12\x1d.meshwarden.v1.BundlesRequest\x1a\x15.meshwarden.v1.Bundle2\xeb\x02\n\x05\x41gent\x12?\n\x05Renew\x12\x1b.meshwarden.v1.RenewRequest\x1a\x19.meshwarden.v1.RenewReply\x12G\n\x07\x45ntries\x12\x1d.meshwarden.v1.EntriesRequest\x1a\x1b.meshwarden.v1.EntriesReply0\x01\x12G\n\x07\x42undles\x12\x1d.meshwarden.v1.BundlesRequest\x1a\x1b.meshwarden.v1.BundlesReply0\x01\x12H\n\x08SignX509\x12\x1e.meshwarden.v1.SignX509Request\x1a\x1c.meshwarden.v1.SignX509Reply\x12\x45\n\x07SignJwt\x12\x1d.meshwarden.v1.SignJwtRequest\x1a\x1b.meshwarden.v1.SignJwtReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/meshwarden/v1/agent.proto\x12\rmeshwarden.v1\"V\n\rAttestRequest\x12+\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x17.meshwarden.v1.EvidenceH\x00\x12\x10\n\x06\x61nswer\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04step\":\n\x08\x45vidence\x12\x10\n\x08\x61ttestor\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\"z\n\x0b\x41ttestReply\x12\x13\n\tchallenge\x18\x01 \x01(\x0cH\x00\x12\'\n\x04svid\x18\x02 \x01(\x0b\x32\x17.meshwarden.v1.X509SvidH\x00\x12%\n\x06\x62undle\x18\x03 \x01(\x0b\x32\x15.meshwarden.v1.BundleB\x06\n\x04step\"Y\n\x08X509Svid\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\r\n\x05\x63hain\x18\x02 \x03(\x0c\x12\x15\n\rnot_before_ns\x18\x03 \x01(\x03\x12\x14\n\x0cnot_after_ns\x18\x04 \x01(\x03\"p\n\x06\x42undle\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x18\n\x10x509_authorities\x18\x02 \x03(\x0c\x12\x0c\n\x04jwks\x18\x03 \x01(\x0c\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x16\n\x0erefresh_hint_s\x18\x05 \x01(\r\"\x1b\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"3\n\nRenewReply\x12%\n\x04svid\x18\x01 \x01(\x0b\x32\x17.meshwarden.v1.X509Svid\"\'\n\x08Selector\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xb3\x01\n\rWorkloadEntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12*\n\tselectors\x18\x03 \x03(\x0b\x32\x17.meshwarden.v1.Selector\x12\x12\n\nx509_ttl_s\x18\x04 \x01(\r\x12\x11\n\tjwt_ttl_s\x18\x05 \x01(\r\x12\x11\n\tdns_names\x18\x06 \x03(\t\x12\x0c\n\x04hint\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\x04\" \n\x0e\x45ntriesRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\"\xa3\x01\n\x0c\x45ntriesReply\x12\r\n\x05whole\x18\x01 \x01(\x08\x12-\n\x07\x63hanged\x18\x02 \x03(\x0b\x32\x1c.meshwarden.v1.WorkloadEntry\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x0c\n\x04more\x18\x05 \x01(\x08\x12&\n\x07\x62undles\x18\x06 \x03(\x0b\x32\x15.meshwarden.v1.Bundle\"\x10\n\x0e\x42undlesRequest\";\n\x0fSignX509Request\x12(\n\x06orders\x18\x01 \x03(\x0b\x32\x18.meshwarden.v1.X509Order\"V\n\tX509Order\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12*\n\tselectors\x18\x03 \x03(\x0b\x32\x17.meshwarden.v1.Selector\";\n\rSignX509Reply\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.meshwarden.v1.X509Result\"k\n\nX509Result\x12\'\n\x04svid\x18\x01 \x01(\x0b\x32\x17.meshwarden.v1.X509SvidH\x00\x12)\n\x07refusal\x18\x02 \x01(\x0b\x32\x16.meshwarden.v1.RefusalH\x00\x42\t\n\x07outcome\"(\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"a\n\x0eSignJwtRequest\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x11\n\taudiences\x18\x02 \x03(\t\x12*\n\tselectors\x18\x03 \x03(\x0b\x32\x17.meshwarden.v1.Selector\"W\n\x0cSignJwtReply\x12\r\n\x05token\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\x11\n\tissued_ns\x18\x03 \x01(\x03\x12\x12\n\nexpires_ns\x18\x04 \x01(\x03\x32\x98\x01\n\x0b\x41ttestation\x12\x46\n\x06\x41ttest\x12\x1c.meshwarden.v1.AttestRequest\x1a\x1a.meshwarden.v1.AttestReply(\x01\x30\x01\x12\x41\n\tGetBundle\x12\x1d.meshwarden.v1.BundlesRequest\x1a\x15.meshwarden.v1.Bundle2\xa2\x02\n\x05\x41gent\x12?\n\x05Renew\x12\x1b.meshwarden.v1.RenewRequest\x1a\x19.meshwarden.v1.RenewReply\x12G\n\x07\x45ntries\x12\x1d.meshwarden.v1.EntriesRequest\x1a\x1b.meshwarden.v1.EntriesReply0\x01\x12H\n\x08SignX509\x12\x1e.meshwarden.v1.SignX509Request\x1a\x1c.meshwarden.v1.SignX509Reply\x12\x45\n\x07SignJwt\x12\x1d.meshwarden.v1.SignJwtRequest\x1a\x1b.meshwarden.v1.SignJwtReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,28 +51,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKLOADENTRY']._serialized_end=831
   _globals['_ENTRIESREQUEST']._serialized_start=833
   _globals['_ENTRIESREQUEST']._serialized_end=865
-  _globals['_ENTRIESREPLY']._serialized_start=867
-  _globals['_ENTRIESREPLY']._serialized_end=990
-  _globals['_BUNDLESREQUEST']._serialized_start=992
-  _globals['_BUNDLESREQUEST']._serialized_end=1008
-  _globals['_BUNDLESREPLY']._serialized_start=1010
-  _globals['_BUNDLESREPLY']._serialized_end=1064
-  _globals['_SIGNX509REQUEST']._serialized_start=1066
-  _globals['_SIGNX509REQUEST']._serialized_end=1125
-  _globals['_X509ORDER']._serialized_start=1127
-  _globals['_X509ORDER']._serialized_end=1213
-  _globals['_SIGNX509REPLY']._serialized_start=1215
-  _globals['_SIGNX509REPLY']._serialized_end=1274
-  _globals['_X509RESULT']._serialized_start=1276
-  _globals['_X509RESULT']._serialized_end=1383
-  _globals['_REFUSAL']._serialized_start=1385
-  _globals['_REFUSAL']._serialized_end=1425
-  _globals['_SIGNJWTREQUEST']._serialized_start=1427
-  _globals['_SIGNJWTREQUEST']._serialized_end=1524
-  _globals['_SIGNJWTREPLY']._serialized_start=1526
-  _globals['_SIGNJWTREPLY']._serialized_end=1613
-  _globals['_ATTESTATION']._serialized_start=1616
-  _globals['_ATTESTATION']._serialized_end=1768
-  _globals['_AGENT']._serialized_start=1771
-  _globals['_AGENT']._serialized_end=2134
+  _globals['_ENTRIESREPLY']._serialized_start=868
+  _globals['_ENTRIESREPLY']._serialized_end=1031
+  _globals['_BUNDLESREQUEST']._serialized_start=1033
+  _globals['_BUNDLESREQUEST']._serialized_end=1049
+  _globals['_SIGNX509REQUEST']._serialized_start=1051
+  _globals['_SIGNX509REQUEST']._serialized_end=1110
+  _globals['_X509ORDER']._serialized_start=1112
+  _globals['_X509ORDER']._serialized_end=1198
+  _globals['_SIGNX509REPLY']._serialized_start=1200
+  _globals['_SIGNX509REPLY']._serialized_end=1259
+  _globals['_X509RESULT']._serialized_start=1261
+  _globals['_X509RESULT']._serialized_end=1368
+  _globals['_REFUSAL']._serialized_start=1370
+  _globals['_REFUSAL']._serialized_end=1410
+  _globals['_SIGNJWTREQUEST']._serialized_start=1412
+  _globals['_SIGNJWTREQUEST']._serialized_end=1509
+  _globals['_SIGNJWTREPLY']._serialized_start=1511
+  _globals['_SIGNJWTREPLY']._serialized_end=1598
+  _globals['_ATTESTATION']._serialized_start=1601
+  _globals['_ATTESTATION']._serialized_end=1753
+  _globals['_AGENT']._serialized_start=1756
+  _globals['_AGENT']._serialized_end=2046
 # @@protoc_insertion_point(module_scope)

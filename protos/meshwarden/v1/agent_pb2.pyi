@@ -107,28 +107,24 @@ class EntriesRequest(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ...) -> None: ...
 
 class EntriesReply(_message.Message):
-    __slots__ = ("whole", "changed", "removed", "digest", "more")
+    __slots__ = ("whole", "changed", "removed", "digest", "more", "bundles")
     WHOLE_FIELD_NUMBER: _ClassVar[int]
     CHANGED_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    BUNDLES_FIELD_NUMBER: _ClassVar[int]
     whole: bool
     changed: _containers.RepeatedCompositeFieldContainer[WorkloadEntry]
     removed: _containers.RepeatedScalarFieldContainer[str]
     digest: bytes
     more: bool
-    def __init__(self, whole: _Optional[bool] = ..., changed: _Optional[_Iterable[_Union[WorkloadEntry, _Mapping]]] = ..., removed: _Optional[_Iterable[str]] = ..., digest: _Optional[bytes] = ..., more: _Optional[bool] = ...) -> None: ...
+    bundles: _containers.RepeatedCompositeFieldContainer[Bundle]
+    def __init__(self, whole: _Optional[bool] = ..., changed: _Optional[_Iterable[_Union[WorkloadEntry, _Mapping]]] = ..., removed: _Optional[_Iterable[str]] = ..., digest: _Optional[bytes] = ..., more: _Optional[bool] = ..., bundles: _Optional[_Iterable[_Union[Bundle, _Mapping]]] = ...) -> None: ...
 
 class BundlesRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
-
-class BundlesReply(_message.Message):
-    __slots__ = ("bundles",)
-    BUNDLES_FIELD_NUMBER: _ClassVar[int]
-    bundles: _containers.RepeatedCompositeFieldContainer[Bundle]
-    def __init__(self, bundles: _Optional[_Iterable[_Union[Bundle, _Mapping]]] = ...) -> None: ...
 
 class SignX509Request(_message.Message):
     __slots__ = ("orders",)

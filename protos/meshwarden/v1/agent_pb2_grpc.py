@@ -164,11 +164,6 @@ class AgentStub:
                 request_serializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.EntriesRequest.SerializeToString,
                 response_deserializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.EntriesReply.FromString,
                 _registered_method=True)
-        self.Bundles = channel.unary_stream(
-                '/meshwarden.v1.Agent/Bundles',
-                request_serializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.BundlesRequest.SerializeToString,
-                response_deserializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.BundlesReply.FromString,
-                _registered_method=True)
         self.SignX509 = channel.unary_unary(
                 '/meshwarden.v1.Agent/SignX509',
                 request_serializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.SignX509Request.SerializeToString,
@@ -192,14 +187,9 @@ class AgentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Entries(self, request, context):
-        """Follows the entries that this agent may issue for: all of them first, then changes, for ever.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Bundles(self, request, context):
-        """Follows the bundles of the trust domain: the current ones first, then each change, for ever.
+        """Follows the entries that this agent may issue for, and the bundles of the trust domain: all of
+        them first, then changes, for ever. One stream for both: what thousands of agents hold of the
+        service's memory is mostly streams.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -231,11 +221,6 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.Entries,
                     request_deserializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.EntriesRequest.FromString,
                     response_serializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.EntriesReply.SerializeToString,
-            ),
-            'Bundles': grpc.unary_stream_rpc_method_handler(
-                    servicer.Bundles,
-                    request_deserializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.BundlesRequest.FromString,
-                    response_serializer=protos_dot_meshwarden_dot_v1_dot_agent__pb2.BundlesReply.SerializeToString,
             ),
             'SignX509': grpc.unary_unary_rpc_method_handler(
                     servicer.SignX509,
@@ -302,33 +287,6 @@ class Agent:
             '/meshwarden.v1.Agent/Entries',
             protos_dot_meshwarden_dot_v1_dot_agent__pb2.EntriesRequest.SerializeToString,
             protos_dot_meshwarden_dot_v1_dot_agent__pb2.EntriesReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Bundles(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/meshwarden.v1.Agent/Bundles',
-            protos_dot_meshwarden_dot_v1_dot_agent__pb2.BundlesRequest.SerializeToString,
-            protos_dot_meshwarden_dot_v1_dot_agent__pb2.BundlesReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,21 +33,18 @@ class AgentStub:
     def __new__(cls, channel: grpc.aio.Channel) -> AgentAsyncStub: ...
     Renew: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.agent_pb2.RenewRequest, protos.meshwarden.v1.agent_pb2.RenewReply]
     Entries: grpc.UnaryStreamMultiCallable[protos.meshwarden.v1.agent_pb2.EntriesRequest, protos.meshwarden.v1.agent_pb2.EntriesReply]
-    Bundles: grpc.UnaryStreamMultiCallable[protos.meshwarden.v1.agent_pb2.BundlesRequest, protos.meshwarden.v1.agent_pb2.BundlesReply]
     SignX509: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.agent_pb2.SignX509Request, protos.meshwarden.v1.agent_pb2.SignX509Reply]
     SignJwt: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.agent_pb2.SignJwtRequest, protos.meshwarden.v1.agent_pb2.SignJwtReply]
 
 class AgentAsyncStub(AgentStub):
     Renew: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.agent_pb2.RenewRequest, protos.meshwarden.v1.agent_pb2.RenewReply]
     Entries: grpc.aio.UnaryStreamMultiCallable[protos.meshwarden.v1.agent_pb2.EntriesRequest, protos.meshwarden.v1.agent_pb2.EntriesReply]
-    Bundles: grpc.aio.UnaryStreamMultiCallable[protos.meshwarden.v1.agent_pb2.BundlesRequest, protos.meshwarden.v1.agent_pb2.BundlesReply]
     SignX509: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.agent_pb2.SignX509Request, protos.meshwarden.v1.agent_pb2.SignX509Reply]
     SignJwt: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.agent_pb2.SignJwtRequest, protos.meshwarden.v1.agent_pb2.SignJwtReply]
 
 class AgentServicer:
     def Renew(self, request: protos.meshwarden.v1.agent_pb2.RenewRequest, context: Any) -> protos.meshwarden.v1.agent_pb2.RenewReply | Awaitable[protos.meshwarden.v1.agent_pb2.RenewReply]: ...
     def Entries(self, request: protos.meshwarden.v1.agent_pb2.EntriesRequest, context: Any) -> Iterator[protos.meshwarden.v1.agent_pb2.EntriesReply] | AsyncIterator[protos.meshwarden.v1.agent_pb2.EntriesReply]: ...
-    def Bundles(self, request: protos.meshwarden.v1.agent_pb2.BundlesRequest, context: Any) -> Iterator[protos.meshwarden.v1.agent_pb2.BundlesReply] | AsyncIterator[protos.meshwarden.v1.agent_pb2.BundlesReply]: ...
     def SignX509(self, request: protos.meshwarden.v1.agent_pb2.SignX509Request, context: Any) -> protos.meshwarden.v1.agent_pb2.SignX509Reply | Awaitable[protos.meshwarden.v1.agent_pb2.SignX509Reply]: ...
     def SignJwt(self, request: protos.meshwarden.v1.agent_pb2.SignJwtRequest, context: Any) -> protos.meshwarden.v1.agent_pb2.SignJwtReply | Awaitable[protos.meshwarden.v1.agent_pb2.SignJwtReply]: ...
 

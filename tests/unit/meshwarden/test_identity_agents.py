@@ -254,6 +254,30 @@ def test_a_large_set_comes_in_parts_whose_last_has_the_digest(tmp_path: Path) ->
     run(tmp_path, story)
 
 
+def test_bundles_come_first_and_again_when_they_change(tmp_path: Path) -> None:
+    """In the same stream as entries; whichever changes, the other is not told again."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        stream = entries_of(server, agent)
+        first = await stream.read()
+        bundle = server.opened.issuer.bundle()
+        assert [each.x509_authorities for each in first.bundles] == [[*bundle.x509_authorities]]
+        added = await server.put(parent_id=agent.spiffe_id)
+        second = await stream.read()
+        assert ([each.id for each in second.changed], [*second.bundles]) == (
+            [added.workload.id],
+            [],
+        )
+        server.nodes._streams.take(replace(bundle, sequence=bundle.sequence + 1))
+        third = await stream.read()
+        assert [each.sequence for each in third.bundles] == [bundle.sequence + 1]
+        assert ([*third.changed], [*third.removed], third.whole) == ([], [], False)
+        assert third.digest == second.digest
+
+    run(tmp_path, story)
+
+
 @pytest.mark.parametrize(("how", "why"), [({}, "evicted"), ({"ban": True}, "banned")])
 def test_who_loses_its_identity_loses_its_streams_at_once(
     tmp_path: Path, how: dict[str, bool], why: str
@@ -263,8 +287,7 @@ def test_who_loses_its_identity_loses_its_streams_at_once(
     async def story(server: IdentityServer) -> None:
         agent = await server.new_agent()
         entry = (await server.put(parent_id=agent.spiffe_id)).workload.id
-        bundles = server.agents.Bundles(agent_pb2.BundlesRequest(), metadata=agent.metadata)
-        streams = [entries_of(server, agent), bundles]
+        streams = [entries_of(server, agent) for _ in range(2)]
         for stream in streams:
             await stream.read()
         await server.registration.EvictAgent(

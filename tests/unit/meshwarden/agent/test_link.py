@@ -95,16 +95,10 @@ class Server(agent_pb2_grpc.AgentServicer):
     ) -> AsyncIterator[pb.EntriesReply]:
         await self._fail(context)
         self.asked.append(request.digest)
-        for reply in self.replies.pop(0) if self.replies else []:
+        for index, reply in enumerate(self.replies.pop(0) if self.replies else []):
+            if not index:
+                reply.bundles.append(bundle_message(self._bundle))
             yield reply
-        await asyncio.Event().wait()
-
-    @override
-    async def Bundles(
-        self, request: pb.BundlesRequest, context: Any
-    ) -> AsyncIterator[pb.BundlesReply]:
-        await self._fail(context)
-        yield pb.BundlesReply(bundles=[bundle_message(self._bundle)])
         await asyncio.Event().wait()
 
     @override
@@ -194,6 +188,27 @@ def test_entries_and_bundles_are_followed_by_changes(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+def test_a_set_of_several_replies_is_taken_with_the_last(tmp_path: Path) -> None:
+    """A part is no set: its workloads would lose what the next part gives them."""
+
+    async def story(world: World) -> None:
+        parts = [
+            pb.EntriesReply(whole=True, changed=[workload_message(WEB)], more=True),
+            pb.EntriesReply(changed=[workload_message(API)], digest=set_digest([WEB, API])),
+        ]
+        taken = []
+        take = world.identities.set_entries
+        world.identities.set_entries = (  # type: ignore[method-assign]
+            lambda entries: taken.append(len(entries)) or take(entries)  # type: ignore[arg-type, func-returns-value]
+        )
+        world.server.replies = [parts]
+        await world.until(lambda: world.ids() == {"web", "api"})
+        assert taken == [2]
+        assert world.server.asked == [b""]
+
+    run(tmp_path, story)
+
+
 def test_a_set_with_another_digest_is_asked_for_anew(tmp_path: Path) -> None:
     """Promise 24: whatever went wrong, two that differ don't stay so; what was there stays."""
 
@@ -202,6 +217,19 @@ def test_a_set_with_another_digest_is_asked_for_anew(tmp_path: Path) -> None:
         world.server.replies = [[whole(WEB), wrong], [whole(WEB, API)]]
         await world.until(lambda: world.ids() == {"web", "api"})
         assert world.server.asked == [b"", b""]
+
+    run(tmp_path, story)
+
+
+def test_a_server_that_contradicts_itself_is_not_asked_without_end(tmp_path: Path) -> None:
+    """The second time is a fault, with a pause after it."""
+
+    async def story(world: World) -> None:
+        wrong = [whole(WEB, digest=b"x" * 32)]
+        world.server.replies = [wrong, wrong]
+        await world.until(lambda: "not those that the server says" in world.link.state.fault)
+        assert len(world.server.asked) == 2
+        assert world.identities.entries is None
 
     run(tmp_path, story)
 
