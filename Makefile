@@ -53,7 +53,7 @@ docs: setup  ## generate the reference pages under docs/
 container-lint: setup  ## check deploy/container/Containerfile
 	$(BIN)/hadolint deploy/container/Containerfile
 
-unit-lint: setup  ## check deploy/systemd/meshwarden.service
+unit-lint: setup  ## check deploy/systemd
 	$(PY) -m tools.check_unit
 
 # Locks hold for every platform, with hashes; ARGS=--upgrade takes newer versions, without it only

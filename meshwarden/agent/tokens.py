@@ -121,9 +121,3 @@ class Tokens:
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return made
-
-    def forget(self) -> None:
-        """Drop what no entry gives any more."""
-        for name in tuple(self._kept):
-            if self._identities.entry(name[0]) is None:
-                del self._kept[name]

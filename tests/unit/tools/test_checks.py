@@ -1,5 +1,7 @@
 """The checks of make lint find what they are there for."""
 
+from pathlib import Path
+
 import pytest
 
 from tools import check_tree, check_unit
@@ -29,9 +31,10 @@ def test_plain_names_are_left_alone(line: str) -> None:
     assert check_tree.faults("README.md", line) == []
 
 
-def test_a_unit_that_lost_a_setting_is_found() -> None:
+@pytest.mark.parametrize("path", check_unit.NEEDED, ids=lambda path: path.name)
+def test_a_unit_that_lost_a_setting_is_found(path: Path) -> None:
     """Even where systemd is not installed."""
-    text = check_unit.UNIT.read_text()
-    assert check_unit.faults(text) == []
+    text = path.read_text()
+    assert check_unit.faults(text, path) == []
     weaker = text.replace("NoNewPrivileges=yes\n", "")
-    assert check_unit.faults(weaker) == ["meshwarden.service: lacks NoNewPrivileges=yes"]
+    assert check_unit.faults(weaker, path) == [f"{path.name}: lacks NoNewPrivileges=yes"]

@@ -120,16 +120,3 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert world.signer.tokens == 5
 
     run(story)
-
-
-def test_tokens_of_an_entry_that_went_are_forgotten() -> None:
-    """Nobody gets one who has no entry any more."""
-
-    async def story(world: World) -> None:
-        await world.get("a")
-        world.identities.set_entries([])
-        assert isinstance(await world.identities.claims(frozenset({UID})), str)
-        world.tokens.forget()
-        assert not world.tokens._kept
-
-    run(story)
