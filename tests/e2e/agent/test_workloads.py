@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from tests.e2e.support.agent import Agent, create_entry, served, served_to
-from tests.e2e.support.instance import Place
+from tests.e2e.support.instance import COMMAND, Place
 from tests.wire.oracle import CLIENTS, environment
 
 SCRIPT = Path(__file__).with_name("spiffe_workload.py")
@@ -129,6 +129,24 @@ def test_files_are_renewed_together_and_a_command_runs_each_time(
 
 def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
+
+
+def test_watch_shows_each_change(agent: Agent, tmp_path: Path) -> None:
+    """A line of JSON each, for programs; it goes on until it is told to end."""
+    log = tmp_path / "log"
+    command = [*COMMAND, "identity", "watch", "-o", "json", "--socket", str(agent.place.socket)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output)
+    try:
+        end = time.monotonic() + 30
+        while time.monotonic() < end and len(_lines(log)) < 3:
+            time.sleep(0.1)
+    finally:
+        process.terminate()
+        process.wait(10)
+    seen = [json.loads(line) for line in _lines(log)]
+    assert len({each["svids"][0]["serial"] for each in seen}) >= 3
+    assert "key" not in seen[0]["svids"][0]
 
 
 def test_validate_tells_by_its_exit_code(agent: Agent) -> None:

@@ -1,0 +1,66 @@
+"""What is found on a workload, whatever it calls itself, is what entries can ask for and no more."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from adapters.workload_attestors import unix
+from ca.selectors import Selector
+from ca.workload import Peer
+from meshwarden.agent.attestation import Attestation
+from meshwarden.agent.peers import Caller
+from meshwarden.agent.relay import Relay
+from meshwarden.identity_messages import selector_messages, selectors_from
+
+
+@contextmanager
+def running(program: bytes) -> Iterator[Caller]:
+    """Run a copy of "sleep" under another name; give the process as one that has connected."""
+    sleep = shutil.which("sleep")
+    assert sleep is not None
+    shutil.copy(sleep, program)
+    child = subprocess.Popen([program, b"60"])
+    caller = Caller(Peer(child.pid, os.getuid(), os.getgid(), ()), os.pidfd_open(child.pid))
+    try:
+        yield caller
+    finally:
+        caller.close()
+        child.kill()
+        child.wait()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"\xff", b"two\nlines", b"end ", b"\xe2\x80\xae"],
+    ids=["bytes", "lines", "end", "bidi"],
+)
+async def test_a_program_may_be_called_anything(tmp_path: Path, name: bytes) -> None:
+    """Its name is sent to nobody, who could not read it; all else about it counts."""
+    unix_attestor = unix.ADAPTER.build(unix.Config())
+    nobody = Relay(tmp_path / "inner", tmp_path, 1)
+    with running(bytes(tmp_path) + b"/" + name) as caller:
+        found = await Attestation(nobody, {"unix": unix_attestor}).attest(caller)
+    assert Selector("unix", f"uid:{os.getuid()}") in found.selectors
+    assert not [each for each in found.selectors if each.value.startswith("path:")]
+    assert [each for each in found.selectors if each.value.startswith("sha256:")]
+    assert selectors_from(selector_messages(found.selectors)) == found.selectors
+    (note,) = found.notes
+    assert note.startswith("unix: left out: the value of 'unix'")
+    assert note.isprintable()
+
+
+async def test_a_note_is_one_line_of_text(tmp_path: Path) -> None:
+    """It goes to the caller and into the log."""
+    unix_attestor = unix.ADAPTER.build(unix.Config())
+    nobody = Relay(tmp_path / "inner", tmp_path, 1)
+    program = bytes(tmp_path) + b"/\xff\n"
+    with running(program) as caller:
+        os.replace(program, bytes(tmp_path) + b"/moved\n")
+        (tmp_path / "moved\n").rename(tmp_path / "again\xff\n")
+        found = await Attestation(nobody, {"unix": unix_attestor}).attest(caller)
+    assert all(each.isprintable() for each in found.notes)
