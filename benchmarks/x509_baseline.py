@@ -4,7 +4,7 @@ For each it verifies the request, builds the same certificate as the authority d
 parses and verifies what came out. No message, no check of names, no ledger, no disk.
 
 Run as `python -m benchmarks.x509_baseline FILE SECONDS`, where FILE holds requests in PEM; it tells
-how many it did in a second.
+how many it did in a second, and how many in a second of CPU time.
 """
 
 import re
@@ -95,12 +95,12 @@ def main(arguments: list[str]) -> None:
     authority = _Authority()
     for request in requests[:50]:
         authority.issue(request)
-    count, started = 0, time.perf_counter()
+    count, started, cpu = 0, time.perf_counter(), time.process_time()
     while (elapsed := time.perf_counter() - started) < seconds:
         for request in requests[:20]:
             authority.issue(request)
         count += 20
-    print(count / elapsed)
+    print(count / elapsed, count / (time.process_time() - cpu))
 
 
 if __name__ == "__main__":

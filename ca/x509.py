@@ -9,27 +9,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.hashes import HashAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from ca.csr import CheckedCsr
 from ca.keys import PrivateKey, PublicKey, hash_for, key_id
 from ca.profile import (
-    EXTENDED_USAGE,
-    NO_AUTHORITY,
-    RSA_USAGE,
     SECOND_NS,
-    USAGE,
     Validity,
     subject_alternative_names,
 )
 from ca.spiffe_id import SpiffeId
+from ca.tbs import LeafFrame
 
 __all__ = [
     "AuthorityProfile",
-    "Content",
     "Signer",
     "authority_extensions",
     "authority_subject",
@@ -37,7 +31,6 @@ __all__ = [
     "sign_authority",
 ]
 
-_NO_SUBJECT = x509.Name([])
 _NAME_CHARACTERS = 64  # ub-organization-name and ub-common-name of RFC 5280, appendix A.1.
 _ID_SHOWN = 16
 
@@ -48,6 +41,7 @@ class Signer:
     Attributes:
         authority_id: Name of its key.
         name: The issuer that its certificates say.
+        leaves: Writes and signs X509-SVIDs.
     """
 
     def __init__(self, certificate: bytes, key: PrivateKey) -> None:
@@ -66,21 +60,21 @@ class Signer:
         self.authority_id = key_id(key.public_key())
         self.name = own.subject
         identifier = own.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        self._identifier = _encoded(
+        self._identifier = _extension(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier),
             critical=False,
         )
         self._key = key
-        self._hash = hash_for(key)
+        self.leaves = LeafFrame(own.subject, identifier.digest, key)
 
-    def sign(self, content: "Content") -> bytes:
+    def sign(self, content: "_Content") -> bytes:
         """Sign as this authority; give the certificate in DER."""
-        return _signed(content, self.name, self._identifier, self._key, self._hash)
+        return _signed(content, self.name, self._identifier, self._key)
 
 
-@dataclass(slots=True)  # Made for every certificate: frozen would cost more.
-class Content:
-    """What a certificate says, but for who signs it."""
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What an authority's certificate says, but for who signs it."""
 
     subject: x509.Name
     key: PublicKey
@@ -98,15 +92,7 @@ def sign(signer: Signer, request: CheckedCsr, times: Validity, serial: int) -> b
         times: From `validity`, so within those of the signer.
         serial: From `serial_from`, and on the ledger already.
     """
-    key = request.public_key
-    is_rsa = isinstance(key, rsa.RSAPublicKey)
-    extensions = [
-        *(_RSA_CONSTANT if is_rsa else _CONSTANT),
-        _extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False),
-        # RFC 5280 section 4.1.2.6: critical, since the subject is empty.
-        _extension(subject_alternative_names(request.spiffe_id, request.names), critical=True),
-    ]
-    return signer.sign(Content(_NO_SUBJECT, key, times, serial, extensions))
+    return signer.leaves.sign(request.public_key, request.spiffe_id, request.names, times, serial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +150,11 @@ def sign_authority(
         _extension(extension, critical=critical)
         for extension, critical in authority_extensions(profile, key)
     ]
-    content = Content(subject, key, times, serial, extensions)
+    content = _Content(subject, key, times, serial, extensions)
     if isinstance(signer, Signer):
         return signer.sign(content)
     own = _extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key), critical=False)
-    return _signed(content, subject, own, signer, hash_for(signer))
+    return _signed(content, subject, own, signer)
 
 
 def authority_extensions(
@@ -189,13 +175,11 @@ def authority_extensions(
 
 
 def _signed(
-    content: Content,
+    content: _Content,
     issuer: x509.Name,
     identifier: "x509.Extension[x509.ExtensionType]",
     key: PrivateKey,
-    algorithm: HashAlgorithm | None,
 ) -> bytes:
-    # All at once: each step of a builder makes a new one, which costs as much as the signature.
     builder = x509.CertificateBuilder(
         issuer,
         content.subject,
@@ -206,7 +190,7 @@ def _signed(
         [*content.extensions, identifier],
     )
     # The library's types don't know that None goes with Ed25519 alone.
-    return builder.sign(key, algorithm).public_bytes(Encoding.DER)  # type: ignore[arg-type]
+    return builder.sign(key, hash_for(key)).public_bytes(Encoding.DER)  # type: ignore[arg-type]
 
 
 def _extension(
@@ -215,26 +199,11 @@ def _extension(
     return x509.Extension(value.oid, critical, value)
 
 
-def _encoded(value: x509.ExtensionType, *, critical: bool) -> "x509.Extension[x509.ExtensionType]":
-    """Encode an extension once, where it is the same in every certificate."""
-    return x509.Extension(
-        value.oid, critical, x509.UnrecognizedExtension(value.oid, value.public_bytes())
-    )
-
-
 def _time(time_ns: int) -> datetime:
     # Without a zone, as the library has times where nothing converts them any more.
     return datetime.fromtimestamp(time_ns // SECOND_NS, UTC).replace(tzinfo=None)
 
 
-_CONSTANT, _RSA_CONSTANT = (
-    (
-        _encoded(NO_AUTHORITY, critical=True),
-        _encoded(usage, critical=True),
-        _encoded(EXTENDED_USAGE, critical=False),
-    )
-    for usage in (USAGE, RSA_USAGE)
-)
 _SIGNS = x509.KeyUsage(
     digital_signature=False,
     content_commitment=False,

@@ -104,12 +104,14 @@ class Issuer:
             return [error] * len(orders)
         now_ns = self._now_ns()
         intents: list[tuple[int, X509Intent]] = []
+        # One call of the kernel for all.
+        serials = _serials(self._randomness(_SERIAL_BYTES * len(orders)))
         entries: list[Entry] = []
         for index, order in enumerate(orders):
             await _give_turn(index)
             try:
                 # Step 1: whether this may be signed at all.
-                intent = self._x509_intent(signing, order, now_ns)
+                intent = self._x509_intent(signing, order, now_ns, serials[index])
                 entries.append(_x509_entry(order, intent, signing.x509_authority_id))
                 intents.append((index, intent))
             except IdentityError as error:
@@ -179,12 +181,14 @@ class Issuer:
         metrics.SVIDS.labels("jwt", "issued").inc()
         return JwtSvid(order.spiffe_id, token, issued_ns, expires_ns)
 
-    def _x509_intent(self, signing: Signing, order: X509Order, now_ns: int) -> X509Intent:
+    def _x509_intent(
+        self, signing: Signing, order: X509Order, now_ns: int, serial: int
+    ) -> X509Intent:
         self._check_id(order.spiffe_id)
         ttl_s = min(order.ttl_s or self._limits.x509_ttl_s, self._limits.max_x509_ttl_s)
         times = signing.times(now_ns, ttl_s)
         request = check_csr(order.csr, allowed_id=order.spiffe_id, dns_names=order.dns_names)
-        return X509Intent(request, times, serial_from(self._randomness(_SERIAL_BYTES)))
+        return X509Intent(request, times, serial)
 
     def _check_id(self, spiffe_id: SpiffeId) -> None:
         if spiffe_id.trust_domain != self.trust_domain or not spiffe_id.path:
@@ -216,6 +220,11 @@ class Issuer:
         told = fault_id(error)
         self._writer.note(Entry(Event.WITHHELD, kind=kind, detail=told, first=number, last=number))
         return IdentityError(told)
+
+
+def _serials(randomness: bytes) -> list[int]:
+    starts = range(0, len(randomness), _SERIAL_BYTES)
+    return [serial_from(randomness[at : at + _SERIAL_BYTES]) for at in starts]
 
 
 def _x509_entry(order: X509Order, intent: X509Intent, authority_id: str) -> Entry:

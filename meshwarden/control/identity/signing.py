@@ -13,7 +13,7 @@ from ca.issue import X509Svid
 from ca.jwt_svid import CheckedJwt, JwtSigner, validate
 from ca.jwt_svid import sign as sign_jwt
 from ca.keys import PrivateKey
-from ca.profile import Validity, validity
+from ca.profile import SECOND_NS, Validity, validity
 from ca.verify import Expected, VerifiedChain
 from ca.x509 import Signer, sign
 
@@ -66,6 +66,8 @@ class Signing:
         self.bundle = bundle
         self.ledger_key = ledger_key
         self._x509 = x509
+        self._times_key = (0, 0)
+        self._times = Validity(0, 0)
         self._jwt = jwt
 
     @property
@@ -92,7 +94,12 @@ class Signing:
         Raises:
             NoAuthorityError: There is no authority that could sign it.
         """
-        return validity(now_ns, ttl_s, self._certificates.issuers)
+        # A batch asks the same for each of its orders.
+        key = (now_ns // SECOND_NS, ttl_s)
+        if key != self._times_key:
+            self._times = validity(now_ns, ttl_s, self._certificates.issuers)
+            self._times_key = key
+        return self._times
 
     def jwt_times(self, now_ns: int, ttl_s: int) -> Validity:
         """Give the times of a token that is signed now; the key of tokens has an end too.
