@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
+from ca.selectors import InvalidSelectorError, parse_selector
 from ca.workload import Findings, WorkloadAttestor
 from meshwarden.agent.peers import Caller, PeerError
 from meshwarden.agent.relay import Relay
@@ -10,6 +11,7 @@ from meshwarden.agent.relay import Relay
 __all__ = ["Attestation"]
 
 _TIMEOUT_S = 15.0
+_MAX_NOTE_CHARACTERS = 500
 
 
 class Attestation:
@@ -52,4 +54,26 @@ class Attestation:
                 found = await attestor.attest(caller.peer)
         except TimeoutError:
             return Findings(notes=(f"{name}: no answer within {_TIMEOUT_S:.0f} s",))
-        return Findings(found.selectors, tuple(f"{name}: {note}" for note in found.notes))
+        sound = _sound(found)
+        return Findings(sound.selectors, tuple(f"{name}: {note}" for note in sound.notes))
+
+
+def _sound(found: Findings) -> Findings:
+    """Leave out what no entry can ask for: a program may be called anything, in any bytes.
+
+    What is sent and told is text, and one workload's odd name must not spoil that of others.
+    """
+    selectors, notes = set(), [*found.notes]
+    for each in found.selectors:
+        try:
+            parse_selector(str(each))
+        except InvalidSelectorError as error:
+            notes.append(f"left out: {error}")
+        else:
+            selectors.add(each)
+    return Findings(frozenset(selectors), tuple(map(_printable, notes)))
+
+
+def _printable(note: str) -> str:
+    shown = note if note.isprintable() else ascii(note)[1:-1]
+    return shown[:_MAX_NOTE_CHARACTERS]

@@ -1,5 +1,6 @@
-"""What is found on a workload, whatever it calls itself, is what entries can ask for and no more."""
+"""What is found on a workload, whatever it calls itself, is what an entry can ask for."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -8,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from adapters.workload_attestors import unix
 from ca.selectors import Selector
-from ca.workload import Peer
+from ca.workload import Findings, Peer, WorkloadAttestor
 from meshwarden.agent.attestation import Attestation
 from meshwarden.agent.peers import Caller
 from meshwarden.agent.relay import Relay
@@ -39,12 +41,12 @@ def running(program: bytes) -> Iterator[Caller]:
     [b"\xff", b"two\nlines", b"end ", b"\xe2\x80\xae"],
     ids=["bytes", "lines", "end", "bidi"],
 )
-async def test_a_program_may_be_called_anything(tmp_path: Path, name: bytes) -> None:
+def test_a_program_may_be_called_anything(tmp_path: Path, name: bytes) -> None:
     """Its name is sent to nobody, who could not read it; all else about it counts."""
     unix_attestor = unix.ADAPTER.build(unix.Config())
     nobody = Relay(tmp_path / "inner", tmp_path, 1)
     with running(bytes(tmp_path) + b"/" + name) as caller:
-        found = await Attestation(nobody, {"unix": unix_attestor}).attest(caller)
+        found = asyncio.run(Attestation(nobody, {"unix": unix_attestor}).attest(caller))
     assert Selector("unix", f"uid:{os.getuid()}") in found.selectors
     assert not [each for each in found.selectors if each.value.startswith("path:")]
     assert [each for each in found.selectors if each.value.startswith("sha256:")]
@@ -54,13 +56,19 @@ async def test_a_program_may_be_called_anything(tmp_path: Path, name: bytes) -> 
     assert note.isprintable()
 
 
-async def test_a_note_is_one_line_of_text(tmp_path: Path) -> None:
+class _Notes(WorkloadAttestor):
+    """Finds nothing, and says so in bytes of somebody else's choosing."""
+
+    @override
+    async def attest(self, peer: Peer) -> Findings:
+        return Findings(notes=("no path: /\udcff\n" + "x" * 4096,))
+
+
+def test_a_note_is_one_short_line_of_text(tmp_path: Path) -> None:
     """It goes to the caller and into the log."""
-    unix_attestor = unix.ADAPTER.build(unix.Config())
-    nobody = Relay(tmp_path / "inner", tmp_path, 1)
-    program = bytes(tmp_path) + b"/\xff\n"
-    with running(program) as caller:
-        os.replace(program, bytes(tmp_path) + b"/moved\n")
-        (tmp_path / "moved\n").rename(tmp_path / "again\xff\n")
-        found = await Attestation(nobody, {"unix": unix_attestor}).attest(caller)
-    assert all(each.isprintable() for each in found.notes)
+    with running(bytes(tmp_path) + b"/sleep") as caller:
+        attestation = Attestation(Relay(tmp_path / "inner", tmp_path, 1), {"any": _Notes()})
+        (note,) = asyncio.run(attestation.attest(caller)).notes
+    assert note.startswith(r"any: no path: /\udcff\n")
+    assert note.isprintable()
+    assert len(note) <= 500 + len("any: ")
