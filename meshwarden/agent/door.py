@@ -20,11 +20,11 @@ from typing_extensions import override
 
 from ca.bundle import Bundle
 from ca.keys import KeyType, PrivateKey, generate
-from ca.possession import key_sha256
 from ca.profile import BACKDATE_S
 from ca.renewal import renewal_ns, retry_pause_s
 from ca.spiffe_id import InvalidSpiffeIdError, parse
 from meshwarden.agent.evidence import Evidence, EvidenceError, ExpiredSvid, JoinToken
+from meshwarden.agent.exchange import REFUSALS, NotBelievedError, as_bundle, attested, told
 from meshwarden.agent.keep import Keep, OwnIdentity
 from meshwarden.agent.renewer import LinkDownError, request_for_key
 from meshwarden.agent.uplink import ServerAddress, Uplink, tls_context
@@ -34,12 +34,8 @@ from protos.meshwarden.v1 import agent_pb2_grpc
 __all__ = [
     "CHANNEL_OPTIONS",
     "Door",
-    "NotBelievedError",
     "TlsDoor",
     "TlsDoorSettings",
-    "as_bundle",
-    "attested",
-    "told",
 ]
 
 _LOG = logging.getLogger(__name__)
@@ -51,20 +47,11 @@ CHANNEL_OPTIONS = (
     ("grpc.enable_retries", 0),
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # No pause, whatever its name says: how long an attempt to connect may take. A server to which
+    # thousands come back at once makes the last ones wait; who gives up early makes it begin anew.
+    ("grpc.min_reconnect_backoff_ms", 15_000),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
-# What the server says of evidence that will not do, now or later.
-_REFUSALS = (
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.UNAUTHENTICATED,
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.FAILED_PRECONDITION,
-)
-
-
-class NotBelievedError(Exception):
-    """The server does not believe this node, as the message says; somebody has to do something."""
 
 
 class Door(Protocol):
@@ -188,7 +175,7 @@ class TlsDoor(Door):
                 )
                 self._take(reply.svid, key)
             except (grpc.aio.AioRpcError, LinkDownError, OSError) as error:
-                if isinstance(error, grpc.aio.AioRpcError) and error.code() in _REFUSALS:
+                if isinstance(error, grpc.aio.AioRpcError) and error.code() in REFUSALS:
                     raise
                 _LOG.warning("the agent's own certificate was not renewed: %s", told(error))
                 await asyncio.sleep(retry_pause_s(attempt, life_s, self._draw()))
@@ -351,56 +338,6 @@ class TlsDoor(Door):
         own = OwnIdentity(svid.spiffe_id, tuple(svid.chain), key, svid.not_after_ns)
         self._keep.save_identity(own)
         self._own = own
-
-
-async def attested(
-    channel: grpc.aio.Channel, evidence: Evidence, payload: bytes, key: PrivateKey
-) -> pb.AttestReply:
-    """Show evidence and answer challenges, until there is a certificate for a key.
-
-    Raises:
-        NotBelievedError: The server doesn't believe it.
-        LinkDownError: It gave no answer.
-        EvidenceError: It was challenged, and there is nothing to answer with.
-    """
-    asked = pb.Evidence(attestor=evidence.attestor, payload=payload, csr=request_for_key(key, None))
-    call = agent_pb2_grpc.AttestationStub(channel).Attest(None, timeout=_TIMEOUT_S)
-    try:
-        await call.write(pb.AttestRequest(evidence=asked))
-        while True:
-            reply = await call.read()
-            if not isinstance(reply, pb.AttestReply):
-                raise LinkDownError("the server ended the attestation without a word")
-            if reply.WhichOneof("step") == "svid":
-                return reply
-            answer = evidence.answer(reply.challenge, key_sha256(key.public_key()))
-            await call.write(pb.AttestRequest(answer=answer))
-    except grpc.aio.AioRpcError as error:
-        if error.code() in _REFUSALS:
-            raise NotBelievedError(told(error)) from error
-        raise LinkDownError(told(error)) from error
-    except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
-        raise LinkDownError("the call ended early") from error
-    finally:
-        call.cancel()
-
-
-def as_bundle(message: pb.Bundle) -> Bundle:
-    """Read a bundle of the server's."""
-    return Bundle(
-        message.trust_domain,
-        tuple(message.x509_authorities),
-        message.jwks,
-        message.sequence,
-        message.refresh_hint_s,
-    )
-
-
-def told(error: BaseException) -> str:
-    """Say what went wrong, in the server's words where it has any."""
-    if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {error.details()}"
-    return str(error)
 
 
 def _channel(uplink: Uplink) -> grpc.aio.Channel:
