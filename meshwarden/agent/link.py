@@ -18,7 +18,8 @@ from ca.bundle import Bundle
 from ca.entries import WorkloadEntry, set_digest
 from ca.renewal import retry_pause_s
 from ca.selectors import InvalidSelectorError, Selector
-from meshwarden.agent.door import Door, NotBelievedError, as_bundle, told
+from meshwarden.agent.door import Door
+from meshwarden.agent.exchange import NotBelievedError, as_bundle, told
 from meshwarden.agent.identities import Identities
 from meshwarden.agent.keep import Keep
 from meshwarden.agent.renewer import LinkDownError, Order, Refused, Signed, Signer

@@ -11,8 +11,9 @@ import grpc.aio
 from typing_extensions import override
 
 from ca.keys import KeyType, generate
-from meshwarden.agent.door import CHANNEL_OPTIONS, Door, attested
+from meshwarden.agent.door import CHANNEL_OPTIONS, Door
 from meshwarden.agent.evidence import Embedded
+from meshwarden.agent.exchange import attested
 
 __all__ = ["LocalDoor"]
 

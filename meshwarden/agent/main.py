@@ -20,8 +20,9 @@ from grpc_reflection.v1alpha import reflection
 from ca.workload import WorkloadAttestor
 from meshwarden import clock, plugins
 from meshwarden.agent.attestation import Attestation
-from meshwarden.agent.door import Door, NotBelievedError, TlsDoor, TlsDoorSettings
+from meshwarden.agent.door import Door, TlsDoor, TlsDoorSettings
 from meshwarden.agent.evidence import Evidence, JoinToken, K8sPsat, X509Pop
+from meshwarden.agent.exchange import NotBelievedError
 from meshwarden.agent.identities import Identities
 from meshwarden.agent.keep import Keep
 from meshwarden.agent.link import Link

@@ -13,7 +13,8 @@ from typing_extensions import override
 from ca.entries import WorkloadEntry, set_digest
 from ca.selectors import Selector
 from meshwarden import clock
-from meshwarden.agent.door import Door, NotBelievedError
+from meshwarden.agent.door import Door
+from meshwarden.agent.exchange import NotBelievedError
 from meshwarden.agent.identities import Identities
 from meshwarden.agent.keep import Keep
 from meshwarden.agent.link import Link
