@@ -13,10 +13,11 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ca.errors import CsrError
-from ca.keys import PublicKey, weakness
+from ca.keys import PublicKey, is_signed_by, weakness
 from ca.profile import check_names
 from ca.spiffe_id import InvalidSpiffeIdError, SpiffeId, parse
 
@@ -97,7 +98,13 @@ def _check_request(
     if algorithm is not None and not isinstance(algorithm, _HASHES):
         raise CsrError(_INVALID, f"the request is signed with {algorithm.name}, too weak a hash")
     _check_extensions(request.extensions, allowed_id, names)
-    if not request.is_signature_valid:
+    if isinstance(key, rsa.RSAPublicKey):
+        # The library also knows the paddings that there are.
+        is_signed = request.is_signature_valid
+    else:
+        signed = request.tbs_certrequest_bytes
+        is_signed = is_signed_by(key, request.signature, signed, algorithm)
+    if not is_signed:
         raise CsrError(_INVALID, "the request's signature is not by its key")
     return key
 

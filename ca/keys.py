@@ -3,7 +3,8 @@
 import enum
 import hashlib
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -19,6 +20,7 @@ __all__ = [
     "PublicKey",
     "generate",
     "hash_for",
+    "is_signed_by",
     "key_id",
     "key_type",
     "private_der",
@@ -100,6 +102,38 @@ def hash_for(key: PrivateKey | PublicKey) -> HashAlgorithm | None:
     if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
         return SHA384() if key.curve.name == "secp384r1" else SHA256()
     return SHA256()
+
+
+def is_signed_by(
+    key: PublicKey, signature: bytes, data: bytes, algorithm: HashAlgorithm | None
+) -> bool:
+    """Tell whether a signature over some data is a key's.
+
+    With the key at hand: the library's own ways to ask this of a request or a certificate decode
+    it anew, for a fifth of the whole cost.
+
+    Args:
+        key: Whose signature it shall be.
+        signature: As certificates have it.
+        data: What was signed.
+        algorithm: The hash that the signature names; None for Ed25519.
+    """
+    try:
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            if algorithm is None:
+                return False
+            key.verify(signature, data, ec.ECDSA(algorithm))
+        elif isinstance(key, ed25519.Ed25519PublicKey):
+            if algorithm is not None:
+                return False
+            key.verify(signature, data)
+        else:
+            if algorithm is None:
+                return False
+            key.verify(signature, data, padding.PKCS1v15(), algorithm)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def public_der(key: PublicKey) -> bytes:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from ca.errors import CertificateError
-from ca.keys import PublicKey, weakness
+from ca.keys import PublicKey, is_signed_by, weakness
 from ca.spiffe_id import InvalidSpiffeIdError, SpiffeId, parse
 
 __all__ = ["Expected", "VerifiedChain", "spiffe_id_of", "subject_of", "times_of"]
@@ -89,7 +89,7 @@ class VerifiedChain:
             _check_signature(each, above, _place(index))
         self.not_before_ns = max(_begin_ns(each) for each in parsed)
         self.not_after_ns = min(_end_ns(each) for each in parsed)
-        self._issuer = parsed[0]
+        self._name = parsed[0].subject
         self._keys = [each.public_key() for each in parsed]
         self._identifier = _extension(parsed[0], x509.SubjectKeyIdentifier, _place(0)).digest
 
@@ -151,7 +151,14 @@ class VerifiedChain:
         identifier = seen[ExtensionOID.AUTHORITY_KEY_IDENTIFIER].value.key_identifier
         if identifier != self._identifier:
             raise CertificateError(f"{where} names another authority's key")
-        _check_signature(found, self._issuer, where)
+        # As _check_signature() does, by a key that was decoded once.
+        if found.issuer != self._name or not is_signed_by(
+            self.public_key(0),
+            found.signature,
+            found.tbs_certificate_bytes,
+            found.signature_hash_algorithm,
+        ):
+            raise CertificateError(f"{where} is not signed by the one above it")
 
 
 def times_of(certificate: bytes) -> tuple[int, int, int]:
