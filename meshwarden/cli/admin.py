@@ -10,7 +10,7 @@ import typer
 from meshwarden.cli import admin_completion as completion
 from meshwarden.cli import admin_tokens
 from meshwarden.cli.options import ConfigFile, Output, load_settings
-from meshwarden.cli.output import FAULT, Form, complain, show, show_data, table
+from meshwarden.cli.output import FAULT, Form, complain, echo_policy, show, show_data, table
 from meshwarden.cli.policy_apply import DryRun, Message, Parent
 from meshwarden.cli.policy_history import counts, time_text
 from meshwarden.cli.policy_proposal import DIGEST_SHOWN, revision_fields
@@ -192,7 +192,7 @@ def show_policy(
     made = reply.revision
     typer.echo(f"# Revision {made.number} by {made.author}, {time_text(made.created_ns)}")
     for row in reply.text.rows:
-        typer.echo(write_line(row_from(row)))
+        echo_policy(write_line(row_from(row)) + "\n")
 
 
 @app.command(cls=RemoteCommand)

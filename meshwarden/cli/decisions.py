@@ -16,8 +16,19 @@ import typer
 from meshwarden import clock
 from meshwarden.cli.durations import Since
 from meshwarden.cli.options import ConfigFile, Output, load_settings
-from meshwarden.cli.output import DENIED, FAULT, Form, complain, show, show_data, styled, table
+from meshwarden.cli.output import (
+    DENIED,
+    FAULT,
+    Form,
+    complain,
+    json_line,
+    show,
+    show_data,
+    styled,
+    table,
+)
 from meshwarden.errors import DecisionLogError
+from meshwarden.plain_text import plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,10 +189,8 @@ def _followed(archive: "DecisionArchive", wanted: "Search") -> "Iterator[Sequenc
 
 def _print(found: "Sequence[Kept]", output: Form, *, is_stream: bool = False) -> None:
     if is_stream and output is Form.JSON:
-        import msgspec  # noqa: PLC0415
-
         for each in found:
-            typer.echo(msgspec.json.encode(_as_dict(each)))
+            typer.echo(json_line(_as_dict(each)))
     elif is_stream and output is Form.YAML:
         for each in found:
             typer.echo("---")
@@ -199,10 +208,10 @@ def _print(found: "Sequence[Kept]", output: Form, *, is_stream: bool = False) ->
 def _lines(record: "DecisionRecord", *, is_wide: bool) -> "Iterator[RenderableType]":
     verdict = (f"{record.verdict} {record.status}", "green" if record.verdict == "allow" else "red")
     pad = " " * max(2, 11 - len(verdict[0]))
-    request = f"{record.method} {_printable(record.path)}"
-    service = _printable(record.service) or "-"
+    request = f"{record.method} {plain(record.path)}"
+    service = plain(record.service) or "-"
     rule = _rule(record) or record.reason
-    caller = _printable(record.principal or record.user) or "anybody"
+    caller = plain(record.principal or record.user) or "anybody"
     when = f"{_time(record.time_ns)}  "
     if is_wide:
         rest = f"{pad}{record.id}  {rule:<16}  {caller}  {service}  {request}"
@@ -232,11 +241,11 @@ def _details(kept: "Kept") -> "Iterator[tuple[str, str]]":
         *((f"header {name}", value) for name, value in record.headers.items()),
         *((f"claim {name}", value) for name, value in record.claims.items()),
     )
-    yield from ((name, _printable(value)) for name, value in optional if value)
+    yield from ((name, plain(value)) for name, value in optional if value)
     for number, miss in enumerate(record.misses):
-        yield "" if number else "nearest", _printable(miss)
+        yield "" if number else "nearest", plain(miss)
     for number, fault in enumerate(record.faults):
-        yield "" if number else "raised", _printable(fault)
+        yield "" if number else "raised", plain(fault)
 
 
 def _as_dict(kept: "Kept") -> dict[str, object]:
@@ -254,10 +263,3 @@ def _rule(record: "DecisionRecord") -> str:
 def _time(time_ns: int, precision: str = "seconds") -> str:
     when = datetime.fromtimestamp(time_ns / 1e9, UTC)
     return when.isoformat(" ", precision).removesuffix("+00:00") + "Z"
-
-
-def _printable(text: str) -> str:
-    """What a caller sent must not move a reader's cursor or colour his terminal."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from meshwarden.cli.output import FAULT, complain
+from meshwarden.plain_text import plain
 
 if TYPE_CHECKING:
     from authz.authoring.findings import Finding, Place
@@ -132,18 +133,21 @@ class Paper:
 
     def styled(self, text: str, colour: str) -> str:
         """Text in a colour, and bold."""
+        text = plain(text)
         return typer.style(text, fg=colour, bold=True) if self._coloured else text
 
     def bold(self, text: str) -> str:
         """Text that stands out."""
+        text = plain(text)
         return typer.style(text, bold=True) if self._coloured else text
 
     def faint(self, text: str) -> str:
         """Text that stands back."""
+        text = plain(text)
         return typer.style(text, dim=True) if self._coloured else text
 
     def line(self, *parts: str) -> None:
-        """Add a line of parts that a space or two set apart."""
+        """Add a line of parts that a space or two set apart; what is in them is plain already."""
         self._lines.append("  ".join(parts))
 
     def wrapped(
@@ -160,6 +164,7 @@ class Paper:
             indent: What each line begins with; the lines after the first two spaces deeper.
             first: How the text begins, and in what colour to show that.
         """
+        text = plain(text)
         lines = [indent + text]
         if self.width:
             lines = textwrap.wrap(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import typer
 
+from meshwarden.plain_text import is_plain, plain, plain_json, plain_lines
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -23,6 +25,8 @@ __all__ = [
     "PLACE",
     "Form",
     "complain",
+    "echo_policy",
+    "json_line",
     "show",
     "show_data",
     "styled",
@@ -61,7 +65,17 @@ def show_data(value: object, form: Form) -> None:
         typer.echo(yaml_text(value), nl=False)
     else:
         text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2)
-        typer.echo(text.decode())
+        typer.echo(plain_json(text.decode()))
+
+
+def json_line(value: object) -> str:
+    """Write one value as JSON on one line, as streams have it."""
+    return plain_json(msgspec.json.encode(value, enc_hook=str).decode())
+
+
+def echo_policy(text: str) -> None:
+    """Print lines of policy as they are, to be read again; on a terminal nobody does that."""
+    typer.echo(plain_lines(text) if sys.stdout.isatty() else text, nl=False)
 
 
 def yaml_text(value: object) -> str:
@@ -76,16 +90,20 @@ def yaml_text(value: object) -> str:
             del data
             return True
 
-    plain = msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
+    encoded = msgspec.json.encode(value, enc_hook=str)
     # A line is not folded: what greps it finds it whole.
     text: str = yaml.dump(
-        plain, Dumper=Dumper, allow_unicode=True, sort_keys=False, width=_UNBOUNDED
+        msgspec.json.decode(encoded),
+        Dumper=Dumper,
+        allow_unicode=is_plain(encoded.decode()),
+        sort_keys=False,
+        width=_UNBOUNDED,
     )
     return text
 
 
 def show(*parts: "RenderableType") -> None:
-    """Print for people; Rich markup in plain text is not read."""
+    """Print for people; Rich markup in plain text is not read, nor what steers a terminal."""
     # Rich takes 0.1 s to import: a command that prints JSON need not wait for it.
     from rich.console import Console  # noqa: PLC0415
 
@@ -101,7 +119,7 @@ def show(*parts: "RenderableType") -> None:
         emoji=False,
     )
     for part in parts:
-        console.print(part)
+        console.print(plain_lines(part) if isinstance(part, str) else part)
     # Rich fills each row of a table to its width.
     typer.echo("\n".join(line.rstrip() for line in out.getvalue().splitlines()))
 
@@ -119,7 +137,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> "RenderableType
         is_whole = index == 0 or name == PLACE
         made.add_column(name, overflow="fold", no_wrap=is_whole)
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(plain_lines, row))
     return made
 
 
@@ -127,10 +145,15 @@ def styled(*parts: str | tuple[str, str]) -> "RenderableType":
     """Put text together, parts of it with a style."""
     from rich.text import Text  # noqa: PLC0415
 
-    return Text.assemble(*parts)
+    return Text.assemble(
+        *(
+            plain_lines(part) if isinstance(part, str) else (plain_lines(part[0]), part[1])
+            for part in parts
+        )
+    )
 
 
 def complain(message: str, prefix: str = "meshwarden: ") -> None:
     """Print what went wrong on stderr; a list of faults is one line each."""
     for line in message.splitlines():
-        typer.echo(f"{prefix}{line}", err=True)
+        typer.echo(f"{prefix}{plain(line)}", err=True)

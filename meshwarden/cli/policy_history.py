@@ -9,10 +9,11 @@ import typer
 
 from meshwarden.cli.excerpts import Paper
 from meshwarden.cli.options import ConfigFile, Output, load_settings
-from meshwarden.cli.output import Form, complain, show, show_data, table
+from meshwarden.cli.output import Form, complain, json_line, show, show_data, table
 from meshwarden.cli.policy_effects import plain_change, print_change, summary
 from meshwarden.cli.policy_place import calling
 from meshwarden.cli.policy_proposal import DIGEST_SHOWN, revision_fields
+from meshwarden.plain_text import plain
 
 if TYPE_CHECKING:
     from authz.authoring.diff import Change
@@ -209,9 +210,7 @@ def _revisions(settings: "Settings", since: int | None) -> "Iterator[policy_pb2.
 
 def _print_line(revision: "policy_pb2.Revision", output: Form) -> None:
     if output is Form.JSON:
-        import msgspec  # noqa: PLC0415
-
-        typer.echo(msgspec.json.encode(revision_fields(revision)).decode())
+        typer.echo(json_line(revision_fields(revision)))
     elif output is Form.YAML:
         typer.echo("---")
         show_data(revision_fields(revision), output)
@@ -224,4 +223,4 @@ def _print_line(revision: "policy_pb2.Revision", output: Form) -> None:
             f"policy {revision.digest[:DIGEST_SHOWN]}",
             revision.message,
         )
-        typer.echo("  ".join(part for part in parts if part))
+        typer.echo(plain("  ".join(part for part in parts if part)))

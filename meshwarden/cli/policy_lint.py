@@ -13,6 +13,7 @@ from meshwarden.cli.excerpts import Lines, Paper
 from meshwarden.cli.options import ConfigFile, load_settings
 from meshwarden.cli.output import Form, show_data
 from meshwarden.cli.progress import progress
+from meshwarden.plain_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -207,7 +208,7 @@ def _print_human(
     for each in findings:
         where = f"{each.place.file}:{each.place.line}" if each.place.line else each.place.file
         severity = each.severity.value
-        paper.line(paper.styled(severity, _STYLES[severity]), paper.bold(each.id), where)
+        paper.line(paper.styled(severity, _STYLES[severity]), paper.bold(each.id), plain(where))
         paper.excerpt(lines.of(each.place), each.place.column, each.place.end_column)
         paper.wrapped(each.message, "    ")
         paper.wrapped(f"fix: {each.fix}", "    ")

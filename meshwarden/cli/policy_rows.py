@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meshwarden.cli.options import ConfigFile, Output
-from meshwarden.cli.output import PLACE, Form, show, show_data, styled, table
+from meshwarden.cli.output import PLACE, Form, echo_policy, show, show_data, styled, table
 from meshwarden.cli.policy_effects import place
 from meshwarden.cli.policy_history import time_text
 from meshwarden.cli.policy_place import FolderOption, Place, RevisionOption, wanted_policy
@@ -116,7 +116,7 @@ def get(  # noqa: PLR0913, PLR0917 - each is an option
     if output is RowForm.CSV:
         out = io.StringIO()
         _write_csv(out, rows)
-        typer.echo(out.getvalue(), nl=False)
+        echo_policy(out.getvalue())
     elif output is not RowForm.HUMAN:
         data = [_plain(row, model) for row in rows]
         show_data(data, Form(output.value))

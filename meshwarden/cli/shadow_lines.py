@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from meshwarden.cli.output import styled, table
+from meshwarden.plain_text import plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -57,8 +58,8 @@ def example_lines(examples: Sequence[Example]) -> "Iterator[RenderableType]":
                 (
                     each.id,
                     each.verdict.replace("_", " "),
-                    _printable(each.caller or "anybody"),
-                    _printable(f"{each.method} {each.service or '-'} {each.path}"),
+                    plain(each.caller or "anybody"),
+                    plain(f"{each.method} {each.service or '-'} {each.path}"),
                     each.rule,
                 )
                 for each in examples
@@ -67,14 +68,7 @@ def example_lines(examples: Sequence[Example]) -> "Iterator[RenderableType]":
         return
     for each in examples:
         word = each.verdict.replace("_", " ")
-        caller, service = _printable(each.caller or "anybody"), _printable(each.service or "-")
-        request = _printable(f"{each.method} {each.path}")
+        caller, service = plain(each.caller or "anybody"), plain(each.service or "-")
+        request = plain(f"{each.method} {each.path}")
         yield styled((f"{word:<11}", _COLOURS[each.verdict]), f"  {caller} -> {service}  {request}")
         yield styled((f"  {each.id}  {each.rule}", "dim"))
-
-
-def _printable(text: str) -> str:
-    """What a caller sent must not move a reader's cursor or colour his terminal."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )

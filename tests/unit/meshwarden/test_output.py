@@ -1,6 +1,9 @@
 """What programs get from commands."""
 
+import contextlib
 import json
+import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ from typer.testing import CliRunner
 
 from meshwarden.cli.main import app
 from meshwarden.cli.output import yaml_text
+from meshwarden.logs import configure_logging
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 _VALUES = st.recursive(
@@ -95,3 +99,72 @@ def test_who_has_read_enough_hears_no_complaint() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+_TRICKS = "\x1b[2J\x9b31m\u202e\x07\u200b"
+
+
+def _on_a_terminal(arguments: list[str], home: Path) -> str:
+    """What a command prints on a terminal of its own."""
+    main, end = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "meshwarden", *arguments],
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        cwd=home,
+        env={**os.environ, "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "100"},
+    ) as process:
+        os.close(end)
+        read = b""
+        # Linux answers with an error when nobody holds the other end any more.
+        with contextlib.suppress(OSError):
+            while piece := os.read(main, 65536):
+                read += piece
+        process.wait(30)
+    os.close(main)
+    return read.decode()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "policy check bad",
+        "policy diff empty odd",
+        "policy lint odd",
+        "policy get --policy odd",
+        "policy get --policy odd -o csv",
+        "policy get --policy odd -o json",
+        "policy get --policy odd -o yaml",
+        "policy list --policy odd",
+        "policy role list --policy odd",
+        "policy role tree --policy odd",
+        "policy who-can odd --service orders",
+    ],
+)
+def test_who_writes_a_rule_does_not_choose_how_its_reviewer_sees_it(
+    words: str, tmp_path: Path
+) -> None:
+    """Neither by its text nor by its file's name."""
+    for name in ("bad", "empty", "odd"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "empty" / "a.csv").write_text("p, *, orders, GET, /a, allow\n")
+    (tmp_path / "bad" / f"{_TRICKS}.csv").write_text("p, *, orders, GET, /a, alow\n")
+    rules = (
+        f"p, role:a, orders, GET, /{_TRICKS}, allow, request.method != '{_TRICKS}'\n"
+        f"p, *, {_TRICKS}, GET, /a, allow\n"
+        f"g, user:i/{_TRICKS}, role:a\n"
+    )
+    (tmp_path / "odd" / f"odd{_TRICKS}.csv").write_text(rules)
+    told = _on_a_terminal(words.split(), tmp_path)
+    assert [each for each in told if not each.isprintable() and each not in "\r\n"] == [], told
+    assert "odd" in told or "alow" in told
+
+
+def test_a_log_line_shows_what_a_file_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where its name would clear the screen of who follows the log."""
+    logger = logging.getLogger("meshwarden.of-a-test")
+    configure_logging("info", "control")
+    logger.info("%s.csv", _TRICKS)
+    configure_logging("warning", "test")
+    assert capsys.readouterr().err.endswith(r"\x1b[2J\x9b31m\u202e\x07\u200b.csv" + "\n")
