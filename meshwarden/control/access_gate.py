@@ -148,7 +148,7 @@ class RemoteGate(Gate):
                 f"who may do this can't be read, so only looking on is allowed: {self._state.fault}"
             )
         asked = Question(name, caller.source_ip, method, role, self._now_ns())
-        verdict = self._state.policy.decide(asked)
+        verdict = self._state.decide(asked)
         if not verdict.allowed:
             raise _no(asked, verdict)
 

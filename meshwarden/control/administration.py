@@ -52,7 +52,7 @@ class Administration:
 
     def roles_of(self, name: str, source: str, now_ns: int) -> tuple[str, ...]:
         """Which of the three roles somebody has now, least first."""
-        return self.state.policy.decide(Question(name, source, _ME, "viewer", now_ns)).roles
+        return self.state.decide(Question(name, source, _ME, "viewer", now_ns)).roles
 
     async def has_admin(self, policy: AdminPolicy) -> bool:
         """Whether anybody could change a policy from elsewhere; aside, since each name is asked."""

@@ -118,6 +118,8 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
         settings, runtime, board, lambda: publisher.state, lambda: shadow.counts
     )
     administration = Administration.on(kept, clock.now_ns) if kept else None
+    if administration and nodes:
+        administration.state.registered = nodes.registry.admins
     guarded: tuple[Guarded, ...] = (
         (
             access_pb2_grpc.add_AccessServicer_to_server,

@@ -10,7 +10,8 @@ from authz.policy.rules import Row
 from meshwarden.control.access_gate import action_of
 from protos.meshwarden.v1 import access_pb2
 from protos.meshwarden.v1.access_pb2 import CreateTokenRequest, GrantRequest, RevokeTokenRequest
-from protos.meshwarden.v1.policy_pb2 import RollbackRequest
+from protos.meshwarden.v1.policy_pb2 import ApplyRequest, PolicyText, RollbackRequest
+from protos.meshwarden.v1.policy_pb2 import Row as PolicyRow
 from tests.unit.meshwarden.remote_api import OPS, Api, Headers, headers, outcome, play
 
 ME = "/meshwarden.v1.Access/Me"
@@ -43,6 +44,27 @@ def test_a_certificate_is_let_in_by_its_role(tmp_path: Path, role: str) -> None:
             assert (await api.trail())[-1] == (OPS, "203.0.113.9", "policy.apply", "refused")
         else:
             assert code == "OK"
+
+    play(tmp_path, story)
+
+
+def test_an_entry_makes_its_workload_an_administrator(tmp_path: Path) -> None:
+    """While it has the flag; a rule that denies is stronger, and a token is no workload."""
+
+    async def story(api: Api) -> None:
+        given = headers(name=OPS)
+        assert (await outcome(api.call(APPLY, given)))[0] == "PERMISSION_DENIED"
+        api.state.registered = lambda: frozenset({f"spiffe://{OPS}"})
+        assert await outcome(api.call(APPLY, given)) == ("OK", "")
+        told = access_pb2.MeReply.FromString(await api.call(ME, given))
+        assert list(told.roles) == ["viewer", "author", "admin"]
+        token = await a_token(api, role="")
+        assert (await outcome(api.call(APPLY, headers(token=token))))[0] == "PERMISSION_DENIED"
+        deny = PolicyRow(ptype="p", values=[OPS, "*", "AUTHOR", "/**", "deny"])
+        await api.local.Apply(ApplyRequest(text=PolicyText(rows=[deny])))
+        assert "a rule denies it" in (await outcome(api.call(APPLY, given)))[1]
+        api.state.registered = frozenset
+        assert (await outcome(api.call(APPLY, given)))[0] == "PERMISSION_DENIED"
 
     play(tmp_path, story)
 
