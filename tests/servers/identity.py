@@ -227,7 +227,12 @@ async def identity_server(
     ports = agents.add_insecure_port("127.0.0.1:0"), admin.add_insecure_port("127.0.0.1:0")
     await agents.start()
     await admin.start()
-    options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1))
+    options = (
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.max_send_message_length", -1),
+        # A window stays as small as it begins: whoever does not read is soon noticed.
+        ("grpc.http2.bdp_probe", 0),
+    )
     try:
         async with (
             grpc.aio.insecure_channel(f"127.0.0.1:{ports[0]}", options=options) as channel,

@@ -21,11 +21,13 @@ from meshwarden.control.identity.edge import (
     Handler,
     MessageError,
     Messages,
+    abort,
     handlers,
     is_refusal,
     one,
 )
 from meshwarden.control.identity.parts import Parts
+from meshwarden.control.identity.streams import StuckError
 from meshwarden.identity_messages import selectors_from, svid_message
 from protos.meshwarden.v1 import agent_pb2
 
@@ -172,29 +174,38 @@ class AgentService:
     async def _entries(self, messages: Messages, context: Context) -> None:
         call = await self._door.admit(context)
         request = await one(messages, agent_pb2.EntriesRequest, _MAX_MESSAGE_BYTES)
+        with self._streams.opened(call.agent.spiffe_id):
+            try:
+                await self._follow(call, request.digest, context)
+            except StuckError as error:
+                await self._refused("Entries", context, error)
+                # It goes behind what waits already. Until its reader takes both, or goes away, the
+                # stream is there, and counts.
+                await abort(context, error)
+
+    async def _follow(self, call: AgentCall, digest: bytes, context: Context) -> None:
         streams = self._streams
-        with streams.opened(call.agent.spiffe_id):
-            sent, bundles = None, b""
-            while True:
-                changed = self._registry.changed  # Before the look: no change falls between.
-                self._door.check(call)
-                agent = self._registry.agent(call.agent.spiffe_id) or call.agent
-                found = self._registry.entries_of(agent)
-                if sent is None and request.digest != found.digest:
-                    replies = streams.replies.between(None, found)
-                elif sent is not None and sent.digest != found.digest:
-                    replies = streams.replies.between(sent, found)
-                elif sent is None or bundles != streams.bundles:
-                    replies = [streams.replies.unchanged(found)]
-                else:
-                    replies = []
-                for reply in replies:
-                    # The fields of two messages, one after the other, are one message with both.
-                    news = streams.bundles if bundles != streams.bundles else b""
-                    bundles = streams.bundles
-                    await streams.write(context, news + reply)
-                sent = found
-                await changed.wait()
+        sent, bundles = None, b""
+        while True:
+            changed = self._registry.changed  # Before the look: no change falls between.
+            self._door.check(call)
+            agent = self._registry.agent(call.agent.spiffe_id) or call.agent
+            found = self._registry.entries_of(agent)
+            if sent is None and digest != found.digest:
+                replies = streams.replies.between(None, found)
+            elif sent is not None and sent.digest != found.digest:
+                replies = streams.replies.between(sent, found)
+            elif sent is None or bundles != streams.bundles:
+                replies = [streams.replies.unchanged(found)]
+            else:
+                replies = []
+            for reply in replies:
+                # The fields of two messages, one after the other, are one message with both.
+                news = streams.bundles if bundles != streams.bundles else b""
+                bundles = streams.bundles
+                await streams.write(context, news + reply)
+            sent = found
+            await changed.wait()
 
     def _claim(
         self,

@@ -5,7 +5,8 @@ nothing of a message is read before somebody asks for it. So who may not call ca
 hold what it sends.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
@@ -21,6 +22,7 @@ __all__ = [
     "MessageError",
     "Messages",
     "Method",
+    "abort",
     "handlers",
     "is_refusal",
     "one",
@@ -94,14 +96,35 @@ def _guarded(name: str, method: Method, refused: Refused) -> Any:
             return await method(messages, context)
         except grpc.aio.AbortError:
             raise
+        except grpc.aio.InternalError as error:
+            # A write failed, since the other end has gone: nobody is left to be told anything.
+            raise asyncio.CancelledError from error
         except IdentityError as error:
             if is_refusal(error):
                 await refused(name, context, error)
-            await _abort(context, error.code, str(error))
+            await abort(context, error)
         except Exception as error:  # noqa: BLE001 - the edge: anything else is a fault of ours
             await _abort(context, "INTERNAL", fault_id(error))
+        finally:
+            await _close(messages)
 
     return answer
+
+
+async def _close(messages: Messages) -> None:
+    """Finish with a stream that was not read to its end.
+
+    The garbage collector would do it by a task of its own and a wake-up of the loop, for each call.
+    """
+    reader = aiter(messages)
+    if isinstance(reader, AsyncGenerator):
+        await reader.aclose()
+
+
+async def abort(context: Context, error: IdentityError) -> NoReturn:
+    """End a call with an error's own code; never returns."""
+    await _abort(context, error.code, str(error))
+    raise AssertionError("abort always raises")
 
 
 async def _abort(context: Context, code: str, message: str) -> NoReturn:

@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 
 from ca.entries import set_digest
+from meshwarden.control.identity import streams
 from meshwarden.control.identity.agents import MAX_ORDERS
 from meshwarden.identity_messages import workload_from
 from protos.meshwarden.v1 import agent_pb2, registration_pb2
@@ -420,3 +421,80 @@ def test_an_agent_has_few_streams_of_a_kind(tmp_path: Path) -> None:
         await entries_of(server, agent).read()
 
     run(tmp_path, story)
+
+
+async def many(server: IdentityServer, agent: Caller, count: int) -> list[registration_pb2.Entry]:
+    """Register entries that no window holds together."""
+    entries = [
+        registration_pb2.Entry(
+            workload=agent_pb2.WorkloadEntry(
+                spiffe_id=f"{WEB}{number}",
+                selectors=[
+                    agent_pb2.Selector(kind="unix", value=f"path:{'x' * 1000}{number}{part}")
+                    for part in range(20)
+                ],
+            ),
+            parent_id=agent.spiffe_id,
+        )
+        for number in range(count)
+    ]
+    request = registration_pb2.PutEntriesRequest(entries=entries)
+    return [*(await server.registration.PutEntries(request)).entries]
+
+
+def test_a_slow_reader_is_told_the_newest_state_and_not_each_one_in_between(
+    tmp_path: Path,
+) -> None:
+    """So there is nothing that could pile up for it."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        there = await many(server, agent, 200)
+        stream = entries_of(server, agent)
+        first = await stream.read()
+        await asyncio.sleep(0.5)  # What the window takes is on its way; the rest waits.
+        for number in range(30):
+            there[0].workload.hint = str(number)
+            await server.registration.PutEntries(
+                registration_pb2.PutEntriesRequest(entries=there[:1])
+            )
+        mine = {each.id: workload_from(each) for each in first.changed}
+        hints: list[str] = []
+        async with asyncio.timeout(20):
+            while not hints or hints[-1] != "29":
+                reply = await stream.read()
+                mine.update({each.id: workload_from(each) for each in reply.changed})
+                hints += [each.hint for each in reply.changed if each.id == there[0].workload.id]
+        assert len(hints) < 10
+        assert set_digest(mine.values()) == reply.digest
+
+    run(tmp_path, story)
+
+
+def test_a_stream_that_nobody_reads_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until its reader takes that, it counts: nobody can have more waiting than for his streams."""
+    monkeypatch.setattr(streams, "_STUCK_S", 0.5)
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        await many(server, agent, 190)
+        for _ in range(2):
+            stuck = [entries_of(server, agent) for _ in range(4)]
+            for each in stuck:
+                await each.read()
+            await asyncio.sleep(1.5)
+            code, why = await refused(entries_of(server, agent).read())
+            assert (code, "4 streams" in why) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
+            for each in stuck:
+                code, why = await refused(_drained(each))
+                assert (code, "nobody read" in why) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
+            async with asyncio.timeout(10):
+                while server.nodes._streams._open:
+                    await asyncio.sleep(0.1)
+
+    run(tmp_path, story)
+
+
+async def _drained(stream: "grpc.aio.UnaryStreamCall[Any, Any]") -> None:
+    while await stream.read() is not grpc.aio.EOF:
+        pass
