@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import json
 import os
 import socket
 import ssl
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import jwt
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from typing_extensions import override
 
@@ -308,6 +311,76 @@ def test_a_node_with_a_certificate_of_its_own_needs_no_token(
             create_entry(own, agent.agent_id, "web", f"unix:uid:{os.getuid()}")
             assert "/meshwarden/agent/x509pop/" in agent.agent_id
             assert served(where.socket).svids[0].spiffe_id == "spiffe://td.example/web"
+
+
+def test_an_agent_of_a_cluster_attests_by_its_service_account(
+    new_folder: Callable[[], Path],
+) -> None:
+    """k8s_psat, with tokens of a local issuer in place of a cluster; read anew when renewed."""
+    folder = new_folder()
+    key = ec.generate_private_key(ec.SECP256R1())
+    jwk = jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    (folder / "jwks.json").write_text(json.dumps({"keys": [{**jwk, "kid": "k", "alg": "ES256"}]}))
+    claims = {
+        "aud": ["meshwarden"],
+        "sub": "system:serviceaccount:mesh:agent",
+        "exp": 4_000_000_000,
+        "kubernetes.io": {
+            "namespace": "mesh",
+            "serviceaccount": {"name": "agent"},
+            "node": {"name": "n1", "uid": "0b1c"},
+            "pod": {"name": "agent-x", "uid": "7d"},
+        },
+    }
+    (folder / "psat").write_text(jwt.encode(claims, key, "ES256", {"kid": "k"}))
+    settings = {
+        **SETTINGS,
+        "identity.key_file": str(folder / "sealing.key"),
+        "identity.nodes.attestors": ["k8s_psat"],
+        "identity.nodes.k8s_psat.jwks": str(folder / "jwks.json"),
+        "identity.nodes.k8s_psat.service_accounts": ["mesh:agent"],
+    }
+    own = Place(new_folder(), {"policy.csv": "p, *, *, *, /**, allow\n"}, settings)
+    with own.start() as instance:
+        instance.wait_ready()
+        bundle = folder / "bundle.pem"
+        bundle.write_text(own.command("bundle", "show").stdout)
+        where = AgentPlace(new_folder(), f"127.0.0.1:{own.port}")
+        environ = {"MESHWARDEN_AGENT__K8S_PSAT_TOKEN": str(folder / "psat")}
+        options = ("--attestor", "k8s_psat", "--trust-bundle", str(bundle))
+        with where.start(*options, environ=environ) as agent:
+            agent.wait_ready()
+            assert agent.agent_id.endswith("/meshwarden/agent/k8s_psat/kubernetes/0b1c")
+
+
+def test_an_evicted_agent_comes_back_by_a_new_token(
+    new_folder: Callable[[], Path], place: Place
+) -> None:
+    """Its workloads keep what they have meanwhile; only the token's file is replaced."""
+    where = AgentPlace(new_folder(), f"127.0.0.1:{place.port}")
+    with where.with_token(new_token(place)) as agent:
+        agent.wait_ready()
+        first = agent.agent_id
+        create_entry(place, first, "web", f"unix:uid:{os.getuid()}")
+        before = served(where.socket).svids[0].x509_svid
+        assert place.command("agent", "evict", first, "--yes").returncode == 0
+        _until(lambda: not agent.status()["connected"])
+        assert served(where.socket).svids[0].x509_svid == before
+        (where.folder / "token").write_text(new_token(place))
+        agent.wait_ready()
+        assert agent.agent_id != first
+
+
+def test_an_agents_memory_goes_into_no_core_dump(
+    new_folder: Callable[[], Path], place: Place
+) -> None:
+    """Nor can it be asked for one: the limit is zero, soft and hard."""
+    where = AgentPlace(new_folder(), f"127.0.0.1:{place.port}")
+    with where.with_token(new_token(place)) as agent:
+        agent.wait_ready()
+        limits = Path(f"/proc/{agent.pid}/limits").read_text().splitlines()
+        (core,) = [line.split() for line in limits if line.startswith("Max core file size")]
+        assert core[4:6] == ["0", "0"]
 
 
 def _until(condition: Callable[[], object]) -> None:
