@@ -37,6 +37,7 @@ class Registry:
         self.fault = "it was not read yet"
         self._entries = EntryIndex(trust_domain)
         self._agents: dict[str, AgentRecord] = {}
+        self._admins: frozenset[str] | None = None
         self._version = 0
         self._refreshing = asyncio.Lock()
 
@@ -60,7 +61,11 @@ class Registry:
 
     def admins(self) -> frozenset[str]:
         """Give the SPIFFE IDs of workloads that may administer the service."""
-        return frozenset(each.workload.spiffe_id for each in self._entries.all() if each.admin)
+        if self._admins is None:
+            # Once for each change: every call of the admin API asks.
+            found = (each.workload.spiffe_id for each in self._entries.all() if each.admin)
+            self._admins = frozenset(found)
+        return self._admins
 
     def note(self, agent: AgentRecord) -> None:
         """Take an agent that this process has just written, before the store tells of it."""
@@ -109,6 +114,7 @@ class Registry:
             self._agents[agent.spiffe_id] = agent
         await _in_turns(changes.removed_entries, self._entries.remove)
         await _in_turns(changes.entries, self._put)
+        self._admins = None
         self._version = changes.version
         self.pulse()
 
