@@ -44,6 +44,10 @@ _TLS = """
 certificate = "{certificate}"
 key = "{key}"
 """
+_OWN_TLS = """
+[listen.tls]
+svid = true
+"""
 _FOLDER = """\
 [policy]
 path = "policy"
@@ -102,6 +106,7 @@ def service(  # noqa: PLR0913 - each is named by who calls
     sample_allows: float = 0.01,
     has_sinks: bool = True,
     tls: Credential | None = None,
+    has_own_tls: bool = False,
     is_pinned: bool = True,
     more: str = "",
 ) -> Iterator[Service]:
@@ -115,6 +120,7 @@ def service(  # noqa: PLR0913 - each is named by who calls
         sample_allows: Share of allowed requests that is recorded; the default is the settings'.
         has_sinks: Whether records are kept; the settings' default.
         tls: The port's certificate; None is plain text.
+        has_own_tls: Whether the port serves TLS by an SVID of the service's own instead.
         is_pinned: Whether all its processes are on the server's core, or wherever there is room.
         more: Sections of settings that this file has no words for.
 
@@ -124,7 +130,10 @@ def service(  # noqa: PLR0913 - each is named by who calls
     (folder / "policy").mkdir(parents=True)
     (folder / "policy" / "policy.csv").write_text(policy)
     (port,) = free_ports(1)
-    section = "" if tls is None else _TLS.format(certificate=tls.certificate, key=tls.key)
+    section = _OWN_TLS if has_own_tls else ""
+    if tls is not None:
+        section = _TLS.format(certificate=tls.certificate, key=tls.key)
+    has_tls = bool(section)
     config = folder / "meshwarden.toml"
     text = _CONFIG.format(
         port=port,
@@ -145,10 +154,10 @@ def service(  # noqa: PLR0913 - each is named by who calls
     with pinned(SERVER_CORE) if is_pinned else nullcontext():
         child = Child("meshwarden", command, folder / "meshwarden.log", environ)
     with child:
-        wait_until(lambda: _is_ready(port, tls=tls is not None), [child], _READY_S)
+        wait_until(lambda: _is_ready(port, tls=has_tls), [child], _READY_S)
         ready_s = time.monotonic() - started
         pids = _process_ids(folder / "run" / "supervisor.sock")
-        yield Service(port, pids["front"], pids["control"], ready_s, tls is not None, folder)
+        yield Service(port, pids["front"], pids["control"], ready_s, has_tls, folder)
 
 
 @dataclass(frozen=True, slots=True)
