@@ -65,7 +65,13 @@ _MAX_STREAMS = 10_000  # Envoy's own 1,024 refused the 1,025th stream of a busy 
 # others of the connection theirs. A flood of resets is still stopped, by the codec's own limit.
 _PREMATURE_RESETS = 2 * _MAX_STREAMS
 _MAX_REQUESTS = 100_000  # A circuit breaker for control that a flood of streams doesn't trip.
-_MESSAGE_WINDOW_BYTES = 1024 * 1024
+# What a reader that doesn't read can make us hold, of each stream and in each direction: what one
+# end has sent and the other not taken. Streams of agents are many and live for days.
+_STREAM_BYTES = 64 * 1024
+_CONNECTION_BYTES = 256 * 1024
+# Of all streams of a connection together. A stream that nobody reads keeps its share for good, so
+# this must be far more than all of them can keep, or they would stop all others of the connection.
+_ALL_STREAMS_BYTES = 2**31 - 1  # RFC 9113, section 6.9.1: there is no more.
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +201,7 @@ def _listener(front: FrontBootstrap) -> dict[str, Any]:
         "name": "public",
         "address": {"socket_address": {"address": front.host, "port_value": front.port}},
         "enable_reuse_port": True,
-        "per_connection_buffer_limit_bytes": _MESSAGE_WINDOW_BYTES,
+        "per_connection_buffer_limit_bytes": _CONNECTION_BYTES,
         "filter_chains": [chain],
     }
 
@@ -233,8 +239,9 @@ def _connection_manager(front: FrontBootstrap) -> dict[str, Any]:
             "max_request_headers_kb": 96,
             "http2_protocol_options": {
                 "max_concurrent_streams": _MAX_STREAMS,
-                "initial_stream_window_size": _MESSAGE_WINDOW_BYTES,
-                "initial_connection_window_size": 16 * _MESSAGE_WINDOW_BYTES,
+                "initial_stream_window_size": _STREAM_BYTES,
+                # A client's own streams only stop each other.
+                "initial_connection_window_size": 16 * 1024 * 1024,
                 "connection_keepalive": {"interval": "30s", "timeout": "10s"},
             },
             "http_filters": [
@@ -376,7 +383,7 @@ def _control_cluster(name: str, socket: Path) -> dict[str, Any]:
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "per_connection_buffer_limit_bytes": _MESSAGE_WINDOW_BYTES,
+        "per_connection_buffer_limit_bytes": _CONNECTION_BYTES,
         "circuit_breakers": {
             "thresholds": [
                 {
@@ -393,6 +400,8 @@ def _control_cluster(name: str, socket: Path) -> dict[str, Any]:
                 "explicit_http_config": {
                     "http2_protocol_options": {
                         "max_concurrent_streams": _MAX_STREAMS,
+                        "initial_stream_window_size": _STREAM_BYTES,
+                        "initial_connection_window_size": _ALL_STREAMS_BYTES,
                         "connection_keepalive": {"interval": "30s", "timeout": "10s"},
                     }
                 },

@@ -133,6 +133,17 @@ def test_limits_are_ours_and_not_envoys(told: dict[str, Any]) -> None:
     assert one(many, "max_active_downstream_connections") == 77
 
 
+def test_nobody_makes_a_front_hold_much_by_not_reading(told: dict[str, Any]) -> None:
+    """Little for each stream; and no number of such streams stops the others of control's."""
+    assert max(values(told, "initial_stream_window_size")) <= 64 * 1024
+    buffers = [*values(told, "per_connection_buffer_limit_bytes")]
+    assert len(buffers) == 1 + len(told["static_resources"]["clusters"])
+    assert max(buffers) <= 256 * 1024
+    for cluster in told["static_resources"]["clusters"]:
+        window = one(cluster, "initial_connection_window_size")
+        assert window >= 10_000 * one(cluster, "initial_stream_window_size")
+
+
 def test_plain_text_has_no_tls_and_tls_has_its_files(told: dict[str, Any]) -> None:
     """A client's certificate is asked for when there is an authority to check it."""
     assert not list(values(told, "transport_socket"))
