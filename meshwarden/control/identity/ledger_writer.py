@@ -27,9 +27,8 @@ _MAX_NOTES = 10_000
 # One transaction: the lock is everybody's.
 _GROUP_ROWS = 4_000
 _NOTES_WAIT_S = 0.2
-# How long a group lets more come, and after how many turns of the loop that bring nobody it goes.
-_CROWD_S = 0.010
-_TURNS, _CROWD_TURNS = 3, 16
+# How long a group lets more come, when the one before was of several callers.
+_CROWD_S = 0.003
 _RETRY_S = 1.0
 
 
@@ -163,18 +162,12 @@ class LedgerWriter:
                 return
 
     async def _let_more_come(self) -> None:
-        """Wait for callers who are on their way, as long as some turns of the loop bring one.
+        """Wait for callers who are on their way.
 
         A write costs nearly the same for one row and for twenty. Who calls alone doesn't wait; in
-        a crowd, callers wait for each other, some milliseconds at most.
+        a crowd, callers wait for each other, some milliseconds.
         """
-        loop = asyncio.get_running_loop()
-        turns = _CROWD_TURNS if self._is_crowded else _TURNS
-        until_s, quiet = loop.time() + _CROWD_S, 0
-        while quiet < turns and self._waiting_rows < _GROUP_ROWS and loop.time() < until_s:
-            before = self._waiting_rows
-            await asyncio.sleep(0)
-            quiet = quiet + 1 if self._waiting_rows == before else 0
+        await asyncio.sleep(_CROWD_S if self._is_crowded else 0)
 
     async def _append(self, rows: Sequence[Entry]) -> Sequence[LedgerRow]:
         try:
