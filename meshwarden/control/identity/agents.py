@@ -151,7 +151,7 @@ class AgentService:
 
     async def _sign_jwt(self, messages: Messages, context: Context) -> bytes:
         call = await self._door.admit(context)
-        self._charge(call, 1)
+        self._charge(call, 1, "tokens")
         request = await one(messages, agent_pb2.SignJwtRequest, _MAX_MESSAGE_BYTES)
         mine = self._registry.entries_of(call.agent)
         claim = self._claim(call, mine, request.entry_id, request.selectors)
@@ -232,17 +232,22 @@ class AgentService:
             raise NotYoursError(f"entry {entry_id} is not that workload's: {made.reason}")
         return _Claim(entry, made, tuple(map(str, sorted(found))))
 
-    def _charge(self, call: AgentCall, cost: int) -> None:
+    def _charge(self, call: AgentCall, cost: int, kind: str = "certificates") -> None:
         """Count what an agent asks for.
+
+        Tokens are counted apart: a workload orders as many as it likes by naming audiences, and
+        must not keep others of its node from having their certificates renewed.
 
         Raises:
             OverloadedError: It asks faster than it may.
         """
-        wait_ns = self._pace.take(call.agent.spiffe_id, cost, self._now_ns())
+        name = f"{kind} {call.agent.spiffe_id}"
+        # A batch that no bucket holds takes a full one: else it would never be signed.
+        wait_ns = self._pace.take(name, min(cost, self._pace.burst), self._now_ns())
         if wait_ns:
             raise OverloadedError(
-                f"{call.agent.spiffe_id} asks for more than identity.nodes.signatures_per_s; "
-                f"try again in {wait_ns / 1e9:.1f} s"
+                f"{call.agent.spiffe_id} asks for more {kind} than "
+                f"identity.nodes.signatures_per_s; try again in {wait_ns / 1e9:.1f} s"
             )
 
     async def _refused(self, method: str, context: Context, error: IdentityError) -> None:

@@ -406,6 +406,39 @@ def test_an_agent_that_asks_too_fast_is_told_when_to_try_again(tmp_path: Path) -
     run(tmp_path, story, signatures_per_s=1.0)
 
 
+def test_a_flood_of_tokens_keeps_nobody_from_renewing(tmp_path: Path) -> None:
+    """One workload of a node orders tokens without end; certificates are counted apart."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        entry = (await server.put(parent_id=agent.spiffe_id)).workload.id
+        request = agent_pb2.SignJwtRequest(entry_id=entry, audiences=["a"])
+        for _ in range(10):
+            await server.agents.SignJwt(request, metadata=agent.metadata)
+        code, told = await refused(server.agents.SignJwt(request, metadata=agent.metadata))
+        assert (code, "more tokens" in told) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
+        await signed(server, agent, order(entry))
+        await server.agents.Renew(
+            agent_pb2.RenewRequest(csr=csr_of(new_key())), metadata=agent.metadata
+        )
+
+    run(tmp_path, story, signatures_per_s=1.0)
+
+
+def test_a_batch_that_is_larger_than_the_limit_is_signed_once_in_a_while(tmp_path: Path) -> None:
+    """An agent orders a hundred at once, whatever the setting: a low one must not lock it out."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        entry = (await server.put(parent_id=agent.spiffe_id)).workload.id
+        assert len(await signed(server, agent, *[order(entry)] * 50)) == 50
+        request = agent_pb2.SignX509Request(orders=[order(entry)] * 50)
+        code, _ = await refused(server.agents.SignX509(request, metadata=agent.metadata))
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    run(tmp_path, story, signatures_per_s=1.0)
+
+
 def test_an_agent_has_few_streams_of_a_kind(tmp_path: Path) -> None:
     """Whoever opens more is refused, and one that ends makes room."""
 
