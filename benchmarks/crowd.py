@@ -30,6 +30,7 @@ from protos.meshwarden.v1 import agent_pb2, agent_pb2_grpc
 __all__ = ["Crowd", "Holder", "attested"]
 
 _AT_ONCE = 32
+_ATTEMPTS = 10
 _POLL_S = 0.02
 _OPTIONS = (
     *CHANNEL_OPTIONS,
@@ -58,8 +59,7 @@ async def attested(port: int, bundle: bytes, tokens: Iterable[str]) -> list[Hold
             key, csr = new_request()
             evidence = agent_pb2.Evidence(attestor="join_token", payload=token.encode(), csr=csr)
             async with room:
-                call = stub.Attest(iter([agent_pb2.AttestRequest(evidence=evidence)]))
-                reply = await call.read()
+                reply = await _answer(stub, agent_pb2.AttestRequest(evidence=evidence))
             if not isinstance(reply, agent_pb2.AttestReply):
                 raise LoadError("an attestation ended without a word")
             chain = map(x509.load_der_x509_certificate, reply.svid.chain)
@@ -67,6 +67,21 @@ async def attested(port: int, bundle: bytes, tokens: Iterable[str]) -> list[Hold
             return Holder(reply.svid.spiffe_id, key, pem)
 
         return list(await asyncio.gather(*map(attest, tokens)))
+
+
+async def _answer(
+    stub: "agent_pb2_grpc.AttestationAsyncStub", request: agent_pb2.AttestRequest
+) -> object:
+    """Try again while the database is busy, as agents do."""
+    attempt = 0
+    while True:
+        try:
+            return await stub.Attest(iter([request])).read()
+        except grpc.aio.AioRpcError as error:
+            attempt += 1
+            if attempt == _ATTEMPTS or error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+        await asyncio.sleep(1)
 
 
 class Crowd:
