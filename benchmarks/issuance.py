@@ -162,7 +162,7 @@ async def _issued(ours: Service, messages: Sequence[bytes], callers: int, second
     issued = 0
     async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
         # Bytes in and out: what the load costs is not what is measured.
-        call = channel.unary_unary("/meshwarden.v1.Agent/SignX509")
+        call = channel.unary_unary("/meshwarden.v1.Agent/SignX509", None, None)
         until_s = time.monotonic() + seconds
         last = b""
 

@@ -69,7 +69,7 @@ class _Authority:
             .add_extension(_USAGE, critical=True)
             .add_extension(_PURPOSES, critical=False)
             .add_extension(
-                x509.SubjectKeyIdentifier.from_public_key(key),  # type: ignore[arg-type]
+                x509.SubjectKeyIdentifier.from_public_key(key),
                 critical=False,
             )
             .add_extension(self.identifier, critical=False)
