@@ -1,4 +1,4 @@
-"""The control process: three gRPC servers on three Unix sockets, and the tasks that need one home.
+"""The control process: gRPC servers, a Unix socket each, and the tasks that need one home.
 
 Read `_serve` to see all of it. Where pyvoy can't run, control also serves Check itself
 (`grpcio_edge.py`); nothing else about it changes.

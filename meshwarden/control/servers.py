@@ -1,4 +1,4 @@
-"""Control's three servers: each service on those that its callers can reach, and on no other."""
+"""Control's servers: each service on those that its callers can reach, and on no other."""
 
 import os
 from collections.abc import Callable, Sequence

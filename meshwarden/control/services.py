@@ -1,4 +1,4 @@
-"""What control answers on its three sockets, each service as thin as the message it speaks."""
+"""What control answers on its sockets, each service as thin as the message it speaks."""
 
 from collections.abc import Callable
 from importlib.metadata import version
