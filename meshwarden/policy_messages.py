@@ -1,6 +1,7 @@
 """A policy's text as it crosses between commands and control."""
 
 import re
+from collections.abc import Iterable
 from typing import ClassVar
 
 from authz.errors import AuthzError
@@ -14,6 +15,7 @@ __all__ = [
     "limit_of",
     "number_of",
     "revision_message",
+    "row_faults",
     "row_from",
     "row_message",
     "text_from",
@@ -25,6 +27,7 @@ _DEFAULT_LIMIT = 50
 _MAX_LIMIT = 1000
 # What every database takes for a number; there are no revisions beyond it.
 _MAX_NUMBER = 2**31 - 1
+_ENDS = frozenset("\n\r\0")
 # What could steer a terminal, or show a line in another order than it is written in.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -57,6 +60,24 @@ def row_message(row: Row) -> policy_pb2.Row:
 def row_from(message: policy_pb2.Row) -> Row:
     """Take a row out of the form that crosses."""
     return Row(message.ptype, tuple(message.values), message.file, message.line)
+
+
+def row_faults(rows: Iterable[Row]) -> list[str]:
+    """Tell what in rows would be another policy in a file or a table, or break its database.
+
+    Returns:
+        Each fault with its place; nothing for rows that a file of policy holds.
+    """
+    faults = []
+    for row in rows:
+        where = f"{row.file}:{row.line}" if row.file else "api"
+        if not row.file.isprintable():
+            faults.append(f"{where}: the file's name holds what can't be printed")
+        for value in (row.ptype, *row.values):
+            if value != value.strip() or not _ENDS.isdisjoint(value):
+                said = "has a line end, a NUL or a space at an end: no line of policy can hold it"
+                faults.append(f"{where}: {value!a} {said}")
+    return faults
 
 
 def revision_message(revision: Revision) -> policy_pb2.Revision:

@@ -141,6 +141,10 @@ def _contents(
         name = entry.relative_to(path).as_posix()
         if not (files.is_policy(name) or is_wanted(name)):
             continue
+        if not name.isprintable():
+            # A reader of the history would see another one; bundles refuse it too.
+            files.faults.append(Fault(name, 0, "its name holds what can't be printed"))
+            continue
         content = _content(entry, name, path, left, files.faults)
         if content is not None:
             left -= len(content)

@@ -1,7 +1,6 @@
 """`meshwarden policy get` and `list`: the rules that are in force, row by row and in numbers."""
 
 import enum
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -114,9 +113,9 @@ def get(  # noqa: PLR0913, PLR0917 - each is an option
     wanted = _Filter(given, role, ptype, file, _literal(given, where.text.rows, model))
     rows = [row for row in where.text.rows if wanted.has(row, model)]
     if output is RowForm.CSV:
-        out = io.StringIO()
-        _write_csv(out, rows)
-        echo_policy(out.getvalue())
+        from meshwarden.authoring.folder_export import csv_lines  # noqa: PLC0415
+
+        echo_policy(csv_lines(rows))
     elif output is not RowForm.HUMAN:
         data = [_plain(row, model) for row in rows]
         show_data(data, Form(output.value))
@@ -241,12 +240,6 @@ def _check_fields(given: Iterable[str], model: "Model") -> None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; the nearest is {near[0]!r}" if near else ""
             raise EditError(f"the model's rules have no field {name!r}{hint}; {', '.join(known)}")
-
-
-def _write_csv(out: io.StringIO, rows: Iterable["Row"]) -> None:
-    from authz.policy.csv_rows import write_line  # noqa: PLC0415
-
-    out.writelines(write_line(row) + "\n" for row in rows)
 
 
 def _plain(row: "Row", model: "Model") -> dict[str, Any]:

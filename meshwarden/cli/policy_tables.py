@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["export", "import_table"]
 
 _TABLE = "casbin_rule"
-_DEFAULT_FILE = "policy.csv"
 _MODEL_FILE = "model.conf"
 Table = Annotated[str, typer.Option("--table", metavar="NAME", help="The table's name.")]
 
@@ -58,7 +57,9 @@ def export(  # noqa: PLR0913, PLR0917 - each is an option
         else:
             show(f"{len(rows)} rows in the table {table}")
         return
-    files = _write_folder(Path(target), where.text)
+    from meshwarden.authoring.folder_export import write_folder  # noqa: PLC0415
+
+    files = write_folder(Path(target), where.text)
     if output.is_data:
         show_data({"folder": target, "rows": len(where.text.rows), "files": sorted(files)}, output)
     else:
@@ -159,27 +160,3 @@ def _whole(where: Place) -> "list[Row]":
     if subject.faults:
         raise PolicyError(subject.faults)
     return subject.rows
-
-
-def _write_folder(folder: Path, text: "PolicyText") -> list[str]:
-    from authz.policy.csv_rows import write_line  # noqa: PLC0415
-
-    folder.mkdir(parents=True)
-    files: dict[str, list[str]] = {}
-    for row in text.rows:
-        files.setdefault(_safe_name(row.file), []).append(write_line(row) + "\n")
-    for name, lines in (files or {_DEFAULT_FILE: []}).items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(lines), encoding="utf-8")
-    if text.model_file != "mesh":
-        (folder / _MODEL_FILE).write_text(text.model, encoding="utf-8")
-    return list(files)
-
-
-def _safe_name(file: str) -> str:
-    """A revision's file names come from whoever applied it: none may lead out of the folder."""
-    parts = Path(file).parts
-    if not file or Path(file).is_absolute() or ".." in parts or not file.endswith(".csv"):
-        return _DEFAULT_FILE
-    return file

@@ -28,6 +28,7 @@ from meshwarden.policy_messages import (
     limit_of,
     number_of,
     revision_message,
+    row_faults,
     row_from,
     text_message,
 )
@@ -151,11 +152,15 @@ class AccessService(access_pb2_grpc.AccessServicer):
                     "the admin policy has the built-in model and no other: leave out model.conf"
                 ]
             )
+        rows = [row_from(row) for row in request.text.rows]
+        faults = row_faults(rows)
+        if faults:
+            return policy_pb2.ApplyReply(errors=faults)
         return await self._make(
             _Change(
                 who_of(context),
                 "access.apply",
-                [row_from(row) for row in request.text.rows],
+                rows,
                 request.message,
                 request.origin,
                 request.parent if request.HasField("parent") else None,

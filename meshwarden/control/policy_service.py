@@ -31,6 +31,7 @@ from meshwarden.policy_messages import (
     limit_of,
     number_of,
     revision_message,
+    row_faults,
     row_message,
     text_from,
     text_message,
@@ -88,6 +89,9 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
     ) -> policy_pb2.ApplyReply:
         store = await self._ready(context)
         text = text_from(request.text)
+        faults = row_faults(text.rows)
+        if faults:
+            return policy_pb2.ApplyReply(errors=faults)
         parent = request.parent if request.HasField("parent") else None
         return await self._make(
             context,

@@ -13,6 +13,8 @@ import pytest
 from deploy.demo.processes import free_ports, wait_until
 from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from protos.envoy.service.auth.v3.external_auth_pb2_grpc import AuthorizationStub
+from protos.meshwarden.v1.policy_pb2 import ApplyRequest, GetRequest, PolicyText, Row
+from protos.meshwarden.v1.policy_pb2_grpc import PolicyStub
 from tests.e2e.support.service import Service
 from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
 
@@ -147,6 +149,26 @@ def test_what_was_exported_can_be_applied_again(service: Service) -> None:
     out = service.folder / "out"
     assert command(service, "export", out)[0] == 0
     assert "unchanged" in command(service, "apply", out)[1]
+
+
+def test_a_row_that_would_be_others_in_a_file_never_gets_in(service: Service) -> None:
+    """A client of one's own can send it: a line end within a value, a name that can't be read."""
+    command(service, "apply", policy(service.folder, "one", MORE))
+    with grpc.insecure_channel(f"unix:{service.folder}/run/admin.sock") as channel:
+        api = PolicyStub(channel)
+        live = api.Get(GetRequest(), timeout=10).text
+        for change in (
+            {"values": ["*", "shop", "GET", "/a\np, *, *, *, /**, allow", "allow"]},
+            {"values": ["*", "shop", "GET", "/a\0", "allow"]},
+            {"file": "\x1b[2J.csv"},
+        ):
+            odd = PolicyText()
+            odd.CopyFrom(live)
+            odd.rows[0].MergeFrom(Row(**change))
+            if "values" in change:
+                odd.rows[0].values[:] = change["values"]
+            assert api.Apply(ApplyRequest(text=odd), timeout=10).errors
+        assert api.Get(GetRequest(), timeout=10).revision.number == 1
 
 
 def test_revisions_survive_a_restart(new_folder: Callable[[], Path]) -> None:

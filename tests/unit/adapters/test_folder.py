@@ -114,6 +114,14 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert line == f"{tmp_path}/no: can't be read: No such file or directory"
 
 
+@pytest.mark.parametrize("name", [b"\xff.csv", b"\x1b[2J.csv", b"a\nb.csv", "\u202ea.csv".encode()])
+def test_a_name_that_no_reader_would_see_as_it_is_is_a_fault(name: bytes, tmp_path: Path) -> None:
+    """It stands before every message about its lines, and in the history."""
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text("p, *, a, GET, /, allow\n")
+    with pytest.raises(PolicyError, match="can't be printed"):
+        FolderSource(Config(tmp_path)).load()
+
+
 def test_links_may_not_leave_the_folder(tmp_path: Path) -> None:
     """Neither a file nor a folder, and none may go around in a circle."""
     policy = tmp_path / "policy"

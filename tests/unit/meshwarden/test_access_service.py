@@ -225,6 +225,19 @@ def test_a_message_that_could_fool_a_reader_is_refused(tmp_path: Path, text: str
     play(tmp_path, story)
 
 
+@pytest.mark.parametrize("value", ["token:a\nb", "token:a\0b", " token:a"])
+def test_a_row_that_no_line_can_hold_is_refused(tmp_path: Path, value: str) -> None:
+    """`admin show` would print other rows than those in force."""
+
+    async def story(api: Api) -> None:
+        odd = PolicyText(rows=[given(value, "viewer")])
+        reply = await api.local.Apply(ApplyRequest(text=odd))
+        assert "no line of policy can hold it" in reply.errors[0]
+        assert not await members(api)
+
+    play(tmp_path, story)
+
+
 def test_a_token_is_told_once_and_kept_as_a_hash(tmp_path: Path) -> None:
     """Nothing in the database is of use to who reads it."""
 
