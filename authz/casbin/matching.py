@@ -1,5 +1,6 @@
 """pycasbin's own functions, by the engine's names for them."""
 
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -57,11 +58,13 @@ def read_patterns_once(links: Roles, language: Language) -> None:
                 return True
 
         links.matching = lambda value, text: language.pattern(name, text).matches(value)
+        links.prepare = partial(language.pattern, name)
         links.is_pattern = is_pattern
         links.forget()
     domain = _engines_name(links.domain_matching)
     if domain:
         links.domain_matching = lambda value, text: language.pattern(domain, text).matches(value)
+        links.domain_prepare = partial(language.pattern, domain)
         links.forget()
 
 

@@ -117,6 +117,8 @@ class Engine:
                     step(rule)
                     if number % _SLICE == 0:
                         yield
+        for roles in self.language.roles.values():
+            yield from roles.file()
         self.rank_by_subject()
 
     def is_ordered(self, every: Iterable[Terms]) -> bool:

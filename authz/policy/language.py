@@ -1,6 +1,7 @@
 """One model's language: its functions, its matchers as trees, the texts that rules bring along."""
 
 from collections.abc import Callable, Container, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from authz.policy.effects import Effect, parse_effect
@@ -91,9 +92,8 @@ class Language:
             function = self._named(name, f"function that names of {key} match by")
             roles.matching = function.call
             if function.prepare is not None:
-                prepare = function.prepare
-                roles.matching = lambda value, text: self.pattern(name, text).matches(value)
-                roles.is_pattern = lambda text: prepare(text).literals is None
+                roles.prepare = partial(self.pattern, name)
+                roles.is_pattern = partial(_stands_for_others, function.prepare)
         condition = self.options.link_condition.get(key)
         if condition is not None:
             roles.condition = self._named(condition, f"condition of links of {key}").call
@@ -101,6 +101,8 @@ class Language:
         if domain is not None:
             named = self._named(domain, f"function that domains of {key} match by")
             roles.domain_matching = named.call
+            if named.prepare is not None:
+                roles.domain_prepare = partial(self.pattern, domain)
         return roles
 
     def _named(self, name: str, what: str) -> Function:
@@ -232,6 +234,14 @@ class _Calls:
 
     def condition(self, text: Any) -> Node:
         return self._language.condition(text, self._terms)
+
+
+def _stands_for_others(prepare: Callable[[str], Pattern], name: str) -> bool:
+    """Whether a name is a pattern; one that can't be read fits nobody."""
+    try:
+        return prepare(name).literals is None
+    except ExpressionError:
+        return False
 
 
 def _terms(node: Node) -> Iterator[Node]:

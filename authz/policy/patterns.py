@@ -1,5 +1,6 @@
 """An index over the distinct patterns that rules hold in one field."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
@@ -136,18 +137,43 @@ class PatternIndex:
             found += literal
         if self._segments is not None:
             if not value or "\n" in value:
-                # Casbin's regular expressions have opinions on newlines, and the mesh family on
-                # nothing at all; the tree has none, so it only proposes.
-                near: list[str] = []
-                self._segments.find(value, near)
-                if value[-1:] == "\n":
-                    self._segments.find(value[:-1], near)
-                found += [text for text in near if self._matches(text, value)]
+                found += self._proposed(self._segments, value)
             else:
                 self._segments.find(value, found)
         if self._rare:
             return self._find_rare(value, found)
         return found
+
+    def fitting(self, value: str) -> list[str]:
+        """Exactly the patterns that match; one that can't judge the value has not matched it.
+
+        Raises:
+            UnicodeError: The value is no text that could be sent to anybody.
+        """
+        found = [*self._always, *self._literals.get(value, ())]
+        if self._segments is not None:
+            if not value or "\n" in value:
+                found += self._proposed(self._segments, value)
+            else:
+                self._segments.find(value, found)
+        if self._networks:
+            with contextlib.suppress(ValueError):
+                self._find_networks(address(value), found)
+        tried = [*self._others, *self._starting(value, found)]
+        found += [text for text in tried if self._matches(text, value)]
+        return found
+
+    def _proposed(self, tree: SegmentTree, value: str) -> list[str]:
+        """The patterns of segments that match an empty value, or one with a newline.
+
+        Casbin's regular expressions have opinions on newlines, and the mesh family on nothing at
+        all; the tree has none, so it only proposes.
+        """
+        near: list[str] = []
+        tree.find(value, near)
+        if value[-1:] == "\n":
+            tree.find(value[:-1], near)
+        return [text for text in near if self._matches(text, value)]
 
     def _find_rare(self, value: str, found: list[str]) -> list[str] | Unsure | None:
         """Go on with what is not a literal nor made of segments."""

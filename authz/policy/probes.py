@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+from authz.policy.names import Names
 from authz.policy.patterns import PatternIndex, Unsure
 from authz.policy.roles import Roles
 from authz.policy.syntax import Node
@@ -88,6 +89,7 @@ class Probe:
     _steps: tuple[Step, ...] = ()
     _constants: tuple[Any, ...] = ()
     _counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    _named: dict[int, Names] = dataclasses.field(default_factory=dict)
     _indexes: tuple[PatternIndex, ...] = ()
     _roles: tuple[Roles, ...] = ()
 
@@ -233,9 +235,11 @@ class Probe:
         """Drop what was remembered, after roles or rules have changed."""
         if self.remembered:
             self.remembered.clear()
+        if self._named:
+            self._named.clear()
 
     def _link(self, roles: Roles, request: int, domain: int | None) -> Step:
-        counts = self._counts
+        counts, named = self._counts, self._named
 
         def step(inputs: Any) -> Collection[Any]:
             name = _sound(inputs[request])
@@ -243,7 +247,15 @@ class Probe:
             reach = roles.reach(name, place)
             if roles.matching is None or not (reach.patterns or roles.conditional):
                 return reach.names
-            return reach.names | {each for each in counts if roles.has(name, each, place)}
+            # Who has a role that is a pattern has every name of a rule that fits it.
+            values = named.get(id(roles)) or roles.named(counts)
+            named[id(roles)] = values
+            found = set(reach.names)
+            for pattern in reach.patterns:
+                found.update(values.fitting(pattern))
+            if roles.conditional:
+                found.update(values.like(name))
+            return found
 
         return step
 
