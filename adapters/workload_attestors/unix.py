@@ -79,11 +79,20 @@ class UnixAttestor(WorkloadAttestor):
 
         The link /proc/PID/exe is opened itself, and leads to the file that was executed whatever
         its name is by now; a file that took its name later is another one.
+
+        A setuid program counts only where it connected itself. Who connects, leaves the connection
+        to a child and executes such a program does not direct it, and would speak in its name.
         """
         link = self._process(peer) / "exe"
         try:
+            if _owner_now(self._process(peer) / "status") != (peer.uid, peer.gid):
+                notes.append(
+                    "no path and no sha256: the process has another user or group than when it "
+                    "connected, as one has that executed a setuid program"
+                )
+                return
             program = os.open(link, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             notes.append(f"no path and no sha256: its program can't be opened: {_reason(error)}")
             return
         try:
@@ -152,10 +161,20 @@ def _group_name(gid: int) -> str:
 
 def _status_groups(status: Path) -> tuple[int, ...]:
     """Read the line "Groups:" of /proc/PID/status; proc(5)."""
-    for line in status.read_text().splitlines():
+    for line in status.read_text(errors="replace").splitlines():
         if line.startswith("Groups:"):
             return tuple(map(int, line.split()[1:]))
     return ()
+
+
+def _owner_now(status: Path) -> tuple[int, int]:
+    """Read the effective user and group from /proc/PID/status; proc(5)."""
+    found = {"Uid": -1, "Gid": -1}
+    for line in status.read_text(errors="replace").splitlines():
+        name, _, values = line.partition(":")
+        if name in found:
+            found[name] = int(values.split()[1])  # Real, effective, saved, of the file system.
+    return found["Uid"], found["Gid"]
 
 
 def _reason(error: Exception) -> str:

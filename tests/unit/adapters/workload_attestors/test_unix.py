@@ -63,7 +63,7 @@ def test_a_file_that_took_the_programs_name_is_another_one(tmp_path: Path) -> No
     with running(program) as pid:
         program.unlink()
         program.write_text("somebody else's")
-        found = look(Peer(pid, 1, 1, ()))
+        found = look(Peer(pid, os.getuid(), os.getgid(), ()))
     assert f"unix:sha256:{hashlib.sha256(Path(SLEEP).read_bytes()).hexdigest()}" in texts(found)
     assert not any(text.startswith("unix:path:") for text in texts(found))
     assert "removed or replaced" in found.notes[0]
@@ -83,12 +83,29 @@ def test_a_path_of_another_mount_namespace_is_not_told(tmp_path: Path) -> None:
         _wait(lambda: process.poll() is not None or exe.readlink() == victim)
         if process.poll() is not None or exe.readlink() != victim:
             pytest.skip("may not make mount namespaces here")
-        found = look(Peer(process.pid, 1, 1, ()))
+        found = look(Peer(process.pid, os.getuid(), os.getgid(), ()))
     finally:
         process.kill()
         process.wait()
     assert not any(text.startswith("unix:path:") for text in texts(found))
     assert any("mount namespace" in note for note in found.notes)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a program of another user's")
+def test_a_setuid_program_is_not_who_connected_before_it_ran(tmp_path: Path) -> None:
+    """He may have left the connection to a child of his own, which speaks meanwhile."""
+    tmp_path.chmod(0o755)
+    program = tmp_path / "program"
+    shutil.copy(SLEEP, program)
+    os.chown(program, 54_321, 54_322)
+    program.chmod(0o6755)
+    with running(program) as pid:
+        before = look(Peer(pid, os.getuid(), os.getgid(), ()))
+        itself = look(Peer(pid, 54_321, 54_322, ()))
+    kinds = {text.split(":")[1] for text in texts(before)}
+    assert not kinds & {"path", "sha256"}
+    assert any("another user or group than when it connected" in note for note in before.notes)
+    assert f"unix:path:{program}" in texts(itself)
 
 
 def test_without_the_kernels_word_groups_are_read_from_the_process() -> None:
@@ -116,7 +133,7 @@ def test_a_program_is_hashed_once(tmp_path: Path) -> None:
         return await attestor.attest(peer), await attestor.attest(peer)
 
     with running(program) as pid:
-        peer = Peer(pid, 1, 1, ())
+        peer = Peer(pid, os.getuid(), os.getgid(), ())
         first, second = asyncio.run(twice())
     assert first == second
     assert len(attestor._hashes) == 1  # type: ignore[attr-defined]
@@ -125,7 +142,7 @@ def test_a_program_is_hashed_once(tmp_path: Path) -> None:
 def test_a_program_above_the_limit_has_no_hash() -> None:
     """Nobody makes the agent read for minutes."""
     with running(SLEEP) as pid:
-        found = look(Peer(pid, 1, 1, ()), Config(max_program_bytes=10))
+        found = look(Peer(pid, os.getuid(), os.getgid(), ()), Config(max_program_bytes=10))
     assert not any(text.startswith("unix:sha256:") for text in texts(found))
     assert "no sha256" in found.notes[0]
 
@@ -134,7 +151,7 @@ def test_a_script_is_its_interpreter() -> None:
     """The kernel executes the interpreter: that is what can be vouched for."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        found = look(Peer(process.pid, 1, 1, ()))
+        found = look(Peer(process.pid, os.getuid(), os.getgid(), ()))
     finally:
         process.kill()
         process.communicate()
