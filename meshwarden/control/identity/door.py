@@ -8,7 +8,7 @@ import grpc.aio
 from typing_extensions import override
 
 from ca.entry_draft import agent_id_fault
-from ca.errors import IdentityError
+from ca.errors import IdentityError, OverloadedError
 from ca.pace import Pace
 from ca.registry import AgentRecord
 from meshwarden.caller import Caller
@@ -59,6 +59,7 @@ class Door(Protocol):
         Raises:
             NoIdentityError: It shows none.
             LostIdentityError: It is no agent's, or no longer.
+            OverloadedError: Whether it is one can't be looked up now.
         """
         ...
 
@@ -149,7 +150,8 @@ class AgentDoor(Door):
 
     async def _looked_up(self, spiffe_id: str) -> AgentRecord:
         if self._looks.take("", 1, self._now_ns()):
-            raise LostIdentityError(f"{spiffe_id} is not known here; try again later")
+            # Not lost: whoever is told that attests again, for nothing.
+            raise OverloadedError(f"too many unknown agents call, as {spiffe_id} is; try again")
         agent = await self._registry.store.agent(spiffe_id)
         if agent is None:
             raise LostIdentityError(f"{spiffe_id} is not known, or was evicted: attest again")

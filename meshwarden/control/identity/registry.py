@@ -9,9 +9,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from ca.entries import Entry
 from ca.entry_index import AgentEntries, EntryIndex
-from ca.errors import IdentityError
+from ca.errors import IdentityError, IdentityStoreError
 from ca.registry import AgentRecord, Changes, RegistryStore
 
 __all__ = ["Registry"]
@@ -37,6 +36,7 @@ class Registry:
         self.fault = "it was not read yet"
         self._entries = EntryIndex(trust_domain)
         self._agents: dict[str, AgentRecord] = {}
+        self._is_read = False
         self._admins: frozenset[str] | None = None
         self._version = 0
         self._refreshing = asyncio.Lock()
@@ -56,7 +56,13 @@ class Registry:
         return self._agents.get(spiffe_id)
 
     def entries_of(self, agent: AgentRecord) -> AgentEntries:
-        """Give the entries that an agent may issue for; see `EntryIndex.for_agent`."""
+        """Give the entries that an agent may issue for; see `EntryIndex.for_agent`.
+
+        Raises:
+            IdentityStoreError: They were not read yet: none is not what the agent should be told.
+        """
+        if not self._is_read:
+            raise IdentityStoreError(f"entries can't be told yet: {self.fault}")
         return self._entries.for_agent(agent.spiffe_id, agent.selectors)
 
     def admins(self) -> frozenset[str]:
@@ -81,6 +87,7 @@ class Registry:
             changes = await self.store.changes(self._version)
             if changes.version != self._version or changes.whole:
                 await self._take(changes)
+            self._is_read = True
             self.fault = ""
 
     async def run(self) -> None:
@@ -100,26 +107,36 @@ class Registry:
         self.changed = asyncio.Event()
 
     async def _take(self, changes: Changes) -> None:
+        noted = dict(self._agents) if changes.whole else self._agents
         if changes.whole:
-            kept = {each.workload.id for each in changes.entries}
-            await _in_turns(
-                [each.workload.id for each in self._entries.all() if each.workload.id not in kept],
-                self._entries.remove,
-            )
             self._agents.clear()
         # Whoever lost its identity loses it before anything else happens.
         for gone in changes.removed_agents:
             self._agents.pop(gone, None)
         for agent in changes.agents:
-            self._agents[agent.spiffe_id] = agent
-        await _in_turns(changes.removed_entries, self._entries.remove)
-        await _in_turns(changes.entries, self._put)
+            known = noted.get(agent.spiffe_id)
+            # What was read may be older than what this process has written since.
+            if known is None or agent.banned or not _is_older(agent, known):
+                self._agents[agent.spiffe_id] = agent
+            else:
+                self._agents[agent.spiffe_id] = known
+        # Others look in between. What takes an entry's place is there before that goes: an agent
+        # drops what it is told is gone.
+        await _in_turns(changes.entries, self._entries.put)
+        gone_entries: Iterable[str] = changes.removed_entries
+        if changes.whole:
+            kept = {each.workload.id for each in changes.entries}
+            gone_entries = [
+                each.workload.id for each in self._entries.all() if each.workload.id not in kept
+            ]
+        await _in_turns(gone_entries, self._entries.remove)
         self._admins = None
         self._version = changes.version
         self.pulse()
 
-    def _put(self, entry: Entry) -> None:
-        self._entries.put(entry)
+
+def _is_older(agent: AgentRecord, known: AgentRecord) -> bool:
+    return (agent.attested_ns, agent.svid_expires_ns) < (known.attested_ns, known.svid_expires_ns)
 
 
 async def _in_turns(items: Iterable[_Item], take: Callable[[_Item], None]) -> None:

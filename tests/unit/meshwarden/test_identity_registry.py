@@ -1,0 +1,82 @@
+"""The registry in memory: nothing is told before it is known, and nothing is missing in between."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adapters.identity.entries import open_registry
+from ca.entries import Entry, WorkloadEntry
+from ca.errors import IdentityStoreError
+from ca.registry import AgentRecord, Changes
+from ca.selectors import Selector
+from meshwarden.control.identity.registry import Registry
+
+AGENT = AgentRecord("spiffe://td/meshwarden/agent/t/a", "t", frozenset(), 1, 2, "ab", b"c" * 32)
+
+
+def entry(number: int, name: str = "") -> Entry:
+    """One of many."""
+    selectors = (Selector("unix", f"uid:{number}"),)
+    workload = WorkloadEntry(name or f"e{number}", f"spiffe://td/w{number}", selectors)
+    return Entry(workload, AGENT.spiffe_id)
+
+
+def test_an_agent_is_never_told_of_no_entries_before_they_were_read(tmp_path: Path) -> None:
+    """It would drop the identities of all its workloads."""
+
+    async def story() -> None:
+        store = open_registry("", tmp_path / "store.db")
+        registry = Registry(store, "td")
+        with pytest.raises(IdentityStoreError, match="not read yet"):
+            registry.entries_of(AGENT)
+        await registry.refresh()
+        assert not registry.entries_of(AGENT).entries
+        await store.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_takes_an_entrys_place_is_there_before_that_goes(*, whole: bool) -> None:
+    """Whoever looks while a large change is taken finds the old, the new, or both."""
+
+    async def story() -> None:
+        registry = Registry(open_registry("", Path("unused.db")), "td")
+        registry._is_read = True
+        await registry._take(Changes(1, whole=True, entries=[entry(n) for n in range(2000)]))
+        renamed = [entry(n, f"f{n}") for n in range(2000)]
+        gone = [] if whole else [f"e{n}" for n in range(2000)]
+        taking = asyncio.create_task(
+            registry._take(Changes(2, whole=whole, entries=renamed, removed_entries=gone))
+        )
+        looks = 0
+        while not taking.done():
+            there = {each.spiffe_id for each in registry.entries_of(AGENT).entries.values()}
+            assert len(there) == 2000
+            looks += 1
+            await asyncio.sleep(0)
+        assert looks > 3
+        assert set(registry.entries_of(AGENT).entries) == {f"f{n}" for n in range(2000)}
+
+    asyncio.run(story())
+
+
+def test_what_this_process_wrote_is_not_undone_by_an_older_look_into_the_store() -> None:
+    """A renewed agent stays renewed; a ban counts, whenever it was read."""
+
+    async def story() -> None:
+        registry = Registry(open_registry("", Path("unused.db")), "td")
+        renewed = replace(AGENT, svid_expires_ns=9, certificate_sha256=b"d" * 32)
+        for whole in (True, False):
+            registry.note(renewed)
+            await registry._take(Changes(1, whole=whole, agents=[AGENT]))
+            assert registry.agent(AGENT.spiffe_id) == renewed
+        banned = replace(AGENT, banned=True)
+        await registry._take(Changes(2, agents=[banned]))
+        assert registry.agent(AGENT.spiffe_id) == banned
+        await registry._take(Changes(3, removed_agents=[AGENT.spiffe_id]))
+        assert registry.agent(AGENT.spiffe_id) is None
+
+    asyncio.run(story())
