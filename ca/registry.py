@@ -17,6 +17,7 @@ __all__ = [
     "NoSuchAgentError",
     "NoSuchEntryError",
     "NoSuchTokenError",
+    "NotBannedError",
     "RegistryStore",
     "TokenRefusal",
 ]
@@ -144,6 +145,12 @@ class NoSuchAgentError(IdentityError):
     code = "NOT_FOUND"
 
 
+class NotBannedError(IdentityError):
+    """The agent is not banned, so that it can't be let back in; there is nothing to do."""
+
+    code = "FAILED_PRECONDITION"
+
+
 class NoSuchTokenError(IdentityError):
     """There is no join token of that id."""
 
@@ -209,6 +216,7 @@ class RegistryStore(Protocol):
 
         Raises:
             NoSuchAgentError: It isn't there.
+            NotBannedError: It should be let back in, and was not out; nothing was changed.
         """
         ...
 

@@ -35,6 +35,7 @@ from ca.registry import (
     NoSuchAgentError,
     NoSuchEntryError,
     NoSuchTokenError,
+    NotBannedError,
     RegistryStore,
     TokenRefusal,
 )
@@ -180,8 +181,14 @@ class SqlRegistryStore(RegistryStore):
                 "previous_sha256": b"",
             }
             mine = AGENT.c.spiffe_id == spiffe_id
+            if not banned:
+                # One that isn't banned keeps its certificates: this would take them away.
+                mine &= AGENT.c.banned
             found = await connection.execute(update(AGENT).where(mine).values(values))
             if found.rowcount != 1:
+                rows = await _rows(connection, select(AGENT).where(AGENT.c.spiffe_id == spiffe_id))
+                if rows:
+                    raise NotBannedError(f"the agent {spiffe_id} is not banned")
                 raise NoSuchAgentError(f"there is no agent {spiffe_id}")
             if banned:
                 await _spend_tokens(connection, spiffe_id)

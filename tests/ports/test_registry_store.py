@@ -24,6 +24,7 @@ from ca.registry import (
     NoSuchAgentError,
     NoSuchEntryError,
     NoSuchTokenError,
+    NotBannedError,
     TokenRefusal,
 )
 from ca.selectors import Selector
@@ -315,6 +316,24 @@ def test_a_banned_agent_stays_out_until_it_is_let_back_in(new: New) -> None:
         assert found is not None
         assert (found.banned, found.certificate_sha256) == (False, b"")
         await store.put_agent(agent(), audit())
+        await store.close()
+
+    run(story())
+
+
+def test_an_agent_that_was_never_banned_loses_nothing_by_being_let_back_in(new: New) -> None:
+    """A slip of an operator's must not take a healthy agent's certificates."""
+
+    async def story() -> None:
+        store = new()
+        await store.put_agent(agent(), audit())
+        with pytest.raises(NotBannedError, match="is not banned"):
+            await store.ban_agent(AGENT, banned=False, audit=audit())
+        assert await store.agent(AGENT) == agent()
+        with pytest.raises(NoSuchAgentError):
+            await store.ban_agent(AGENT + "x", banned=False, audit=audit())
+        await store.ban_agent(AGENT, banned=True, audit=audit())
+        await store.ban_agent(AGENT, banned=True, audit=audit())
         await store.close()
 
     run(story())
