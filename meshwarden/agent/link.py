@@ -87,6 +87,7 @@ class Link(Signer, TokenSigner):
         self._now_ns = now_ns
         self._draw = draw
         self._stub: agent_pb2_grpc.AgentAsyncStub | None = None
+        self._lost: asyncio.Future[None] | None = None
         self.state = LinkState(since_ns=now_ns())
 
     async def run(self) -> None:
@@ -138,6 +139,7 @@ class Link(Signer, TokenSigner):
             try:
                 reply = await stub.SignX509(request, timeout=_TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
+                self._note(error)
                 raise LinkDownError(told(error)) from error
         if len(reply.results) != len(orders):
             raise LinkDownError("the server's answer has another number of results than orders")
@@ -160,6 +162,14 @@ class Link(Signer, TokenSigner):
                 raise LinkDownError(told(error)) from error
         return SignedToken(reply.token, reply.issued_ns, reply.expires_ns)
 
+    def _note(self, error: grpc.aio.AioRpcError) -> None:
+        """End the session where a whole batch is refused: the server doesn't know us any more.
+
+        Its stream may go on all the same, and nothing would ever be signed.
+        """
+        if error.code() in _NOT_KNOWN and self._lost is not None and not self._lost.done():
+            self._lost.set_exception(error)
+
     def _ready(self) -> "agent_pb2_grpc.AgentAsyncStub":
         if self._stub is None:
             raise LinkDownError(self.state.fault)
@@ -170,19 +180,18 @@ class Link(Signer, TokenSigner):
         self._session_was_good = False
         stub = agent_pb2_grpc.AgentStub(channel)
         self._stub = stub
-        tasks = [
-            asyncio.create_task(work)
-            for work in (
-                self._follow(stub),
-                self._door.hold(channel),
-            )
+        self._lost = asyncio.get_running_loop().create_future()
+        tasks: list[asyncio.Future[None]] = [
+            self._lost,
+            asyncio.create_task(self._follow(stub)),
+            asyncio.create_task(self._door.hold(channel)),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            self._stub = None
+            self._stub = self._lost = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -80,6 +80,7 @@ class Server(agent_pb2_grpc.AgentServicer):
         replies: What each stream of entries says, one list a stream; the last goes on for ever.
         failing: What every call fails with.
         results: Of the next batch.
+        is_signing: Whether it signs for this agent.
     """
 
     def __init__(self) -> None:
@@ -88,6 +89,7 @@ class Server(agent_pb2_grpc.AgentServicer):
         self.failing: grpc.StatusCode | None = None
         self.results: list[pb.X509Result] = []
         self.hang = False
+        self.is_signing = True
         self._bundle = FakeSigner(clock.now_ns).bundle()
 
     @override
@@ -105,6 +107,8 @@ class Server(agent_pb2_grpc.AgentServicer):
     @override
     async def SignX509(self, request: pb.SignX509Request, context: Any) -> pb.SignX509Reply:
         await self._fail(context)
+        if not self.is_signing:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "who are you?")
         if self.hang:
             await asyncio.Event().wait()
         return pb.SignX509Reply(results=self.results)
@@ -231,6 +235,24 @@ def test_a_server_that_contradicts_itself_is_not_asked_without_end(tmp_path: Pat
         await world.until(lambda: "not those that the server says" in world.link.state.fault)
         assert len(world.server.asked) == 2
         assert world.identities.entries is None
+
+    run(tmp_path, story)
+
+
+def test_an_agent_for_whom_nothing_is_signed_enters_anew(tmp_path: Path) -> None:
+    """Though its stream goes on: it would serve what it has until that ends, and never know."""
+
+    async def story(world: World) -> None:
+        world.server.is_signing = False
+        world.server.replies = [[whole(WEB)], [whole(WEB)]]
+        await world.until(lambda: world.link.state.connected)
+        with pytest.raises(LinkDownError, match="who are you"):
+            await world.link.sign([Order("web", b"", ())])
+        await world.until(lambda: world.door.rejections)
+        assert "who are you" in world.link.state.fault
+        world.server.is_signing = True
+        await world.until(lambda: world.link.state.connected)
+        assert world.link.state.sessions == 2
 
     run(tmp_path, story)
 
