@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-__all__ = ["Renewals", "renewal_ns", "retry_pause_s"]
+__all__ = ["Renewals", "renewal_ns", "resumed_ns", "retry_pause_s"]
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -35,6 +35,21 @@ def renewal_ns(arrived_ns: int, not_after_ns: int, draw: float) -> int:
     """
     life_ns = max(0, not_after_ns - arrived_ns)
     return arrived_ns + int(life_ns * (_EARLIEST + _SPREAD * draw))
+
+
+def resumed_ns(planned_ns: int, not_after_ns: int, now_ns: int, draw: float) -> int:
+    """Give the time at which to renew what was not looked after for a while.
+
+    Whoever was cut off together comes back together: those whose time passed meanwhile must not
+    renew in one moment, and need not, for they still hold.
+
+    Args:
+        planned_ns: When it was to be renewed.
+        not_after_ns: When it expires.
+        now_ns: The time.
+        draw: From 0 to below 1, a new one for each renewal.
+    """
+    return planned_ns if planned_ns > now_ns else renewal_ns(now_ns, not_after_ns, draw)
 
 
 def retry_pause_s(attempt: int, life_s: float, draw: float) -> float:

@@ -21,7 +21,7 @@ from typing_extensions import override
 from ca.bundle import Bundle
 from ca.keys import KeyType, PrivateKey, generate
 from ca.profile import BACKDATE_S
-from ca.renewal import renewal_ns, retry_pause_s
+from ca.renewal import renewal_ns, resumed_ns, retry_pause_s
 from ca.spiffe_id import InvalidSpiffeIdError, parse
 from meshwarden.agent.evidence import Evidence, EvidenceError, ExpiredSvid, JoinToken
 from meshwarden.agent.exchange import REFUSALS, NotBelievedError, as_bundle, attested, told
@@ -131,6 +131,7 @@ class TlsDoor(Door):
         self._now_ns = now_ns
         self._draw = draw
         self._own = keep.load_identity()
+        self._renewal_ns = self._planned_ns(self._own) if self._own is not None else 0
         self._is_rejected = False
         self._uplink: Uplink | None = None
 
@@ -162,9 +163,11 @@ class TlsDoor(Door):
         """Renew the own certificate around its half-life, for a new key."""
         own = self._own
         assert own is not None  # noqa: S101 - `enter` came first
-        begin_ns = _not_before_ns(own) + BACKDATE_S * _SECOND_NS
-        await self._sleep_until(renewal_ns(begin_ns, own.not_after_ns, self._draw()))
-        life_s = (own.not_after_ns - begin_ns) / _SECOND_NS
+        # Planned once: a draw for each connection would have many renew as soon as they are back.
+        now_ns, draw = self._now_ns(), self._draw()
+        self._renewal_ns = resumed_ns(self._renewal_ns, own.not_after_ns, now_ns, draw)
+        await self._sleep_until(self._renewal_ns)
+        life_s = (own.not_after_ns - _begin_ns(own)) / _SECOND_NS
         stub = agent_pb2_grpc.AgentStub(channel)
         attempt = 0
         while True:
@@ -203,6 +206,9 @@ class TlsDoor(Door):
     def fault(self) -> str:
         """Why there is no connection; "" where there is, or nothing is known."""
         return self._uplink.fault if self._uplink is not None else ""
+
+    def _planned_ns(self, own: OwnIdentity) -> int:
+        return renewal_ns(_begin_ns(own), own.not_after_ns, self._draw())
 
     async def _sleep_until(self, at_ns: int) -> None:
         # In steps: a machine that slept, or a clock that was set, must not make it late.
@@ -337,13 +343,14 @@ class TlsDoor(Door):
             raise LinkDownError("the server's answer is for another key, or for no agent")
         own = OwnIdentity(svid.spiffe_id, tuple(svid.chain), key, svid.not_after_ns)
         self._keep.save_identity(own)
-        self._own = own
+        self._own, self._renewal_ns = own, self._planned_ns(own)
 
 
 def _channel(uplink: Uplink) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(f"unix:{uplink.path}", options=CHANNEL_OPTIONS)
 
 
-def _not_before_ns(own: OwnIdentity) -> int:
+def _begin_ns(own: OwnIdentity) -> int:
     leaf = x509.load_der_x509_certificate(own.chain[0])
-    return int(leaf.not_valid_before_utc.timestamp()) * _SECOND_NS
+    not_before_ns = int(leaf.not_valid_before_utc.timestamp()) * _SECOND_NS
+    return not_before_ns + BACKDATE_S * _SECOND_NS

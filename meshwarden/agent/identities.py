@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
 from ca.bundle import Bundle
 from ca.entries import Match, WorkloadEntry, match, why_none
-from ca.renewal import Renewals, renewal_ns, retry_pause_s
+from ca.renewal import Renewals, renewal_ns, resumed_ns, retry_pause_s
 from ca.selectors import Selector
 from meshwarden.agent.svids import Claim, Due, Svid, WorkloadSvids
 
@@ -178,7 +178,9 @@ class Identities:
         for svid in svids:
             if svid.not_after_ns > now_ns and svid.claim not in self._svids:
                 self._svids[svid.claim] = svid
-                self._plan_renewal(svid)
+                planned_ns = renewal_ns(svid.arrived_ns, svid.not_after_ns, self._draw())
+                at_ns = resumed_ns(planned_ns, svid.not_after_ns, now_ns, self._draw())
+                self._plan.put(svid.claim, at_ns)
 
     def due(self, limit: int) -> list[Due]:
         """Take up to `limit` identities to be signed now.

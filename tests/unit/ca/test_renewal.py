@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ca.renewal import Renewals, renewal_ns, retry_pause_s
+from ca.renewal import Renewals, renewal_ns, resumed_ns, retry_pause_s
 
 SECOND = 1_000_000_000
 LEAVES = 10_000
@@ -46,6 +46,21 @@ def test_a_renewal_comes_around_half_life(draw: float, life: int) -> None:
     """Never before three eighths of life, never after five."""
     at = renewal_ns(0, life, draw)
     assert life * 0.374 - 1 <= at <= life * 0.626 + 1
+
+
+@given(
+    planned=st.integers(0, 3600), now=st.integers(0, 3600), draw=st.floats(0, 1, exclude_max=True)
+)
+def test_a_plan_that_passed_unseen_is_made_anew_within_what_is_left(
+    planned: int, now: int, draw: float
+) -> None:
+    """One that is still ahead is kept: who reconnects often must not draw until it comes early."""
+    at = resumed_ns(planned * SECOND, 3600 * SECOND, now * SECOND, draw)
+    left = (3600 - now) * SECOND
+    if planned > now:
+        assert at == planned * SECOND
+    else:
+        assert now * SECOND + left * 0.374 - 1 <= at <= now * SECOND + left * 0.626 + 1
 
 
 def test_what_has_expired_already_is_renewed_at_once() -> None:
