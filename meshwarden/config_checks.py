@@ -31,6 +31,7 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # sun_path holds 108 bytes with its final NUL (unix(7)); 41 are left for a socket's own name.
 _RUNTIME_DIR_BYTES = 66
+_MOST_NAMED = 2
 
 
 class CrossFault(NamedTuple):
@@ -64,8 +65,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     # The right word in the wrong section is nearer than any spelling.
     word = name.rpartition(".")[2]
     same = [other for other in names if other.rpartition(".")[2] == word]
-    near = same if len(same) == 1 else difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = same if 0 < len(same) <= _MOST_NAMED else difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def _plaintext(settings: Settings) -> Iterator[CrossFault]:

@@ -88,7 +88,8 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(_PIPE_CLOSED) from None
         except OSError as error:
-            complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            told = error.strerror or str(error)
+            complain(f"{error.filename}: {told}" if error.filename else told)
         except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt:
@@ -150,6 +151,9 @@ def main() -> None:
     A fault of ours that nobody foresaw ends in 2 as well, with its traceback: Python's own exit
     code for it would be 1.
     """
+    if sys.stdout is None:
+        # A shell's `>&-`; whoever wants nothing printed gets that, and still the exit code.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for good
     try:
         app()
     except Exception:  # noqa: BLE001 - the last line before the interpreter's exit code 1

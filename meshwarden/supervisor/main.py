@@ -283,12 +283,10 @@ class _Supervisor:
                 break
         how = "TLS" if self._settings.listen.tls.is_on else "plain text"
         _LOG.info(
-            "ready on %s (%s): %d rules, policy %s%s",
+            "ready on %s (%s)%s",
             self._settings.listen.address,
             how,
-            load.rules,
-            load.digest[:12],
-            ", restored from the last run: its source can't be loaded" if load.restored else "",
+            _policy_line(load),
         )
         _notify_systemd("READY=1")
 
@@ -334,6 +332,14 @@ class _Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _policy_line(load: status.LoadState) -> str:
+    """What a start says of the policy; a front may decide by its copy before control has any."""
+    if not load.digest:
+        return ", by the policy of the last run until control has read its source"
+    from_disk = ", restored from the last run: its source can't be loaded" if load.restored else ""
+    return f": {load.rules} rules, policy {load.digest[:12]}{from_disk}"
 
 
 def _notify_systemd(message: str) -> None:

@@ -105,6 +105,10 @@ def test_the_right_word_in_the_wrong_section_is_sent_home(tmp_path: Path) -> Non
         ("[decisions]\nheaders = ['X-Env']", "decisions.headers: 'X-Env' is no header name"),
         ("[decisions]\nschema = 'a b'", "decisions.schema: 'a b' is no plain name"),
         ("[decisions]\nsinks = ['postgresql']", "decisions.sinks: postgresql needs to know where"),
+        (
+            "state_dir = 'x'",
+            "did you mean runtime.state_dir or agent.state_dir?",
+        ),
         ("[policy]\nsource = 'foldr'", "no adapter 'foldr'; did you mean folder?"),
         ("[policy]\npath = ''", "policy.path: must be a path, not empty"),
         ("[runtime]\nruntime_dir = '/" + "r" * 90 + "'", "take a path of at most 66"),
