@@ -111,13 +111,22 @@ def match(entry: WorkloadEntry, found: frozenset[Selector]) -> Match | Miss:
     for filled in (text, *names):
         if isinstance(filled, templates.Unfilled):
             return Miss(filled.reason)
+    return _made(str(text), [*map(str, names)])
+
+
+def _made(text: str, names: list[str]) -> Match | Miss:
+    """Judge what templates have made of values that each fit by themselves."""
     try:
-        made = spiffe_id.parse(str(text))
+        made = spiffe_id.parse(text)
     except spiffe_id.InvalidSpiffeIdError as error:
         return Miss(f"the template makes no SPIFFE ID: {error}")
+    # A label that fits by itself may make of the whole an address, or too long a name.
+    unfit = [name for name in names if not templates.as_dns_name(name)]
     if is_reserved(made):
         return Miss(f"the template makes {made}, which is the service's own")
-    return Match(made, tuple(map(str, names)))
+    if unfit:
+        return Miss(f"the template makes {unfit[0]!r}, which is no DNS name")
+    return Match(made, tuple(names))
 
 
 def is_reserved(identity: SpiffeId) -> bool:

@@ -4,7 +4,6 @@ The limits are far above what anybody needs and far below what would hurt: an ag
 entries, and a stream carries them.
 """
 
-import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,6 @@ __all__ = ["Draft", "EntryRules", "Fault", "agent_id_fault", "check_draft", "ser
 _MAX_SELECTORS = 32
 _MAX_DNS_NAMES = 32
 _MAX_HINT = 256
-_MAX_DNS_BYTES = 253  # RFC 1035 section 2.3.4, without the root's dot.
 _STAND_IN = "x"
 
 
@@ -212,21 +210,9 @@ def _dns_faults(names: Sequence[str]) -> Iterator[Fault]:
             continue
         there = {each: frozenset({_STAND_IN}) for each in templates.placeholders(name)}
         filled = templates.fill(name, there, templates.as_label)
-        if not _is_dns_name(filled if isinstance(filled, str) else name):
+        if not templates.as_dns_name(filled if isinstance(filled, str) else name):
             yield Fault(
                 "dns_names",
                 f"{name[:80]!r} is no DNS name: lower-case labels of letters, digits and '-', no "
                 "wildcard, no address, no dot at the end",
             )
-
-
-def _is_dns_name(text: str) -> bool:
-    labels = text.split(".")
-    if len(text) > _MAX_DNS_BYTES or not all(map(templates.as_label, labels)):
-        return False
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        # RFC 1123 section 2.1: what ends in a number would be read as an address.
-        return not labels[-1].isdigit()
-    return False

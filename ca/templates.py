@@ -17,6 +17,7 @@ __all__ = [
     "NODE",
     "TRUST_DOMAIN",
     "Unfilled",
+    "as_dns_name",
     "as_label",
     "as_segment",
     "fill",
@@ -34,6 +35,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[A-Za-z0-9_-]+)+")
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 # RFC 1123 section 2.1, in lower case.
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_MAX_DNS_BYTES = 253  # RFC 1035 section 2.3.4, without the root's dot.
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,15 @@ def as_segment(value: str) -> bool:
 def as_label(value: str) -> bool:
     """Whether it is one label of a DNS name."""
     return _LABEL.fullmatch(value) is not None
+
+
+def as_dns_name(text: str) -> bool:
+    """Whether it is a DNS name in lower case, which nobody reads as an address."""
+    labels = text.split(".")
+    if len(text) > _MAX_DNS_BYTES or not all(map(as_label, labels)):
+        return False
+    # RFC 1123 section 2.1: what ends in a number would be read as an address.
+    return not labels[-1].isdigit()
 
 
 def fill(

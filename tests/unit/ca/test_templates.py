@@ -114,3 +114,18 @@ def test_a_placeholder_may_have_a_fixed_beginning_and_end_beside_it() -> None:
 def test_what_is_no_label_never_gets_into_a_dns_name(value: str) -> None:
     """A value with a dot would be another host."""
     assert not as_label(value)
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [("10.0.0.{{k8s.sa}}", "5"), ("a.{{k8s.sa}}", "1"), ("b." * 125 + "{{k8s.sa}}", "a" * 10)],
+)
+def test_what_fits_as_a_label_makes_no_address_and_no_endless_name(
+    template: str, value: str
+) -> None:
+    """A certificate for an address is somebody else's, whose machine has it."""
+    missed = match(entry("spiffe://td/x", (template,)), found(f"k8s:sa:{value}"))
+    assert isinstance(missed, Miss)
+    assert "no DNS name" in missed.reason
+    made = match(entry("spiffe://td/x", (template,)), found("k8s:sa:web"))
+    assert isinstance(made, Match)
