@@ -22,6 +22,7 @@ __all__ = [
     "CheckedJwt",
     "JwtSigner",
     "ValidJwt",
+    "check_audiences",
     "check_jwt",
     "jwk_set",
     "sign",
@@ -123,11 +124,11 @@ def algorithm_of(key: PublicKey) -> str:
     raise ValueError("JWT-SVID section 2.1 has no algorithm for an Ed25519 key")
 
 
-def check_jwt(spiffe_id: SpiffeId, audiences: Sequence[str]) -> CheckedJwt:
-    """Check what a token shall say.
+def check_audiences(audiences: Sequence[str]) -> tuple[str, ...]:
+    """Give the audiences of an order, each once.
 
     Raises:
-        OrderError: There is no audience (section 3.2), or one that nobody could mean.
+        OrderError: There is none (section 3.2), or one that nobody could mean.
     """
     if not audiences:
         raise OrderError("a JWT-SVID needs an audience: name who shall accept it")
@@ -139,7 +140,16 @@ def check_jwt(spiffe_id: SpiffeId, audiences: Sequence[str]) -> CheckedJwt:
                 "an audience is empty, holds a control character or is longer than "
                 f"{_MAX_AUDIENCE_CHARACTERS} characters"
             )
-    return CheckedJwt(_CHECKED, spiffe_id, tuple(dict.fromkeys(audiences)))
+    return tuple(dict.fromkeys(audiences))
+
+
+def check_jwt(spiffe_id: SpiffeId, audiences: Sequence[str]) -> CheckedJwt:
+    """Check what a token shall say.
+
+    Raises:
+        OrderError: See `check_audiences`.
+    """
+    return CheckedJwt(_CHECKED, spiffe_id, check_audiences(audiences))
 
 
 def sign(

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from ca import jwt_svid
 from ca.bundle import Bundle
-from ca.errors import TokenError
+from ca.errors import OrderError, TokenError
 from ca.selectors import Selector
 from ca.spiffe_id import InvalidSpiffeIdError, parse
 from meshwarden.agent.attestation import Attestation
@@ -37,7 +37,6 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 _HEADER = ("workload.spiffe.io", "true")  # Workload Endpoint, section 3.
 # How long a call waits for what the agent doesn't have yet, before it is told to come again.
 _PATIENCE_S = 10.0
-_MAX_AUDIENCES = 16
 
 _Code = grpc.StatusCode
 
@@ -104,11 +103,10 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         self, request: pb.JWTSVIDRequest, context: _Context
     ) -> pb.JWTSVIDResponse:
         selectors = await self._found(context)
-        audiences = tuple(dict.fromkeys(request.audience))
-        if not audiences or not all(audiences):
-            await _abort(context, _Code.INVALID_ARGUMENT, "name at least one audience, none empty")
-        if len(audiences) > _MAX_AUDIENCES:
-            await _abort(context, _Code.INVALID_ARGUMENT, f"more than {_MAX_AUDIENCES} audiences")
+        try:
+            audiences = jwt_svid.check_audiences(tuple(dict.fromkeys(request.audience)))
+        except OrderError as error:
+            await _abort(context, _Code.INVALID_ARGUMENT, str(error))
         claims = await self._claims(context, selectors)
         if request.spiffe_id:
             claims = await self._only(context, claims, request.spiffe_id)

@@ -234,7 +234,9 @@ def test_tokens_are_for_all_identities_or_for_one(short: Path) -> None:
                 request = pb.JWTSVIDRequest(audience=["a"], spiffe_id=spiffe_id)
                 code, _ = await refused(stub.FetchJWTSVID(request, metadata=HEADER))
                 assert code == expected
-            for audiences in ([], [""], [str(number) for number in range(17)]):
+            for audiences in (
+                [], [""], ["a\n"], ["a" * 1025], [str(number) for number in range(17)],
+            ):  # fmt: skip
                 request = pb.JWTSVIDRequest(audience=audiences)
                 code, _ = await refused(stub.FetchJWTSVID(request, metadata=HEADER))
                 assert code == "INVALID_ARGUMENT"
