@@ -163,7 +163,8 @@ class Language:
             if prepare is None:
                 raise ExpressionError(f"{function}() takes no pattern")
             found = prepare(text)
-            if found.literals is None and found.segments is None and found.network is None:
+            filed = (found.literals, found.segments, found.shape, found.network)
+            if all(each is None for each in filed):
                 self._patterns[key] = found
             else:
                 if len(self._lately) >= _LATELY:

@@ -10,6 +10,7 @@ from authz.policy.errors import ExpressionError
 from authz.policy.functions.addresses import address
 from authz.policy.functions.spec import Pattern
 from authz.policy.segment_tree import SegmentTree
+from authz.policy.shapes import Shapes
 
 __all__ = ["PatternIndex", "Unsure"]
 
@@ -39,6 +40,7 @@ class PatternIndex:
     _literals: dict[str, list[str]] = field(default_factory=dict)
     _always: list[str] = field(default_factory=list)
     _segments: SegmentTree | None = None
+    _shapes: Shapes[list[str]] | None = None
     _prefixes: dict[str, list[str]] = field(default_factory=dict)
     _lengths: dict[int, int] = field(default_factory=dict)
     _networks: dict[tuple[int, int], dict[int, list[str]]] = field(default_factory=dict)
@@ -64,6 +66,14 @@ class PatternIndex:
             if self._segments is None:
                 self._segments = SegmentTree()
             self._segments.add(pattern.segments, text)
+        elif pattern.shape is not None:
+            if self._shapes is None:
+                self._shapes = Shapes()
+            texts = self._shapes.get(pattern.shape)
+            if texts is None:
+                self._shapes.add(pattern.shape, [text])
+            else:
+                texts.append(text)
         else:
             self._rare = True
             self._add_rare(pattern, text)
@@ -93,7 +103,16 @@ class PatternIndex:
                 _drop(self._literals, literal, text)
         elif pattern.segments is not None and self._segments is not None:
             self._segments.discard(pattern.segments, text)
-        elif pattern.network is not None:
+        elif pattern.shape is not None and self._shapes is not None:
+            texts = self._shapes.get(pattern.shape) or []
+            texts.remove(text)
+            if not texts:
+                self._shapes.discard(pattern.shape)
+        else:
+            self._discard_rare(pattern, text)
+
+    def _discard_rare(self, pattern: Pattern, text: str) -> None:
+        if pattern.network is not None:
             network = pattern.network
             key = (network.version, network.prefixlen)
             _drop(self._networks[key], int(network.network_address), text)
@@ -119,6 +138,7 @@ class PatternIndex:
         kinds = {
             "hash": self._literals or self._always,
             "segment tree": self._segments,
+            "shapes": self._shapes,
             "networks": self._networks,
             "prefixes": self._prefixes,
             "tried": self._others or self._broken,
@@ -140,6 +160,9 @@ class PatternIndex:
                 found += self._proposed(self._segments, value)
             else:
                 self._segments.find(value, found)
+        if self._shapes is not None and value:
+            for texts in self._shapes.find(value):
+                found += texts
         if self._rare:
             return self._find_rare(value, found)
         return found
@@ -156,6 +179,9 @@ class PatternIndex:
                 found += self._proposed(self._segments, value)
             else:
                 self._segments.find(value, found)
+        if self._shapes is not None and value:
+            for texts in self._shapes.find(value):
+                found += texts
         if self._networks:
             with contextlib.suppress(ValueError):
                 self._find_networks(address(value), found)

@@ -1,10 +1,17 @@
 """Patterns of segments as one tree, walked once for a value whatever the number of patterns."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from authz.policy.segments import MANY, ONE, REST, Part, Segments, fit
+from authz.policy.segments import MANY, ONE, REST, Segments, fit
+from authz.policy.shapes import Shapes
 
 __all__ = ["SegmentTree"]
+
+# A value of more segments than a path has is taken to repeat itself.
+_LONG = 64
+# How many places are remembered while one value is looked at.
+_MOST_KEPT = 100_000
 
 
 class _Alone:
@@ -50,11 +57,15 @@ class _Wild:
 
     def __init__(self, *, loops: bool = False) -> None:
         self.one: _Node | None = None
-        self.parts: dict[Part, _Node] | None = None
+        self.parts: Shapes[_Node] | None = None
         self.many: _Node | None = None
         self.loops = loops
         self.tail: list[str] | None = None
         self.rest: list[str] | None = None
+
+
+# The places that a prefix of a value can be at, in the order in which they were reached.
+Places = dict[_Node, None]
 
 
 class SegmentTree:
@@ -112,26 +123,118 @@ class SegmentTree:
                     found.append(child.text)
                 return
             node = child  # type: ignore[assignment]  # what is not alone is a node
-        places: list[_Node] = []
+        places: Places = {}
         _enter(node, places)
-        for each in range(at, len(parts)):
-            places = _stepped(places, parts, each, found)
-            if not places:
-                return
-        for node in places:
-            found += node.ends or ()
-            if node.wild is not None and node.wild.tail is not None:
-                found += node.wild.tail
+        if len(parts) - at > _LONG:
+            places = _walked(places, parts, at, found)
+        else:
+            for each in range(at, len(parts)):
+                places = _stepped(places, parts, each, found)
+                if not places:
+                    return
+        _end(places, found)
 
 
-def _stepped(places: list[_Node], parts: list[str], at: int, found: list[str]) -> list[_Node]:
-    """Where one more segment of the value leads to from a number of places."""
+def _end(places: Places, found: list[str]) -> None:
+    """Stand where the value ends."""
+    for node in places:
+        found += node.ends or ()
+        if node.wild is not None and node.wild.tail is not None:
+            found += node.wild.tail
+
+
+class _Step:
+    """Where a segment leads to from some places, which it does again.
+
+    Attributes:
+        ahead: The places, and the steps that are known from there.
+        alone: What is left of patterns, by how many segments it takes.
+    """
+
+    __slots__ = ("ahead", "alone")
+
+    def __init__(self, ahead: "_Standing", alone: Sequence[_Alone]) -> None:
+        self.ahead = ahead
+        self.alone: dict[int, list[_Alone]] = {}
+        for each in alone:
+            self.alone.setdefault(len(each.left), []).append(each)
+
+
+class _Standing:
+    """Places, and the steps that are known from there."""
+
+    __slots__ = ("places", "steps")
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.steps: dict[str, _Step] = {}
+
+
+def _walked(places: Places, parts: list[str], at: int, found: list[str]) -> Places:
+    """Go through a value of very many segments, one that repeats itself.
+
+    A segment that was met at the same places before leads to where it did: else a caller could have
+    every pattern behind a `**` looked at for each of thirty thousand segments.
+    """
+    size = len(parts)
+    standing = _Standing(places)
+    known = {tuple(places): standing}
+    room = _MOST_KEPT
+    for each in range(at, size):
+        part = parts[each]
+        step = standing.steps.get(part)
+        if step is None:
+            alone: list[_Alone] = []
+            ahead = _stepped(standing.places, parts, each, found, alone)
+            if any(_is_open(child.left) for child in alone):
+                # Above every `**` no place is met again.
+                found += [child.text for child in alone if fit(child.left, parts, each + 1)]
+                alone = []
+            key = tuple(ahead)
+            following = known.get(key) or _Standing(ahead)
+            step = _Step(following, alone)
+            if room > 0:
+                room -= len(ahead) + 1
+                known[key] = following
+                standing.steps[part] = step
+        for child in step.alone.get(size - each - 1, ()):
+            if fit(child.left, parts, each + 1):
+                found.append(child.text)
+        standing = step.ahead
+        if not standing.places:
+            break
+    return standing.places
+
+
+def _is_open(left: Segments) -> bool:
+    """Whether what is left of a pattern takes any number of segments."""
+    return any(each is MANY or each is REST for each in left)
+
+
+def _stepped(
+    places: Places,
+    parts: list[str],
+    at: int,
+    found: list[str],
+    alone: list[_Alone] | None = None,
+) -> Places:
+    """Where one more segment of the value leads to from a number of places.
+
+    Args:
+        places: The places.
+        parts: The segments of the value.
+        at: Which of them is the one.
+        found: Takes patterns that match now, whatever follows.
+        alone: Takes what is left of patterns, to be matched by the caller; None to have it matched.
+    """
     part = parts[at]
-    following: list[_Node] = []
+    following: Places = {}
     for node in places:
         child = None if node.literal is None else node.literal.get(part)
         if type(child) is _Alone:
-            if fit(child.left, parts, at + 1):
+            if alone is not None:
+                alone.append(child)
+            elif fit(child.left, parts, at + 1):
                 found.append(child.text)
         elif child is not None:
             _enter(child, following)  # type: ignore[arg-type]  # what is not alone is a node
@@ -146,31 +249,28 @@ def _stepped(places: list[_Node], parts: list[str], at: int, found: list[str]) -
     return following
 
 
-def _enter(node: _Node, following: list[_Node]) -> None:
+def _enter(node: _Node, following: Places) -> None:
     """Stand at a node, and behind its `**`, which may stand for nothing."""
-    following.append(node)
-    if node.wild is not None:
-        many = node.wild.many
-        if many is not None and many not in following:
-            following.append(many)
+    following[node] = None
+    if node.wild is not None and node.wild.many is not None:
+        following[node.wild.many] = None
 
 
 def _step_wide(
     node: _Node,
     wild: _Wild,
     part: str,
-    following: list[_Node],
+    following: Places,
     found: list[str],
 ) -> None:
     """Take one segment of the value past what is rarer than `*` and a final `**`."""
     if wild.rest is not None:
         found += wild.rest
     if wild.parts is not None:
-        for shape, child in wild.parts.items():
-            if shape.matches(part):
-                _enter(child, following)
-    if wild.loops and node not in following:
-        following.append(node)
+        for child in wild.parts.find(part):
+            _enter(child, following)
+    if wild.loops:
+        following[node] = None
 
 
 def _add(node: _Node, pattern: Segments, text: str, *, looped: bool) -> None:
@@ -229,8 +329,12 @@ def _follow(node: _Node, step: Any) -> _Node:
             wild.many = _Node(_Wild(loops=True))
         return wild.many
     if wild.parts is None:
-        wild.parts = {}
-    return wild.parts.setdefault(step, _Node())
+        wild.parts = Shapes()
+    child = wild.parts.get(step)
+    if child is None:
+        child = _Node()
+        wild.parts.add(step, child)
+    return child
 
 
 def _without(texts: list[str] | None, text: str) -> list[str] | None:

@@ -117,18 +117,53 @@ def fit(pattern: Segments, parts: list[str], at: int) -> bool:
 
 
 def _fit_many(pattern: Segments, parts: list[str], start: int) -> bool:
-    """Match from a `**` on, keeping every place that the pattern so far could end at."""
-    places = {start}
-    for segment in pattern:
-        if segment is MANY:
-            places = set(range(min(places), len(parts) + 1))
-        elif segment is REST:
-            return any(place < len(parts) for place in places)
-        else:
-            places = {at + 1 for at in places if at < len(parts) and _fits(segment, parts[at])}
-        if not places:
+    """Match from a `**` on: the leftmost place for what stands between two never needs another try.
+
+    Cost: O(segments of the value x segments between two `**`).
+    """
+    runs: list[Segments] = []
+    begun = 1
+    for at, segment in enumerate(pattern):
+        if segment is MANY and at:
+            runs.append(pattern[begun:at])
+            begun = at + 1
+    last = pattern[begun:]
+    size = len(parts)
+    for run in runs:
+        found = _place_of(run, parts, start)
+        if found < 0:
             return False
-    return len(parts) in places
+        start = found + len(run)
+    if last and last[-1] is REST:
+        # Any number of segments may come after it, one at least.
+        last = last[:-1]
+        return any(_fits_at(last, parts, at) for at in range(start, size - len(last)))
+    return start <= size - len(last) and _fits_at(last, parts, size - len(last))
+
+
+def _place_of(run: Segments, parts: list[str], start: int) -> int:
+    """The first place, from one on, where a run of a pattern fits; -1 if there is none."""
+    if not run:
+        return start
+    first = run[0]
+    at, end = start, len(parts) - len(run) + 1
+    while at < end:
+        if isinstance(first, str):
+            try:
+                at = parts.index(first, at, end)
+            except ValueError:
+                return -1
+        if _fits_at(run, parts, at):
+            return at
+        at += 1
+    return -1
+
+
+def _fits_at(run: Segments, parts: list[str], at: int) -> bool:
+    """Whether the segments of a value from one on begin with a run of a pattern."""
+    if at + len(run) > len(parts):
+        return False
+    return all(_fits(segment, parts[at + offset]) for offset, segment in enumerate(run))
 
 
 def _fits(segment: str | Part | Wild, part: str) -> bool:

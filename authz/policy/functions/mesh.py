@@ -134,7 +134,7 @@ def _name(text: str) -> Pattern:
     part = segments.Part(tuple(text.split("*")))
     return Pattern(
         lambda value: isinstance(value, str) and value != "" and part.matches(value),
-        prefix=part.pieces[0],
+        shape=part,
     )
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Protocol
 
-from authz.policy.segments import Segments
+from authz.policy.segments import Part, Segments
 
 __all__ = ["Function", "Pattern", "RegexEngine", "Tools"]
 
@@ -61,6 +61,7 @@ class Pattern:
         always: It matches every value, whatever its type.
         literals: It matches these values and no others; none at all if empty.
         segments: Its form for a segment tree, exact for values without a newline.
+        shape: It matches the texts of this shape, but an empty one.
         network: It matches the addresses in this network.
         prefix: How every matching value begins; "" says nothing.
         exact: Every text with that prefix matches.
@@ -70,6 +71,7 @@ class Pattern:
     always: bool = False
     literals: tuple[str, ...] | None = None
     segments: Segments | None = None
+    shape: Part | None = None
     network: IPv4Network | IPv6Network | None = None
     prefix: str = ""
     exact: bool = False
