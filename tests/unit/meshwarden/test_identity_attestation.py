@@ -214,6 +214,25 @@ def test_an_address_that_tries_too_often_is_slowed_down_and_no_other(tmp_path: P
     run(tmp_path, story, attestations_per_s=0.5)
 
 
+def test_who_says_nothing_keeps_nobody_else_from_attesting(tmp_path: Path) -> None:
+    """However many connections one address opens and leaves."""
+
+    async def story(server: IdentityServer) -> None:
+        idle = Caller("10.0.0.1").metadata
+        calls = [server.attestation.Attest(metadata=idle) for _ in range(100)]
+        replies = [asyncio.ensure_future(call.read()) for call in calls]
+        await asyncio.sleep(1)
+        assert 40 < sum(reply.done() for reply in replies) < 60
+        assert (await refused(server.attest("join_token", b"x", Caller("10.0.0.2"))))[0] is INVALID
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*replies, return_exceptions=True)
+        await asyncio.sleep(0.5)
+        assert (await refused(server.attest("join_token", b"x", Caller("10.0.0.1"))))[0] is INVALID
+
+    run(tmp_path, story, attestations_per_s=100.0)
+
+
 def test_an_attestor_that_is_not_asked_for_is_not_there(tmp_path: Path) -> None:
     """Least of all the one that believes everybody on the owner's socket."""
 
