@@ -149,6 +149,11 @@ def _show_status(answer: dict[str, Any]) -> None:
     replicas, error = answer.get("replicas", []), answer.get("replicas_error", "")
     if len(replicas) > 1 or error:
         _show_replicas(replicas)
+        for number in _split(replicas):
+            complain(
+                f"replicas read revision {number} as different policies: policy.bind, "
+                "engine.functions or the version is not the same in all of them"
+            )
     if error:
         complain(f"replicas as they were last known: {error}")
 
@@ -175,6 +180,15 @@ def _show_replicas(replicas: list[dict[str, Any]]) -> None:
         for each in replicas
     ]
     show("", table(head, rows))
+
+
+def _split(replicas: list[dict[str, Any]]) -> list[int]:
+    """Revisions by which replicas decide differently; nothing makes that pass by itself."""
+    digests: dict[int, set[str]] = {}
+    for each in replicas:
+        if each["revision"] and not each["stale"]:
+            digests.setdefault(each["revision"], set()).add(each["digest"])
+    return [number for number, found in digests.items() if len(found) > 1]
 
 
 def _stack(replica: dict[str, Any]) -> "Iterator[RenderableType]":

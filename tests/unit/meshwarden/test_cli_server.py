@@ -227,3 +227,29 @@ def test_status_shows_every_replica_that_shares_the_store(tmp_path: Path) -> Non
     assert "policy.csv:3: bad" in result.stdout
     assert "1 min ago, stale" in result.stdout
     assert "the store is away" in result.stderr
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_status_says_so_when_replicas_read_one_revision_differently(
+    tmp_path: Path, *, stale: bool
+) -> None:
+    """As with another policy.bind: each is content, and they answer differently for good."""
+    replica = {
+        "id": "one",
+        "host": "a.example",
+        "address": "10.0.0.1:9191",
+        "version": "0.1.0",
+        "revision": 7,
+        "digest": "cd" * 32,
+        "age_s": 61.0,
+        "error": "",
+        "up_s": 7300.0,
+        "seen_s_ago": 2.0,
+        "stale": False,
+    }
+    other = {**replica, "host": "b.example", "digest": "ef" * 32, "stale": stale}
+    known = {**STATUS, "replicas": [replica, other]}
+    with service(tmp_path, json.dumps(known).encode() + b"\n"):
+        result = run("status", "--runtime-dir", str(tmp_path))
+    assert result.exit_code == 0
+    assert ("revision 7 as different policies" in result.stderr) is not stale
