@@ -1,6 +1,6 @@
 """One model's language: its functions, its matchers as trees, the texts that rules bring along."""
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ __all__ = ["Language", "Matcher", "Terms", "compared_constants", "policy_fields"
 
 _MAX_REMEMBERED = 8192
 _LATELY = 256
+_COST = 16
+_COST_ELSEWHERE = 512
 
 
 class Terms(NamedTuple):
@@ -205,6 +207,35 @@ class Language:
             scope = ConditionScope(self.functions, self.attribute)
             self._whens[text] = parse_expression(text, scope)
         return self._whens[text]
+
+    def cost(self, term: Node, rule: Sequence[str], context: Terms) -> int:
+        """What it may cost to evaluate a term on a rule, in parts of its tree.
+
+        A function of the engine's goes through a value that a caller chose, and of one from
+        elsewhere nobody knows what it does: they count for more.
+        """
+        total = 0
+        waiting = [term]
+        for node in waiting:
+            for each in walk(node):
+                total += 1
+                if not isinstance(each, Call):
+                    continue
+                text = each.arguments[-1] if each.arguments else None
+                if each.name in {"eval", "meshWhen"}:
+                    if isinstance(text, Field) and text.of_rule:
+                        waiting += self._brought(each.name, rule[text.index], context)
+                else:
+                    total += _COST_ELSEWHERE if each.name in self.options.functions else _COST
+        return total
+
+    def _brought(self, name: str, text: str, context: Terms) -> list[Node]:
+        """The tree of a text that a rule brings along; none if it has no tree."""
+        try:
+            found = self.condition(text, context) if name == "eval" else self.when(text)
+        except ExpressionError:
+            return []
+        return [] if found is None else [found]
 
     def attribute(self, name: str) -> Callable[[Any], Any]:
         """The reader of a dotted attribute name; raises what the resolver raises."""

@@ -213,6 +213,10 @@ class Program:
         """
         return find_near(self, request)
 
+    def cost(self, term: Node, rule: Rule) -> int:
+        """What it may cost to try a term on a rule; see Language.cost()."""
+        return self._language.cost(term, rule.values, self.terms)
+
     def scene(self, request: Any) -> Scene:
         """What the interpreter works on for a request; the rule is still to be set."""
         return Scene(request, (), self._calls)
