@@ -149,9 +149,9 @@ def _show_status(answer: dict[str, Any]) -> None:
     replicas, error = answer.get("replicas", []), answer.get("replicas_error", "")
     if len(replicas) > 1 or error:
         _show_replicas(replicas)
-        for number in _split(replicas):
+        for revision in _split(replicas):
             complain(
-                f"replicas read revision {number} as different policies: policy.bind, "
+                f"replicas read revision {revision} as different policies: policy.bind, "
                 "engine.functions or the version is not the same in all of them"
             )
     if error:
