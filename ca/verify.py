@@ -20,7 +20,14 @@ from ca.errors import CertificateError
 from ca.keys import PublicKey, is_signed_by, weakness
 from ca.spiffe_id import InvalidSpiffeIdError, SpiffeId, parse
 
-__all__ = ["Expected", "VerifiedChain", "spiffe_id_of", "subject_of", "times_of"]
+__all__ = [
+    "Expected",
+    "VerifiedChain",
+    "parse_certificate",
+    "spiffe_id_of",
+    "subject_of",
+    "times_of",
+]
 
 _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
 
@@ -82,7 +89,7 @@ class VerifiedChain:
             )
         self.certificates = tuple(certificates)
         self.trust_domain = trust_domain
-        parsed = [_parsed(der, _place(index)) for index, der in enumerate(certificates)]
+        parsed = [parse_certificate(der, _place(index)) for index, der in enumerate(certificates)]
         for index, each in enumerate(parsed):
             above = parsed[min(index + 1, len(parsed) - 1)]
             self._check_authority(each, below=index, where=_place(index))
@@ -126,7 +133,7 @@ class VerifiedChain:
             CertificateError: It differs, or nobody would accept it.
         """
         where = "the certificate"
-        found = _parsed(leaf, where)
+        found = parse_certificate(leaf, where)
         extensions = found.extensions
         seen = {each.oid: each for each in extensions}
         if {oid: each.critical for oid, each in seen.items()} != _LEAF_EXTENSIONS:
@@ -167,7 +174,7 @@ def times_of(certificate: bytes) -> tuple[int, int, int]:
     Raises:
         CertificateError: It can't be read.
     """
-    found = _parsed(certificate, "the certificate")
+    found = parse_certificate(certificate, "the certificate")
     return found.serial_number, _begin_ns(found), _end_ns(found)
 
 
@@ -177,7 +184,7 @@ def subject_of(certificate: bytes) -> str:
     Raises:
         CertificateError: It can't be read.
     """
-    return _parsed(certificate, "the certificate").subject.rfc4514_string()
+    return parse_certificate(certificate, "the certificate").subject.rfc4514_string()
 
 
 def spiffe_id_of(certificate: bytes) -> SpiffeId:
@@ -187,7 +194,7 @@ def spiffe_id_of(certificate: bytes) -> SpiffeId:
         CertificateError: It is no X509-SVID of a workload.
     """
     where = "the certificate"
-    uris = _uris(_parsed(certificate, where))
+    uris = _uris(parse_certificate(certificate, where))
     if len(uris) != 1:
         raise CertificateError(f"{where} has {len(uris)} URIs; an SVID has one")
     try:
@@ -252,7 +259,16 @@ def _check_signature(each: x509.Certificate, above: x509.Certificate, where: str
         raise CertificateError(f"{where} is not signed by the one above it") from error
 
 
-def _parsed(der: bytes, where: str) -> x509.Certificate:
+def parse_certificate(der: bytes, where: str) -> x509.Certificate:
+    """Read a certificate of anybody's, and all of it: what the library leaves for later, too.
+
+    Args:
+        der: What was sent.
+        where: What to call it in words.
+
+    Raises:
+        CertificateError: It can't be read.
+    """
     try:
         found = x509.load_der_x509_certificate(der)
         # Read lazily by the library: what can't be read should be found here.

@@ -16,9 +16,10 @@ from typing_extensions import override
 from adapters.spec import Adapter
 from ca.attestation import Attempt, AttestationError, NodeAttestor, NodeIdentity
 from ca.der import split_der
-from ca.errors import IdentityStoreError
+from ca.errors import CertificateError, IdentityStoreError
 from ca.possession import CHALLENGE_BYTES, holds
 from ca.registry import AgentRecord, RegistryStore
+from ca.verify import parse_certificate
 
 __all__ = ["ADAPTER", "Config"]
 
@@ -96,10 +97,10 @@ def _leaf(payload: bytes) -> tuple[x509.Certificate, str]:
     if len(payload) > _MAX_PAYLOAD:
         raise AttestationError("the certificate chain is too long", "INVALID_ARGUMENT")
     try:
-        leaf = x509.load_der_x509_certificate(split_der(payload, _MAX_CERTIFICATES)[0])
+        leaf = parse_certificate(split_der(payload, _MAX_CERTIFICATES)[0], "the first one")
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except (ValueError, CertificateError, x509.ExtensionNotFound) as error:
         raise AttestationError(
             "the evidence is no certificate of an agent in DER", "INVALID_ARGUMENT"
         ) from error

@@ -23,10 +23,12 @@ from typing_extensions import override
 
 from adapters.spec import Adapter
 from ca.attestation import Attempt, AttestationError, NodeAttestor, NodeIdentity
-from ca.der import split_der
+from ca.der import InvalidDerError, split_der
+from ca.errors import CertificateError
 from ca.keys import weakness
 from ca.possession import CHALLENGE_BYTES, holds
 from ca.selectors import InvalidSelectorError, Selector, parse_selector
+from ca.verify import parse_certificate
 
 __all__ = ["ADAPTER", "Config"]
 
@@ -114,8 +116,10 @@ def _parsed(payload: bytes) -> Sequence[x509.Certificate]:
         raise AttestationError("the certificate chain is too long", "INVALID_ARGUMENT")
     try:
         parts = split_der(payload, _MAX_CERTIFICATES)
-        return [x509.load_der_x509_certificate(each) for each in parts]
-    except ValueError as error:
+        return [
+            parse_certificate(each, f"certificate {number}") for number, each in enumerate(parts, 1)
+        ]
+    except (InvalidDerError, CertificateError) as error:
         told = " ".join(str(error).split())[:100]
         raise AttestationError(
             f"the evidence is no chain of certificates in DER: {told}", "INVALID_ARGUMENT"
