@@ -251,8 +251,8 @@ def _body(attributes: Attributes) -> str:
 
 def _user(attributes: Attributes) -> str:
     claims = attributes.claims
-    principal = token.principal(claims) if claims else ""
-    return f"user:{principal}" if principal else ""
+    user = token.user(claims) if claims else ""
+    return f"user:{user}" if user else ""
 
 
 def _grpc_part(attributes: Attributes, part: int) -> str:

@@ -10,7 +10,7 @@ Source: RFC 7519, section 4.1 (claims); Istio, `request.auth.principal` is ISSUE
 from authz.values import Fields, fields_of
 from protos.envoy.config.core.v3.base_pb2 import Metadata
 
-__all__ = ["audiences", "claims_of", "presenter", "principal"]
+__all__ = ["audiences", "claims_of", "presenter", "principal", "user", "user_parts"]
 
 _NAMESPACE = "envoy.filters.http.jwt_authn"
 # Where one request has the payloads of several tokens, the one under these keys is the user's.
@@ -43,6 +43,36 @@ def principal(claims: Fields) -> str:
     if isinstance(issuer, str) and isinstance(subject, str) and issuer and subject:
         return f"{issuer}/{subject}"
     return ""
+
+
+def user(claims: Fields) -> str:
+    """Give ISSUER/SUBJECT so that no two pairs come to one text, or "" where either is missing.
+
+    Slashes of a subject are written %2F, and its percent signs %25. Else the user b/c of issuer
+    https://id would be the user c of issuer https://id/b: whoever may choose a subject at one
+    issuer would choose whom to be at the other.
+
+    Example:
+        >>> user(Fields({"iss": "https://id", "sub": "repo:a/b"}))
+        'https://id/repo:a%2Fb'
+    """
+    if not principal(claims):
+        return ""
+    subject = claims["sub"].replace("%", "%25").replace("/", "%2F")
+    return f"{claims['iss']}/{subject}"
+
+
+def user_parts(user: str) -> tuple[str, str]:
+    """Take ISSUER/SUBJECT apart as user() has put it together; two empty texts if it is neither.
+
+    Example:
+        >>> user_parts("https://id/repo:a%2Fb")
+        ('https://id', 'repo:a/b')
+    """
+    issuer, slash, subject = user.rpartition("/")
+    if not (issuer and slash and subject):
+        return "", ""
+    return issuer, subject.replace("%2F", "/").replace("%25", "%")
 
 
 def audiences(claims: Fields) -> list[str]:

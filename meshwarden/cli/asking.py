@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from google.protobuf import json_format
 
 from authz.check import ActivePolicy
+from authz.token import user_parts
 from ca import spiffe_id
 from meshwarden import clock, plugins, publication
 from meshwarden.errors import NoVerdictError
@@ -126,9 +127,8 @@ def request_from_flags(asked: Asked) -> CheckRequest:
             raise NoVerdictError(f"--principal {asked.principal}: {error}") from error
         context.source.principal = uri
     if asked.user or asked.claims:
-        # A subject holds no slash by this notation, an issuer is a URL and does.
-        issuer, slash, subject = asked.user.rpartition("/")
-        if not (issuer and slash and subject):
+        issuer, subject = user_parts(asked.user)
+        if not issuer:
             raise NoVerdictError(
                 f"--user {asked.user}: write ISSUER/SUBJECT; --claim needs one too"
             )

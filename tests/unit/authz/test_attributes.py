@@ -8,9 +8,13 @@ from cryptography import x509
 
 import authz.attributes as attributes_module
 from authz.attributes import MESH_BINDING, Attributes, Binding, names, reader
+from authz.check import CheckService
+from authz.decision import CheckSettings
 from authz.errors import BindingError, UnknownAttributeError
-from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
+from authz.token import user_parts
+from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from tests.fakes.envoy import CATALOG, WEB, certificate, check_request
+from tests.fakes.policy import mesh_policy
 
 ALICE = {"iss": "https://id.example", "sub": "alice", "aud": ["web", "api"], "azp": "app", "n": 1}
 
@@ -252,6 +256,43 @@ def test_a_user_comes_from_the_one_verified_token(
     """What is ambiguous names nobody."""
     principal = "" if user is None else f"https://id.example/{user}"
     assert read(check_request(tokens=tokens), "request.auth.principal") == principal
+
+
+PAIRS = [
+    ("https://id", "b/c"),
+    ("https://id/b", "c"),
+    ("https://id", "b%2Fc"),
+    ("https://id", "b%252Fc"),
+    ("https://id/b", "/c"),
+    ("https://id/b/", "c"),
+    ("https:/", "id/b/c"),
+]
+
+
+def test_no_two_users_come_to_one_text() -> None:
+    """Else who chooses a subject at one issuer is a user of another, whose URL is longer."""
+    users = {}
+    for issuer, subject in PAIRS:
+        request = check_request(tokens={"payload": {"iss": issuer, "sub": subject}})
+        users[read(request, "request.auth.user")] = issuer, subject
+    assert list(users.values()) == PAIRS
+    assert [user_parts(user.removeprefix("user:")) for user in users] == PAIRS
+
+
+def test_a_rule_for_an_issuer_is_for_no_issuer_below_it() -> None:
+    """`*` is one segment, which is what a subject always is."""
+    policy = mesh_policy("p, user:https://id/*, *, GET, /a, allow")
+    for issuer, subject, allowed in (
+        ("https://id", "repo:a/b", True),
+        ("https://id/realm", "bob", False),
+        ("https://idp", "bob", False),
+    ):
+        tokens = {"payload": {"iss": issuer, "sub": subject}}
+        service: CheckService[object] = CheckService(CheckSettings(), lambda: "id")
+        service.policy = policy
+        request = check_request("/a", tokens=tokens).SerializeToString()
+        code = CheckResponse.FromString(service.answer(request, 1)).status.code
+        assert (code == 0) is allowed
 
 
 @pytest.mark.parametrize(
