@@ -21,8 +21,11 @@ run:  ## start the service and a real Envoy with the demo policy; ONCE=1 ends af
 	@$(SETUP) run $(INSIST)
 	@$(PY) -m deploy.demo.run $(if $(ONCE),--once)
 
+# Many tests wait for servers: two at a time, each file by one worker. T=... of a few runs them in order.
+WORKERS ?= $(if $(T),0,2)
+
 test: setup  ## run every test but the long ones; T=tests/unit for some of them
-	$(PY) -m pytest -m "not nightly" --install-packages $(T)
+	$(PY) -m pytest -m "not nightly" --install-packages -n $(WORKERS) --dist loadfile $(T)
 
 test-nightly: setup  ## run the long tests
 	$(PY) -m pytest -m nightly --install-packages $(T)

@@ -8,9 +8,12 @@ A test that runs a program of a Debian package says so, and is skipped by name w
 CI=true a test whose program is still missing fails: nobody would notice a skip there.
 """
 
+import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,8 +31,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the mark beside the code that reads it."""
+    """Register the mark beside the code that reads it; keep the paths of workers short."""
+    if hasattr(config, "workerinput"):
+        # Theirs are deeper than those of a run by one process, and sockets want short paths.
+        folder = tempfile.mkdtemp(prefix="mw-")
+        config.option.basetemp = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     config.addinivalue_line("markers", f"{MARK}(package, command): runs a program of that package")
 
 
@@ -43,13 +52,17 @@ def missing_packages(items: Iterable[pytest.Item]) -> Iterator[str]:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install what is missing in one go, before any test's own time begins to run."""
-    missing = list(dict.fromkeys(missing_packages(session.items)))
-    if not missing or not session.config.getoption("--install-packages"):
+    if not session.config.getoption("--install-packages"):
         return
-    if debian.may_install():
-        fault = debian.install(missing)
-        if fault:
-            print(f"\n{fault}")  # noqa: T201 - beside the skips that follow from it
+    if not debian.may_install() or not list(missing_packages(session.items)):
+        return
+    # Workers that run tests beside each other take turns; the second finds nothing missing.
+    with (Path(tempfile.gettempdir()) / "meshwarden-tests-packages.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        missing = list(dict.fromkeys(missing_packages(session.items)))
+        fault = debian.install(missing) if missing else ""
+    if fault:
+        print(f"\n{fault}")  # noqa: T201 - beside the skips that follow from it
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
