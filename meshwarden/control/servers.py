@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AGENTS_OPTIONS",
+    "CONTROL_OPTIONS",
     "MAX_MESSAGE_BYTES",
     "REFLECTED",
     "SERVER_OPTIONS",
@@ -57,10 +58,16 @@ REFLECTED = (
 Guarded = tuple[Callable[[Any, grpc.aio.Server], None], Any]
 """A service that has a gate before it: what adds it to a server, and itself."""
 
-AGENTS_OPTIONS = (*SERVER_OPTIONS, ("grpc.max_receive_message_length", 4 * 1024 * 1024))
+# A front looks every 30 s whether control lives. gRPC takes more than one such ping in five minutes
+# without data for an attack, and closes the connection: with it the quiet streams of every agent.
+_BEHIND_FRONT = (*SERVER_OPTIONS, ("grpc.http2.max_ping_strikes", 0))
+
+AGENTS_OPTIONS = (*_BEHIND_FRONT, ("grpc.max_receive_message_length", 4 * 1024 * 1024))
 """For agents' calls: a batch of requests fits, and strangers can't make control hold more."""
 
-_OPTIONS = (*SERVER_OPTIONS, ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES))
+CONTROL_OPTIONS = (*_BEHIND_FRONT, ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES))
+"""For the other servers behind sockets of our own."""
+
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -86,9 +93,11 @@ def servers(
         nodes: Serves agents; None where nothing is issued.
     """
     interceptors = [AccessInterceptor(gate)] if gate else []
-    public_server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
-    admin_server = grpc.aio.server(interceptors=[AccessInterceptor(LocalGate())], options=_OPTIONS)
-    internal_server = grpc.aio.server(options=_OPTIONS)
+    public_server = grpc.aio.server(interceptors=interceptors, options=CONTROL_OPTIONS)
+    admin_server = grpc.aio.server(
+        interceptors=[AccessInterceptor(LocalGate())], options=CONTROL_OPTIONS
+    )
+    internal_server = grpc.aio.server(options=CONTROL_OPTIONS)
     identity_pb2_grpc.add_IdentityServicer_to_server(IdentityService(), public_server)
     internal_pb2_grpc.add_InternalServicer_to_server(internal, internal_server)
     for add, service in guarded:
