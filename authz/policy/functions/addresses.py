@@ -13,6 +13,9 @@ from authz.policy.functions.spec import Function, Pattern, Tools
 
 __all__ = ["address", "functions", "network"]
 
+# An IPv6 address may have a zone of any length: what a caller sends is remembered up to here.
+_MAX_LENGTH = 64
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -22,10 +25,14 @@ def functions(_tools: Tools) -> Iterable[Function]:
     return (Function("ipMatch", _call, prepare=_prepare),)
 
 
-@lru_cache(maxsize=4096)
 def address(text: str) -> Address:
     """Parse an address; the few callers of a service ask again and again."""
-    return ipaddress.ip_address(text)
+    if type(text) is str and len(text) > _MAX_LENGTH:
+        return ipaddress.ip_address(text)
+    return _lately(text)
+
+
+_lately = lru_cache(maxsize=4096)(ipaddress.ip_address)
 
 
 def network(text: str) -> Network:
