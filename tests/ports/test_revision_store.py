@@ -234,6 +234,29 @@ def test_what_was_stored_is_never_changed(
     run(story())
 
 
+@pytest.mark.parametrize("table", ["meshwarden_revision", "meshwarden_audit"])
+def test_what_was_stored_is_neither_replaced_nor_swept_away(
+    build: Callable[[], RevisionStore], table: str
+) -> None:
+    """Each database has a way around triggers on UPDATE and DELETE."""
+
+    async def story() -> None:
+        store: Any = build()
+        await store.commit("policy", 0, draft(), entry())
+        statement = {
+            "sqlite": f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}",  # noqa: S608
+            "postgresql": f"TRUNCATE {table}",
+        }[store._engine.dialect.name]
+        with pytest.raises(DBAPIError, match="only grows"):
+            async with store._engine.begin() as connection:
+                await connection.execute(text(statement))
+        assert (await store.head("policy")).number == len(await store.audit(9)) == 1
+        assert (await store.commit("policy", 1, draft(), entry())).number == 2
+        await store.close()
+
+    run(story())
+
+
 def test_revisions_of_before_they_were_counted_stay_uncounted(
     build: Callable[[], RevisionStore],
 ) -> None:
