@@ -17,9 +17,9 @@ def upgrade() -> None:
         for table, keys in _KEYS.items():
             same = " AND ".join(f"{key} = NEW.{key}" for key in keys)
             op.execute(
-                f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "
+                f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "  # noqa: S608 - of ours
                 f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {same}) "
-                f"BEGIN SELECT RAISE(ABORT, '{table} only grows'); END"  # noqa: S608 - names of ours
+                f"BEGIN SELECT RAISE(ABORT, '{table} only grows'); END"
             )
         return
     for table in _KEYS:
