@@ -18,6 +18,7 @@ from typing_extensions import override
 from ca import jwt_svid
 from ca.bundle import Bundle
 from ca.errors import OrderError, TokenError
+from ca.pace import Pace
 from ca.selectors import Selector
 from ca.spiffe_id import InvalidSpiffeIdError, parse
 from meshwarden.agent.attestation import Attestation
@@ -37,6 +38,8 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 _HEADER = ("workload.spiffe.io", "true")  # Workload Endpoint, section 3.
 # How long a call waits for what the agent doesn't have yet, before it is told to come again.
 _PATIENCE_S = 10.0
+# Lines of the log about callers without an identity: a second for each user, and at once.
+_LINES = (0.5, 20)
 
 _Code = grpc.StatusCode
 
@@ -66,6 +69,7 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         self._tokens = tokens
         self._now_ns = now_ns
         self._why_waiting = why_waiting
+        self._lines = Pace(*_LINES)
         # All streams of one view send one message.
         self._messages: WeakKeyDictionary[WorkloadSvids, pb.X509SVIDResponse] = WeakKeyDictionary()
 
@@ -253,7 +257,9 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
     ) -> NoReturn:
         """Answer who has no identity with the reason: what was found, and what is nearest."""
         told = "; ".join((f"no identity issued: {why}", *notes))
-        _LOG.info("pid %d of user %d: %s", caller.peer.pid, caller.peer.uid, told)
+        # Every user of the machine may ask without end.
+        if not self._lines.take(str(caller.peer.uid), 1, self._now_ns()):
+            _LOG.info("pid %d of user %d: %s", caller.peer.pid, caller.peer.uid, told)
         await _abort(context, _Code.PERMISSION_DENIED, told)
 
 

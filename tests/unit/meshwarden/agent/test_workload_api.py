@@ -125,6 +125,24 @@ def test_no_identity_says_why(short: Path) -> None:
     run(short, story)
 
 
+def test_who_asks_without_end_does_not_fill_the_log(
+    short: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """He is answered each time; the first times are in the log."""
+    caplog.set_level("INFO", "meshwarden.agent.workload_api")
+
+    async def story(served: Endpoint) -> None:
+        served.know(replace(own_entry(), selectors=(Selector("unix", "path:/no"),)))
+        async with served.channel() as channel:
+            stub = Stub(channel)
+            for _ in range(60):
+                call = stub.FetchX509SVID(pb.X509SVIDRequest(), metadata=HEADER)
+                assert (await refused(call.read()))[0] == "PERMISSION_DENIED"
+
+    run(short, story)
+    assert 20 <= len([each for each in caplog.messages if "no identity issued" in each]) < 60
+
+
 def test_before_entries_are_known_a_caller_waits_and_is_told_to_come_again(
     short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
