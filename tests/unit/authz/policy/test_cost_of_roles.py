@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -121,3 +122,31 @@ def test_names_too_long_to_be_kept_are_answered_all_the_same() -> None:
         assert snapshot.decide(("", long, "s", "GET", "/", {})).allowed
     kept = snapshot._engine.language.roles["g"]._reached
     assert all(len(name) < 1_000 for name, _ in kept)
+
+
+@pytest.mark.parametrize(
+    "function", ["keyMatch", "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5", "globMatch"]
+)
+def test_filed_names_reach_what_trying_each_of_them_reaches(function: str) -> None:
+    """While links and domains come and go."""
+    words = ["/a", "/a/*", "/:x", "/a/:x", "/{x}", "/a/{x}", "*", "/a*", "/a/b", "/b", "", "/a\n"]
+    chance = Random(3)
+    for _ in range(30):
+        filed = Counted(function).roles
+        tried = Counted(function).roles
+        tried.prepare = tried.domain_prepare = None
+        links: list[tuple[str, str, str]] = []
+        for _ in range(12):
+            if links and chance.random() < 0.3:
+                gone = links.pop(chance.randrange(len(links)))
+                assert filed.remove(*gone) == tried.remove(*gone)
+            else:
+                link = chance.choice(words), chance.choice(words), chance.choice(["d", "d*", "e"])
+                links.append(link)
+                filed.add(*link)
+                tried.add(*link)
+            for name in words:
+                domain = chance.choice(["d", "d1", "e", "x"])
+                wanted = tried.reach(name, domain)
+                assert filed.reach(name, domain).names == wanted.names, (links, name, domain)
+                assert set(filed.reach(name, domain).patterns) == set(wanted.patterns)
