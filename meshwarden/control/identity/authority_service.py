@@ -8,6 +8,7 @@ import grpc.aio
 from typing_extensions import override
 
 from ca.authority import Authority, State
+from ca.entries import is_reserved
 from ca.errors import CertificateError, IdentityError, NoAuthorityError, OrderError
 from ca.issue import JwtOrder, X509Order, X509Svid
 from ca.ledger import Head, Issued, Verifier
@@ -203,10 +204,14 @@ def _known(request: authority_pb2.VerifyLedgerRequest) -> list[Head]:
 
 
 def _spiffe_id(text: str) -> SpiffeId:
+    """Read the ID that somebody wants minted; agents believe the reserved ones."""
     try:
-        return parse(text)
+        wanted = parse(text)
     except InvalidSpiffeIdError as error:
         raise OrderError(f"{text[:100]!r} is no SPIFFE ID: {error}") from error
+    if is_reserved(wanted):
+        raise OrderError(f"{wanted}: paths below /meshwarden are the service's and its agents' own")
+    return wanted
 
 
 def _in_order(authorities: tuple[Authority, ...]) -> list[Authority]:

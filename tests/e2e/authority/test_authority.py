@@ -173,6 +173,10 @@ def test_what_must_not_be_signed_is_refused_and_on_the_ledger(
         place, "jwt", "mint", "spiffe://other.example/x", "-a", "y"
     )
     assert "no SPIFFE ID" in refused(place, "jwt", "mint", "https://mesh.example/x", "-a", "y")
+    # An agent would take its holder for the service.
+    server = "spiffe://mesh.example/meshwarden/server"
+    assert "the service's" in refused(place, "jwt", "mint", server, "-a", "y")
+    assert "the service's" in refused(place, "x509", "mint", server, "--to", "/nowhere")
     assert told(place, "ca", "ledger", "verify")["ok"]
     with sqlite3.connect(place.state_dir / "meshwarden.db") as database:
         rows = database.execute(
