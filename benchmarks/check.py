@@ -28,6 +28,7 @@ _CONTROL_BAR_MIB = 150
 _READY_BAR_S = 3.0
 _STEADY_RATE = 2_000
 _P99 = 0.99
+_SETTLE_S = 2.0
 
 
 _CPU = Scenario("check/cpu", "us", "lower")
@@ -110,6 +111,8 @@ class _Bench:
                 )
                 loads.append(self.load(made.port))
                 loads[-1].at_full_speed(self.effort.seconds / 2)
+            # What a start leaves behind, of a hundred thousand rules most of all, is no day's work.
+            time.sleep(_SETTLE_S)
             many, few = loads
             seconds = self.effort.seconds
             ours, theirs = interleaved(
