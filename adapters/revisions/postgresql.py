@@ -16,9 +16,13 @@ __all__ = ["ADAPTER", "Config"]
 
 _CHANNEL = "meshwarden_revision"
 # A notification can be lost with a connection that died silently: look without one too.
-_SLOW_POLL_S = 3.0
-_RETRY_S = 1.0
-_CONNECT_TIMEOUT_S = 3
+_SLOW_POLL_S = 2.0
+_RETRY_S = 0.5
+# A partition's end must be seen within seconds, so no try may wait long; libpq takes no less.
+_CONNECT_TIMEOUT_S = 2
+# What was sent and is not acknowledged so long ends a connection: without it, one that a network
+# swallows would be taken for a slow one for many minutes. Source: libpq, tcp_user_timeout.
+_UNACKNOWLEDGED_MS = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,10 @@ def _build(config: Config) -> RevisionStore:
         url,
         pool_pre_ping=True,
         pool_size=4,
-        connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
+        connect_args={
+            "connect_timeout": _CONNECT_TIMEOUT_S,
+            "tcp_user_timeout": _UNACKNOWLEDGED_MS,
+        },
     )
 
     async def watch() -> AsyncIterator[None]:

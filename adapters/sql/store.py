@@ -34,6 +34,7 @@ __all__ = ["SqlRevisionStore"]
 
 _FORMAT = 1
 _TIMEOUT_S = 10.0
+_LOOK_TIMEOUT_S = 2.0
 # A body inflates to at most this: a damaged or hostile row must not take the memory of control.
 _BODY_BYTES = 1 << 30
 _SUMMARY = [column for column in REVISION.c if column.name not in {"format", "body"}]
@@ -70,23 +71,18 @@ class SqlRevisionStore(RevisionStore):
 
     @override
     async def head(self, stream: str) -> Revision | None:
-        found = await self.history(stream, 1)
+        # Asked at each look by those who watch: on a connection that went silent unnoticed, they
+        # must not wait as long as one who writes may.
+        is_remote = self._engine.dialect.name == "postgresql"
+        limit_s = _LOOK_TIMEOUT_S if is_remote else _TIMEOUT_S
+        found = await self._in_transaction(_history(stream, 1), limit_s)
         return found[0] if found else None
 
     @override
     async def history(
         self, stream: str, limit: int, before: int = 0, after: int = 0
     ) -> Sequence[Revision]:
-        wanted = select(*_SUMMARY).where(REVISION.c.stream == stream, REVISION.c.number > after)
-        if before:
-            wanted = wanted.where(REVISION.c.number < before)
-        wanted = wanted.order_by(REVISION.c.number.desc()).limit(limit)
-
-        async def run(connection: AsyncConnection) -> list[Revision]:
-            rows = (await connection.execute(wanted)).mappings()
-            return [_revision(row) for row in rows]
-
-        return await self._in_transaction(run)
+        return await self._in_transaction(_history(stream, limit, before, after))
 
     @override
     async def read(self, stream: str, number: int) -> tuple[Revision, Draft]:
@@ -193,18 +189,22 @@ class SqlRevisionStore(RevisionStore):
         await self._engine.dispose()
 
     async def _in_transaction(
-        self, run: Callable[[AsyncConnection], Awaitable[_Result]]
+        self,
+        run: Callable[[AsyncConnection], Awaitable[_Result]],
+        limit_s: float = _TIMEOUT_S,
     ) -> _Result:
         """Do something whole or not at all, within the time-out; translate what goes wrong."""
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with asyncio.timeout(limit_s):
                 await self._make_tables()
                 async with self._engine.begin() as connection:
                     return await run(connection)
         except IntegrityError:
             raise
         except TimeoutError as error:
-            raise StoreUnavailableError(f"the store did not answer in {_TIMEOUT_S:g} s") from error
+            # What went silent under one connection did so under those that wait beside it.
+            await self._engine.dispose()
+            raise StoreUnavailableError(f"the store did not answer in {limit_s:g} s") from error
         except (SQLAlchemyError, OSError) as error:
             raise StoreUnavailableError(f"the store: {_said(error)}") from error
 
@@ -214,6 +214,22 @@ class SqlRevisionStore(RevisionStore):
                 async with self._engine.begin() as connection:
                     await connection.run_sync(migrate)
                 self._migrated = True
+
+
+def _history(
+    stream: str, limit: int, before: int = 0, after: int = 0
+) -> Callable[[AsyncConnection], Awaitable[list[Revision]]]:
+    """Read summaries, newest first."""
+    wanted = select(*_SUMMARY).where(REVISION.c.stream == stream, REVISION.c.number > after)
+    if before:
+        wanted = wanted.where(REVISION.c.number < before)
+    wanted = wanted.order_by(REVISION.c.number.desc()).limit(limit)
+
+    async def run(connection: AsyncConnection) -> list[Revision]:
+        rows = (await connection.execute(wanted)).mappings()
+        return [_revision(row) for row in rows]
+
+    return run
 
 
 class _StaleError(Exception):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ from protos.envoy.service.auth.v3.external_auth_pb2_grpc import AuthorizationStu
 from protos.meshwarden.v1.policy_pb2 import ApplyRequest, GetRequest, PolicyText, Row
 from protos.meshwarden.v1.policy_pb2_grpc import PolicyStub
 from tests.e2e.support.service import Service
+from tests.servers.partition import Partition
 from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
 
 OPEN = "p, *, shop, GET, /open, allow\n"
 MORE = OPEN + "p, *, shop, GET, /more, allow\n"
+OTHER = "p, *, shop, GET, /more, allow\n"
 SPREAD_S = 5.0
+SILENT_S = 30.0
 POLICY = (sys.executable, "-m", "meshwarden", "policy")
 
 
@@ -228,3 +232,35 @@ def test_replicas_agree_and_outlive_an_outage(
         assert command(two, "apply", policy(two.folder, "two", MORE))[0] == 0
         waits_for(two, "/more", allowed=True)
         waits_for(one, "/more", allowed=True)
+
+
+@pytest.mark.requires_debian_package(PACKAGE, command=COMMAND)
+def test_replicas_agree_soon_after_a_partition_that_nobody_was_told_of(
+    new_folder: Callable[[], Path], server: Postgresql
+) -> None:
+    """Something between takes all that is sent and answers nothing, and old connections never
+    speak again. Meanwhile the replica goes on by what it has; then it gets what was changed, a
+    deletion too. The driver waits for such a server for some seconds at each end of a wait of ours;
+    where packets are lost, the kernel tells it after three.
+    """
+    with Partition(server.port) as partition:
+        settings = {"policy.source": "store"}
+        far = server.url.replace(f":{server.port}/", f":{partition.port}/")
+        with (
+            Service(new_folder(), {}, {**settings, "store.url": far}) as cut_off,
+            Service(new_folder(), {}, {**settings, "store.url": server.url}) as other,
+        ):
+            cut_off.wait_ready()
+            other.wait_ready()
+            assert command(other, "apply", policy(other.folder, "before", OPEN))[0] == 0
+            waits_for(cut_off, "/open", allowed=True)
+            partition.begin()
+            assert command(other, "apply", policy(other.folder, "after", OTHER))[0] == 0
+            waits_for(other, "/open", allowed=False)
+            time.sleep(8)
+            assert status(cut_off, "/open") == 0
+            partition.end()
+            ended_s = time.monotonic()
+            waits_for(cut_off, "/open", allowed=False, within_s=SILENT_S)
+            waits_for(cut_off, "/more", allowed=True)
+            assert time.monotonic() - ended_s < SILENT_S
