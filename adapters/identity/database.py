@@ -8,23 +8,26 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import event, make_url, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from adapters.sql.migrate import migrate
+from adapters.sql.connections import (
+    CONNECT_TIMEOUT_S,
+    Transactions,
+    postgresql_engine,
+    postgresql_url,
+    sqlite_engine,
+)
 from ca.errors import IdentityStoreError
 
 __all__ = ["Database", "open_database"]
 
-_TIMEOUT_S = 10.0
-_CONNECT_TIMEOUT_S = 3
 _POLL_S = 0.2
 # A notification can be lost with a connection that died silently: look without one too.
-_SLOW_POLL_S = 3.0
-_RETRY_S = 1.0
+_SLOW_POLL_S = 2.0
+_RETRY_S = 0.5
 _Result = TypeVar("_Result")
 
 
@@ -43,16 +46,14 @@ class Database:
         changes: Callable[[str], AsyncGenerator[None]],
         notify: Callable[[AsyncConnection], Awaitable[None]],
     ) -> None:
-        self._engine = engine
+        self._transactions = Transactions(engine, IdentityStoreError)
         self._changes = changes
         self.notify = notify
-        self._migrated = False
-        self._migrating = asyncio.Lock()
 
     @property
     def is_sqlite(self) -> bool:
         """Whether it is a file of one machine."""
-        return self._engine.dialect.name == "sqlite"
+        return self._transactions.dialect == "sqlite"
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[_Result]]) -> _Result:
         """Do something whole or not at all, within the time-out.
@@ -61,17 +62,7 @@ class Database:
             IdentityStoreError: The database can't be reached or written.
             IntegrityError: A row is there already; for the caller to translate.
         """
-        try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                await self._make_tables()
-                async with self._engine.begin() as connection:
-                    return await work(connection)
-        except IntegrityError:
-            raise
-        except TimeoutError as error:
-            raise IdentityStoreError(f"the store did not answer in {_TIMEOUT_S:g} s") from error
-        except (SQLAlchemyError, OSError) as error:
-            raise IdentityStoreError(f"the store: {_said(error)}") from error
+        return await self._transactions.run(work)
 
     async def watch(self, probe: str) -> AsyncGenerator[None]:
         """Yield at once, after each lost connection, and when what a statement gives has changed.
@@ -79,7 +70,7 @@ class Database:
         Args:
             probe: A SELECT of one row, cheap: it is asked after every change of anything.
         """
-        while not self._migrated:
+        while not self._transactions.is_migrated:
             yield
             try:
                 await self.run(_nothing)
@@ -92,14 +83,7 @@ class Database:
 
     async def close(self) -> None:
         """Release its connections; a second call does nothing."""
-        await self._engine.dispose()
-
-    async def _make_tables(self) -> None:
-        async with self._migrating:
-            if not self._migrated:
-                async with self._engine.begin() as connection:
-                    await connection.run_sync(migrate)
-                self._migrated = True
+        await self._transactions.close()
 
 
 def open_database(url: str, file: Path, channel: str) -> Database:
@@ -114,23 +98,7 @@ def open_database(url: str, file: Path, channel: str) -> Database:
 
 
 def _sqlite(file: Path) -> Database:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{file}")
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def set_up(connection: Any, _record: object) -> None:
-        # SQLite's driver begins transactions late unless told not to; SQLAlchemy begins them.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        # What was acknowledged survives a power cut.
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA busy_timeout=5000")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Any) -> None:
-        # IMMEDIATE takes the write lock first: two writers wait for each other and never dead-lock.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    engine = sqlite_engine(file)
 
     async def changes(probe: str) -> AsyncGenerator[None]:
         import aiosqlite  # noqa: PLC0415 - only who watches needs it
@@ -162,13 +130,8 @@ def _sqlite(file: Path) -> Database:
 
 
 def _postgresql(address: str, channel: str) -> Database:
-    url = make_url(address).set(drivername="postgresql+psycopg")
-    engine = create_async_engine(
-        url,
-        pool_pre_ping=True,
-        pool_size=4,
-        connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
-    )
+    url = postgresql_url(address)
+    engine = postgresql_engine(url)
 
     async def changes(probe: str) -> AsyncGenerator[None]:
         import psycopg  # noqa: PLC0415 - only who watches needs it
@@ -178,7 +141,7 @@ def _postgresql(address: str, channel: str) -> Database:
             seen: object = changes  # Equal to no row: the first look always tells.
             try:
                 async with await psycopg.AsyncConnection.connect(
-                    plain, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S
+                    plain, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S
                 ) as connection:
                     # Before the first look: no change falls between.
                     await connection.execute(f"LISTEN {channel}")
@@ -203,9 +166,3 @@ def _postgresql(address: str, channel: str) -> Database:
 
 async def _nothing(_connection: AsyncConnection) -> None:
     """Only make the tables."""
-
-
-def _said(error: Exception) -> str:
-    """The database's own words, without SQLAlchemy's statement and link; no parameter is told."""
-    inner = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    return " ".join(str(inner).split())

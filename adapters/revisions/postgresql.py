@@ -5,10 +5,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from sqlalchemy import make_url, text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.spec import Adapter
+from adapters.sql.connections import CONNECT_TIMEOUT_S, postgresql_engine, postgresql_url
 from adapters.sql.store import SqlRevisionStore
 from authz.revisions import RevisionStore
 
@@ -18,11 +19,6 @@ _CHANNEL = "meshwarden_revision"
 # A notification can be lost with a connection that died silently: look without one too.
 _SLOW_POLL_S = 2.0
 _RETRY_S = 0.5
-# A partition's end must be seen within seconds, so no try may wait long; libpq takes no less.
-_CONNECT_TIMEOUT_S = 2
-# What was sent and is not acknowledged so long ends a connection: without it, one that a network
-# swallows would be taken for a slow one for many minutes. Source: libpq, tcp_user_timeout.
-_UNACKNOWLEDGED_MS = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +33,8 @@ class Config:
 
 
 def _build(config: Config) -> RevisionStore:
-    url = make_url(config.url).set(drivername="postgresql+psycopg")
-    engine = create_async_engine(
-        url,
-        pool_pre_ping=True,
-        pool_size=4,
-        connect_args={
-            "connect_timeout": _CONNECT_TIMEOUT_S,
-            "tcp_user_timeout": _UNACKNOWLEDGED_MS,
-        },
-    )
+    url = postgresql_url(config.url)
+    engine = postgresql_engine(url)
 
     async def watch() -> AsyncIterator[None]:
         import psycopg  # noqa: PLC0415 - only who watches needs it
@@ -56,7 +44,7 @@ def _build(config: Config) -> RevisionStore:
             yield  # At the start, and after each lost connection: what was missed is found.
             try:
                 async with await psycopg.AsyncConnection.connect(
-                    plain, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S
+                    plain, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S
                 ) as connection:
                     await connection.execute(f"LISTEN {_CHANNEL}")
                     yield  # What came between the look above and LISTEN.

@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.spec import Adapter
+from adapters.sql.connections import sqlite_engine
 from adapters.sql.store import SqlRevisionStore
 from authz.revisions import RevisionStore
 
@@ -29,32 +28,8 @@ class Config:
     path: Path = field(default_factory=lambda: Path("meshwarden.db"))
 
 
-def _forget(context: Any) -> None:
-    """Throw a connection away that was opened while the file was read-only: it stays so."""
-    if "readonly" in str(context.original_exception):
-        context.is_disconnect = True
-
-
 def _build(config: Config) -> RevisionStore:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{config.path}")
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def set_up(connection: Any, _record: object) -> None:
-        # SQLite's driver begins transactions late unless told not to; SQLAlchemy begins them.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        # A revision that was acknowledged survives a power cut.
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA busy_timeout=5000")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Any) -> None:
-        # IMMEDIATE takes the write lock first: two writers wait for each other and never dead-lock.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    event.listen(engine.sync_engine, "handle_error", _forget)
+    engine = sqlite_engine(config.path)
 
     async def watch() -> AsyncIterator[None]:
         # data_version changes when another connection commits. A new connection always reads the

@@ -3,16 +3,16 @@
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from sqlalchemy import RowMapping, select
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from typing_extensions import override
 
 from adapters.sql.audit import audit_columns
-from adapters.sql.migrate import migrate
+from adapters.sql.connections import TIMEOUT_S, Transactions
 from adapters.sql.replicas import SqlReplicaBoard
 from adapters.sql.tables import AUDIT, REVISION
 from adapters.sql.tokens import SqlTokenStore
@@ -33,12 +33,10 @@ from authz.revisions import (
 __all__ = ["SqlRevisionStore"]
 
 _FORMAT = 1
-_TIMEOUT_S = 10.0
 _LOOK_TIMEOUT_S = 2.0
 # A body inflates to at most this: a damaged or hostile row must not take the memory of control.
 _BODY_BYTES = 1 << 30
 _SUMMARY = [column for column in REVISION.c if column.name not in {"format", "body"}]
-_Result = TypeVar("_Result")
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -63,26 +61,24 @@ class SqlRevisionStore(RevisionStore):
         watch: Callable[[], AsyncIterator[None]],
         notify: Callable[[AsyncConnection], Awaitable[None]],
     ) -> None:
-        self._engine = engine
+        self._transactions = Transactions(engine, StoreUnavailableError)
         self._watch = watch
         self._notify = notify
-        self._migrated = False
-        self._migrating = asyncio.Lock()
 
     @override
     async def head(self, stream: str) -> Revision | None:
         # Asked at each look by those who watch: on a connection that went silent unnoticed, they
         # must not wait as long as one who writes may.
-        is_remote = self._engine.dialect.name == "postgresql"
-        limit_s = _LOOK_TIMEOUT_S if is_remote else _TIMEOUT_S
-        found = await self._in_transaction(_history(stream, 1), limit_s)
+        is_remote = self._transactions.dialect == "postgresql"
+        limit_s = _LOOK_TIMEOUT_S if is_remote else TIMEOUT_S
+        found = await self._transactions.run(_history(stream, 1), limit_s)
         return found[0] if found else None
 
     @override
     async def history(
         self, stream: str, limit: int, before: int = 0, after: int = 0
     ) -> Sequence[Revision]:
-        return await self._in_transaction(_history(stream, limit, before, after))
+        return await self._transactions.run(_history(stream, limit, before, after))
 
     @override
     async def read(self, stream: str, number: int) -> tuple[Revision, Draft]:
@@ -91,7 +87,7 @@ class SqlRevisionStore(RevisionStore):
         async def run(connection: AsyncConnection) -> RowMapping | None:
             return (await connection.execute(wanted)).mappings().first()
 
-        row = await self._in_transaction(run)
+        row = await self._transactions.run(run)
         if row is None:
             raise NoRevisionError(f"there is no revision {number} of {stream!r}")
         if row["format"] > _FORMAT:
@@ -142,7 +138,7 @@ class SqlRevisionStore(RevisionStore):
             await self._notify(connection)
 
         try:
-            await self._in_transaction(run)
+            await self._transactions.run(run)
         except (_StaleError, IntegrityError) as error:
             other = await self.head(stream)
             if other is None or other.number <= parent:
@@ -155,7 +151,7 @@ class SqlRevisionStore(RevisionStore):
         async def run(connection: AsyncConnection) -> None:
             await connection.execute(AUDIT.insert(), audit_columns(entry))
 
-        await self._in_transaction(run)
+        await self._transactions.run(run)
 
     @override
     async def audit(self, limit: int) -> Sequence[AuditEntry]:
@@ -168,7 +164,7 @@ class SqlRevisionStore(RevisionStore):
                 for row in rows
             ]
 
-        return await self._in_transaction(run)
+        return await self._transactions.run(run)
 
     @override
     def changes(self) -> AsyncIterator[None]:
@@ -177,43 +173,16 @@ class SqlRevisionStore(RevisionStore):
     @property
     @override
     def replicas(self) -> ReplicaBoard:
-        return SqlReplicaBoard(self._in_transaction)
+        return SqlReplicaBoard(self._transactions.run)
 
     @property
     @override
     def tokens(self) -> TokenStore:
-        return SqlTokenStore(self._in_transaction)
+        return SqlTokenStore(self._transactions.run)
 
     @override
     async def close(self) -> None:
-        await self._engine.dispose()
-
-    async def _in_transaction(
-        self,
-        run: Callable[[AsyncConnection], Awaitable[_Result]],
-        limit_s: float = _TIMEOUT_S,
-    ) -> _Result:
-        """Do something whole or not at all, within the time-out; translate what goes wrong."""
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._make_tables()
-                async with self._engine.begin() as connection:
-                    return await run(connection)
-        except IntegrityError:
-            raise
-        except TimeoutError as error:
-            # What went silent under one connection did so under those that wait beside it.
-            await self._engine.dispose()
-            raise StoreUnavailableError(f"the store did not answer in {limit_s:g} s") from error
-        except (SQLAlchemyError, OSError) as error:
-            raise StoreUnavailableError(f"the store: {_said(error)}") from error
-
-    async def _make_tables(self) -> None:
-        async with self._migrating:
-            if not self._migrated:
-                async with self._engine.begin() as connection:
-                    await connection.run_sync(migrate)
-                self._migrated = True
+        await self._transactions.close()
 
 
 def _history(
@@ -234,12 +203,6 @@ def _history(
 
 class _StaleError(Exception):
     """The parent is no longer the newest."""
-
-
-def _said(error: Exception) -> str:
-    """The database's own words, without SQLAlchemy's statement and link; no parameter is told."""
-    inner = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    return " ".join(str(inner).split())
 
 
 def _packed(draft: Draft) -> bytes:

@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
+from adapters.sql.connections import READING, postgresql_url, prepare_sqlite, said
 from adapters.sql.migrate import migrate
 from ca.errors import IdentityStoreError
 
@@ -23,7 +24,6 @@ __all__ = ["ThreadedDatabase", "open_threaded"]
 _CONNECT_TIMEOUT_S = 3
 # For one statement, the wait for a lock included; longer than a slow disk, shorter than patience.
 _STATEMENT_TIMEOUT_MS = 5_000
-_READING = "meshwarden_reading"
 _Result = TypeVar("_Result")
 
 
@@ -32,7 +32,7 @@ class ThreadedDatabase:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(**{_READING: True})
+        self._reading = engine.execution_options(**{READING: True})
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._is_migrated = False
@@ -102,7 +102,7 @@ class ThreadedDatabase:
                 self._let_go()
                 raise
         except (SQLAlchemyError, self._driver_error, OSError) as error:
-            raise IdentityStoreError(f"the store: {_said(error)}") from error
+            raise IdentityStoreError(f"the store: {said(error)}") from error
         return result
 
     def _begun(self, begin: Callable[[Any], object]) -> Any:
@@ -150,7 +150,7 @@ class ThreadedDatabase:
             with engine.begin() as connection:
                 return work(connection)
         except (SQLAlchemyError, OSError) as error:
-            raise IdentityStoreError(f"the store: {_said(error)}") from error
+            raise IdentityStoreError(f"the store: {said(error)}") from error
 
 
 def open_threaded(url: str, file: Path) -> ThreadedDatabase:
@@ -165,7 +165,7 @@ def open_threaded(url: str, file: Path) -> ThreadedDatabase:
 
 def _postgresql(url: str) -> Engine:
     return create_engine(
-        make_url(url).set(drivername="postgresql+psycopg"),
+        postgresql_url(url),
         pool_pre_ping=True,
         pool_size=2,
         connect_args={
@@ -180,28 +180,5 @@ def _postgresql(url: str) -> Engine:
 
 def _sqlite(file: Path) -> Engine:
     engine = create_engine(f"sqlite:///{file}", connect_args={"check_same_thread": False})
-
-    @event.listens_for(engine, "connect")
-    def set_up(connection: Any, _record: object) -> None:
-        # SQLite's driver begins transactions late unless told not to; SQLAlchemy begins them.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        # What was acknowledged survives a power cut.
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute(f"PRAGMA busy_timeout={_STATEMENT_TIMEOUT_MS}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # IMMEDIATE takes the write lock first: two writers wait for each other and never dead-lock.
-        is_reading = connection.get_execution_options().get(_READING)
-        connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
-
+    prepare_sqlite(engine)
     return engine
-
-
-def _said(error: Exception) -> str:
-    """The database's own words, without SQLAlchemy's statement and link; no parameter is told."""
-    inner = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    return " ".join(str(inner).split())

@@ -60,7 +60,7 @@ def new(request: pytest.FixtureRequest, tmp_path: Path) -> New:
 
 async def _emptied(url: str) -> None:
     database = open_database(url, Path("none"), "registry_test")
-    async with database._engine.begin() as connection:
+    async with database._transactions._engine.begin() as connection:
         await connection.execute(text("DROP SCHEMA public CASCADE"))
         await connection.execute(text("CREATE SCHEMA public"))
     await database.close()

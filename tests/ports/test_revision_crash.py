@@ -27,7 +27,7 @@ from tests.ports.test_revision_crash import draft, entry, opened
 async def main(kind, where, moment):
     store = opened(kind, where)
     await store.head("policy")
-    engine = store._engine.sync_engine
+    engine = store._transactions._engine.sync_engine
     def die(*_arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     if moment == "commit":
@@ -101,7 +101,7 @@ async def _emptied(url: str) -> None:
     from sqlalchemy import text  # noqa: PLC0415 - of this alone
 
     store: Any = opened("postgresql", url)
-    async with store._engine.begin() as connection:
+    async with store._transactions._engine.begin() as connection:
         await connection.execute(text("DROP SCHEMA public CASCADE"))
         await connection.execute(text("CREATE SCHEMA public"))
     await store.close()

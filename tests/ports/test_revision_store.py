@@ -65,7 +65,7 @@ def build(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Revisi
 
 
 async def _emptied(store: Any) -> None:
-    async with store._engine.begin() as connection:
+    async with store._transactions._engine.begin() as connection:
         # Whatever a step has made, all of it.
         await connection.execute(text("DROP SCHEMA public CASCADE"))
         await connection.execute(text("CREATE SCHEMA public"))
@@ -226,7 +226,7 @@ def test_what_was_stored_is_never_changed(
         store: Any = build()
         await store.commit("policy", 0, draft(), entry())
         with pytest.raises(DBAPIError, match="only grows"):
-            async with store._engine.begin() as connection:
+            async with store._transactions._engine.begin() as connection:
                 await connection.execute(text(statement.format(table, column)))
         assert len(await store.audit(9)) == 1
         await store.close()
@@ -246,9 +246,9 @@ def test_what_was_stored_is_neither_replaced_nor_swept_away(
         statement = {
             "sqlite": f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}",  # noqa: S608
             "postgresql": f"TRUNCATE {table}",
-        }[store._engine.dialect.name]
+        }[store._transactions._engine.dialect.name]
         with pytest.raises(DBAPIError, match="only grows"):
-            async with store._engine.begin() as connection:
+            async with store._transactions._engine.begin() as connection:
                 await connection.execute(text(statement))
         assert (await store.head("policy")).number == len(await store.audit(9)) == 1
         assert (await store.commit("policy", 1, draft(), entry())).number == 2
@@ -278,7 +278,7 @@ def test_revisions_of_before_they_were_counted_stay_uncounted(
             "digest, origin, row_count, format, body) "
             "VALUES ('policy', 1, 0, 'ann', 7, '', 'd', '', 0, 1, :body)"
         )
-        async with older._engine.begin() as connection:
+        async with older._transactions._engine.begin() as connection:
             await connection.run_sync(first_step)
             await connection.execute(text(insert), {"body": b""})
         await older.close()
@@ -297,7 +297,7 @@ def test_tables_of_a_newer_program_are_left_alone(build: Callable[[], RevisionSt
     async def story() -> None:
         store: Any = build()
         await store.head("policy")
-        async with store._engine.begin() as connection:
+        async with store._transactions._engine.begin() as connection:
             await connection.execute(text("UPDATE meshwarden_schema SET version_num = 'r999'"))
         await store.close()
         older = build()
@@ -314,7 +314,7 @@ def test_a_revision_of_a_newer_format_is_named(build: Callable[[], RevisionStore
     async def story() -> None:
         store: Any = build()
         await store.commit("policy", 0, draft(), entry())
-        async with store._engine.begin() as connection:
+        async with store._transactions._engine.begin() as connection:
             await connection.execute(
                 text(
                     "INSERT INTO meshwarden_revision (stream, number, parent, author, "
