@@ -1,7 +1,6 @@
-"""The names of what processes share in the runtime directory, and how a child finds it."""
+"""The names of what processes share in the runtime directory, and how a file is replaced whole."""
 
 import os
-import secrets
 from pathlib import Path
 
 __all__ = [
@@ -15,7 +14,7 @@ __all__ = [
     "SERVER_SDS",
     "START_REFUSED",
     "RuntimeDir",
-    "write_private",
+    "replace_file",
 ]
 
 RUNTIME_VARIABLE = "MESHWARDEN_RUNTIME_DIR"
@@ -75,17 +74,28 @@ class RuntimeDir:
             path.unlink(missing_ok=True)
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Put a file in the place of another, for its owner alone; who reads sees the old or the new.
+def replace_file(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+    """Put a file in the place of another: who reads sees the old one or the new one, whole.
+
+    Args:
+        path: Only one thread of a process may be replacing it at a time.
+        data: What it holds then.
+        mode: Of the new file, less the umask; it never is there under another.
+        durable: After a power cut too a reader sees one of the two, for the price of an fsync.
 
     Raises:
         OSError: It can't be written; the old one is still there.
     """
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    # A process that was killed while it wrote leaves this; whoever gets its id takes it away.
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(descriptor)
         fresh.replace(path)
     except BaseException:
         fresh.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -19,14 +19,21 @@ from authz.attributes import MESH_BINDING, Binding, reader
 from authz.check import ActivePolicy
 from authz.errors import AuthzError
 from authz.policy.options import EngineOptions
-from authz.policy.rules import Row
+from authz.policy.rules import PolicyText, Row
 from authz.policy.snapshot import Snapshot
 from meshwarden import clock, publication
 from meshwarden.errors import FunctionModuleError
 from meshwarden.functions import load_functions
 from meshwarden.settings import Settings
 
-__all__ = ["PolicyFollower", "PolicyState", "build_policy", "engine_options", "shadow_settings"]
+__all__ = [
+    "PolicyFollower",
+    "PolicyState",
+    "build_policy",
+    "build_text",
+    "engine_options",
+    "shadow_settings",
+]
 
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.05  # One stat; a change is in force everywhere well within a second.
@@ -77,10 +84,24 @@ def build_policy(found: publication.Publication, settings: Settings) -> ActivePo
     Raises:
         AuthzError: It doesn't build here, as with a function module that isn't installed.
     """
-    snapshot = Snapshot.build(found.text, found.bind or None, engine_options(settings))
+    return build_text(found.text, found.bind, settings)
+
+
+def build_text(text: PolicyText, bind: Mapping[str, str], settings: Settings) -> ActivePolicy:
+    """Build what decides from a policy, wherever it comes from.
+
+    Args:
+        text: The policy.
+        bind: Request field of a custom model to attribute.
+        settings: How policy is built.
+
+    Raises:
+        AuthzError: It doesn't build here, as with a function module that isn't installed.
+    """
+    snapshot = Snapshot.build(text, bind or None, engine_options(settings))
     # The built-in model comes bound; a model of somebody's own says itself what its fields are.
-    own = MESH_BINDING if found.text.model_file == "mesh" else {}
-    return ActivePolicy(snapshot, Binding(snapshot.request_fields, {**own, **found.bind}))
+    own = MESH_BINDING if text.model_file == "mesh" else {}
+    return ActivePolicy(snapshot, Binding(snapshot.request_fields, {**own, **bind}))
 
 
 def shadow_settings(settings: Settings) -> Settings:

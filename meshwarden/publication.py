@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from authz.policy.rules import PolicyText, Row
+from meshwarden.files import replace_file
 
 __all__ = ["BrokenPublicationError", "Publication", "load", "publish", "stamp", "withdraw"]
 
@@ -62,16 +63,9 @@ def publish(state_dir: Path, publication: Publication) -> None:
         OSError: The disk is full or read-only; what was published before is untouched.
     """
     body = _encoded(publication)
-    fresh = state_dir / f".{_FILE}.{os.getpid()}"
-    try:
-        with fresh.open("wb") as file:
-            # The checksum comes first, so that a torn file is known from its own content.
-            file.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(state_dir / _FILE)
-    finally:
-        fresh.unlink(missing_ok=True)
+    # The checksum comes first, so that a torn file is known from its own content.
+    replace_file(state_dir / _FILE, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    # With the folder on disk too, the new name is what a power cut leaves.
     folder = os.open(state_dir, os.O_RDONLY)
     try:
         os.fsync(folder)

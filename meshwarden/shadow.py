@@ -6,13 +6,13 @@ decides writes its counts to a small file; control adds them up, and keeps what 
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from authz.replicas import ShadowCounts
+from meshwarden.files import replace_file
 
 __all__ = [
     "Candidate",
@@ -175,6 +175,4 @@ class Tally:
 
 
 def _replace(path: Path, value: msgspec.Struct) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_bytes(msgspec.json.encode(value))
-    fresh.replace(path)
+    replace_file(path, msgspec.json.encode(value), durable=False)

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-import os
 import shutil
 from pathlib import Path
 
 import msgspec
 
 from authz.replicas import Replica
+from meshwarden.files import replace_file
 
 __all__ = [
     "LoadState",
@@ -167,11 +167,9 @@ async def until_all_decide_by(runtime_dir: Path, digest: str) -> None:
 
 def _replace(runtime_dir: Path, name: str, value: msgspec.Struct) -> None:
     folder = runtime_dir / _FOLDER
-    fresh = folder / f".{name}.{os.getpid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        fresh.write_bytes(msgspec.json.encode(value))
-        fresh.replace(folder / name)
+        replace_file(folder / name, msgspec.json.encode(value), durable=False)
     except OSError as error:
         # A full disk makes what is shown old; it must not end a process that decides.
         _LOG.warning("status is not up to date: %s: %s", folder / name, error.strerror)

@@ -6,7 +6,6 @@ as not there: the agent attests again, and says so.
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +26,9 @@ from ca.keys import PrivateKey, private_from_der
 from ca.selectors import Selector
 from ca.spiffe_id import parse
 from meshwarden.agent.svids import Claim, Svid
+from meshwarden.files import replace_file
 
-__all__ = ["Keep", "OwnIdentity", "replace_file"]
+__all__ = ["Keep", "OwnIdentity"]
 
 _LOG = logging.getLogger(__name__)
 _SECOND_NS = 1_000_000_000
@@ -214,25 +214,6 @@ class Keep:
         except (OSError, msgspec.MsgspecError) as error:
             _LOG.warning("%s is not used: %s", path, error)
             return None
-
-
-def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file whole: a reader sees the old one or the new one, and so does a restart.
-
-    Raises:
-        OSError: It can't be written; the old one is there still.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.unlink(missing_ok=True)
-    try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:  # noqa: PTH123
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def _entry(kept: _Entry) -> WorkloadEntry:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from meshwarden.agent.keep import replace_file
+from meshwarden.files import replace_file
 
 __all__ = ["AgentStatus", "is_running", "read_status", "write_status"]
 

@@ -15,9 +15,9 @@ from google.protobuf import json_format
 from authz.check import ActivePolicy
 from authz.token import user_parts
 from ca import spiffe_id
-from meshwarden import clock, plugins, publication
+from meshwarden import clock, plugins
 from meshwarden.errors import NoVerdictError
-from meshwarden.follower import build_policy
+from meshwarden.follower import build_text
 from meshwarden.settings import Settings
 from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 
@@ -160,11 +160,7 @@ def load_policy(settings: Settings) -> ActivePolicy:
         PolicyError: The policy has faults.
         OSError: Its source can't be reached.
     """
-    source = plugins.policy_source(settings)
-    found = publication.Publication(
-        source.load(), dict(settings.policy.bind), "", clock.now_ns(), source.where
-    )
-    return build_policy(found, settings)
+    return build_text(plugins.policy_source(settings).load(), settings.policy.bind, settings)
 
 
 def ask_server(request: CheckRequest, address: str, tls: Tls, timeout_s: float) -> Answer:

@@ -1,6 +1,5 @@
 """`meshwarden x509 mint` and `jwt mint`: an SVID for an ID of the operator's choice."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from meshwarden.cli.options import ConfigFile, Output
 from meshwarden.cli.output import FAULT, Form, complain, show, show_data
 from meshwarden.cli.policy_history import time_text
 from meshwarden.cli.remote import RemoteCommand
+from meshwarden.files import replace_file
 
 __all__ = ["jwt", "x509"]
 
@@ -85,7 +85,7 @@ def mint_x509(  # noqa: PLR0913, PLR0917 - each is an option
     chain = certificates_pem(svid.chain)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_private(folder / "svid.key", key)
+        replace_file(folder / "svid.key", key, durable=False)
         (folder / "svid.pem").write_text(chain)
         (folder / "bundle.pem").write_text(certificates_pem(bundle.x509_authorities))
     told = {
@@ -133,12 +133,3 @@ def mint_jwt(
         )
     else:
         typer.echo(made.token)
-
-
-def _write_private(file: Path, data: bytes) -> None:
-    """Write what nobody else may read: it never is there under another mode."""
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(data)
-    fresh.replace(file)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshwarden.cli import remote
+from meshwarden.cli import policy_place, remote
 from meshwarden.cli.excerpts import told_under_lines
 from meshwarden.cli.options import load_folder_settings, load_settings
 from meshwarden.errors import SupervisorError
@@ -132,13 +132,13 @@ def live_policy(settings: "Settings") -> Chosen:
         SupervisorError: No service runs, and none has left a policy.
         OSError: No service runs, and the policy's folder can't be read.
     """
-    from meshwarden import publication  # noqa: PLC0415
     from meshwarden.config import restore  # noqa: PLC0415
     from meshwarden.files import RuntimeDir  # noqa: PLC0415
     from meshwarden.settings import STORE  # noqa: PLC0415
 
     if remote.chosen():
-        return _of_live(settings)
+        found = policy_place.get_live(settings)
+        return _published(found, settings, found.source, is_live=True)
     runtime = RuntimeDir(settings.runtime.runtime_dir)
     is_live = _runs(runtime.supervisor_socket)
     if is_live:
@@ -147,19 +147,15 @@ def live_policy(settings: "Settings") -> Chosen:
     elif settings.policy.source != STORE:
         asked = _of_folder(settings)
         return replace(asked, where=f"{asked.where}; no service runs")
-    try:
-        found = publication.load(settings.runtime.state_dir)
-    except FileNotFoundError:
-        raise SupervisorError(
-            "the service has no policy yet"
-            if is_live
-            else f"no service runs on {runtime.path}, and none has left a policy: start one by "
-            "'meshwarden serve', or name a folder or the service's config file"
-        ) from None
-    except publication.BrokenPublicationError as error:
-        raise SupervisorError(str(error)) from error
+    found = policy_place.read_published(
+        settings,
+        "the service has no policy yet"
+        if is_live
+        else f"no service runs on {runtime.path}, and none has left a policy: start one by "
+        "'meshwarden serve', or name a folder or the service's config file",
+    )
     where = found.source if is_live else f"{found.source}; no service runs"
-    return _asked(found, settings, where, is_live=is_live)
+    return _published(found, settings, where, is_live=is_live)
 
 
 def read_folder(settings: "Settings") -> "PolicyText":
@@ -189,53 +185,18 @@ def _runs(supervisor_socket: Path) -> bool:
 
 
 def _of_folder(settings: "Settings") -> Chosen:
-    from meshwarden import clock  # noqa: PLC0415
-    from meshwarden.publication import Publication  # noqa: PLC0415
-
-    where = str(settings.policy.own_folder or f"the {settings.policy.source}")
-    bind = dict(settings.policy.bind)
-    found = Publication(read_folder(settings), bind, "", clock.now_ns(), where)
-    return _asked(found, settings, where, is_live=False, folder=settings.policy.own_folder)
+    folder = settings.policy.own_folder
+    where = str(folder or f"the {settings.policy.source}")
+    return _built(read_folder(settings), settings, where, folder=folder)
 
 
 def _of_revision(settings: "Settings", number: int) -> Chosen:
-    from meshwarden.cli.policy_client import policy_service  # noqa: PLC0415
     from meshwarden.policy_messages import text_from  # noqa: PLC0415
-    from meshwarden.publication import Publication  # noqa: PLC0415
-    from protos.meshwarden.v1 import policy_pb2  # noqa: PLC0415
 
-    with policy_service(settings.runtime.runtime_dir) as service:
-        reply = service.Get(policy_pb2.GetRequest(number=number))
-    made = reply.revision
-    found = Publication(
-        text=text_from(reply.text),
-        bind=dict(settings.policy.bind),
-        digest=made.digest,
-        published_ns=made.created_ns,
-        source=f"revision {made.number} by {made.author}",
-        revision=made.number,
-    )
-    return _asked(found, settings, found.source, is_live=False)
-
-
-def _of_live(settings: "Settings") -> Chosen:
-    """What a service on another machine says that it decides by."""
-    from meshwarden.cli.policy_client import admin_service  # noqa: PLC0415
-    from meshwarden.policy_messages import text_from  # noqa: PLC0415
-    from meshwarden.publication import Publication  # noqa: PLC0415
-    from protos.meshwarden.v1 import live_pb2, live_pb2_grpc  # noqa: PLC0415
-
-    with admin_service(settings.runtime.runtime_dir, live_pb2_grpc.LiveStub) as service:
-        reply = service.Get(live_pb2.GetLiveRequest())
-    found = Publication(
-        text=text_from(reply.text),
-        bind=dict(reply.bind),
-        digest=reply.digest,
-        published_ns=reply.published_ns,
-        source=reply.source,
-        revision=reply.revision,
-    )
-    return _asked(found, settings, found.source, is_live=True)
+    reply = policy_place.get_revision(settings, number)
+    made, text = reply.revision, text_from(reply.text)
+    where = f"revision {made.number} by {made.author}"
+    return _built(text, settings, where, revision=made.number)
 
 
 def _of_shadow(settings: "Settings") -> Chosen:
@@ -249,34 +210,41 @@ def _of_shadow(settings: "Settings") -> Chosen:
         found = publication.load(apart.runtime.state_dir)
     except (FileNotFoundError, publication.BrokenPublicationError) as error:
         raise SupervisorError(_NO_SHADOW) from error
-    return _asked(found, settings, f"shadow, from {found.source}", is_live=False)
+    return _published(found, settings, f"shadow, from {found.source}", is_live=False)
 
 
 def _of_remote_shadow(settings: "Settings") -> Chosen:
     from meshwarden.cli.policy_client import admin_service  # noqa: PLC0415
     from meshwarden.policy_messages import text_from  # noqa: PLC0415
-    from meshwarden.publication import Publication  # noqa: PLC0415
     from protos.meshwarden.v1 import shadow_pb2, shadow_pb2_grpc  # noqa: PLC0415
 
     with admin_service(settings.runtime.runtime_dir, shadow_pb2_grpc.ShadowStub) as service:
         reply = service.Show(shadow_pb2.ShowShadowRequest(with_text=True))
     if not reply.HasField("text"):
         raise SupervisorError(_NO_SHADOW)
-    made, bind = reply.candidate, dict(settings.policy.bind)
-    found = Publication(text_from(reply.text), bind, made.digest, made.set_ns, made.origin)
-    return _asked(found, settings, f"shadow, from {made.origin}", is_live=False)
+    return _built(text_from(reply.text), settings, f"shadow, from {reply.candidate.origin}")
 
 
-def _asked(
-    found: "Publication",
+def _built(
+    text: "PolicyText",
     settings: "Settings",
     where: str,
     *,
-    is_live: bool,
+    revision: int = 0,
     folder: Path | None = None,
 ) -> Chosen:
-    from meshwarden.follower import build_policy  # noqa: PLC0415
+    """Make a policy that no service has published ready to decide, under our own settings."""
+    from meshwarden.follower import build_text  # noqa: PLC0415
 
     with told_under_lines(folder):
+        policy = build_text(text, settings.policy.bind, settings)
+    return Chosen(policy, text, settings, where, revision)
+
+
+def _published(found: "Publication", settings: "Settings", where: str, *, is_live: bool) -> Chosen:
+    """Make a policy that a service has published ready to decide, bound as it was there."""
+    from meshwarden.follower import build_policy  # noqa: PLC0415
+
+    with told_under_lines(None):
         policy = build_policy(found, settings)
     return Chosen(policy, found.text, settings, where, found.revision, is_live)

@@ -1,6 +1,5 @@
 """`meshwarden policy bundle`: a policy folder as one file for a web server, and what is in one."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -8,6 +7,7 @@ import typer
 
 from meshwarden.cli.options import ConfigFile, Output, load_folder_settings, load_settings
 from meshwarden.cli.output import FAULT, Form, complain, show, show_data
+from meshwarden.files import replace_file
 
 if TYPE_CHECKING:
     from authz.policy.errors import PolicyError
@@ -68,7 +68,8 @@ def build(  # noqa: PLR0913 - each is an option
     except AuthzError as error:
         complain(f"{folder}: {error}")
         raise typer.Exit(FAULT) from None
-    _write(out, archive)
+    # A web server may be reading it, and may be somebody else: the umask says who may read.
+    replace_file(out, archive, mode=0o666)
     _tell(out, len(archive), bundle, snapshot, output)
 
 
@@ -113,11 +114,9 @@ def verify(
 
 
 def _built(text: "PolicyText", settings: "Settings") -> "Snapshot":
-    from meshwarden.follower import build_policy  # noqa: PLC0415
-    from meshwarden.publication import Publication  # noqa: PLC0415
+    from meshwarden.follower import build_text  # noqa: PLC0415
 
-    found = Publication(text, dict(settings.policy.bind), "", 0, "")
-    return build_policy(found, settings).snapshot
+    return build_text(text, settings.policy.bind, settings).snapshot
 
 
 def _sign_key(path: Path) -> "PrivateKey":
@@ -138,19 +137,6 @@ def _public_keys(path: Path) -> "tuple[PublicKey, ...]":
         return read_public_keys(path.read_bytes())
     except BundleError as error:
         raise typer.BadParameter(f"{path} {error}", param_hint="--key") from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file whole: a web server may be reading it."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with fresh.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def _fail(error: "PolicyError", where: str, output: Form) -> NoReturn:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meshwarden.cli import remote
+from meshwarden.cli.excerpts import told_under_lines
 from meshwarden.cli.options import load_settings
-from meshwarden.cli.output import FAULT, show, show_data
+from meshwarden.cli.output import show, show_data
 from meshwarden.cli.policy_effects import build, place, plain
-from meshwarden.cli.policy_place import Place, complain_of, folder_policy
+from meshwarden.cli.policy_place import Place, folder_policy
 from meshwarden.cli.policy_proposal import How, Proposal, ask, compare_texts, propose
 
 if TYPE_CHECKING:
@@ -87,7 +88,6 @@ def change_policy(
 
 
 def _change_folder(change: Change, how: How, before: Place, file: str) -> None:
-    from authz.policy.errors import PolicyError  # noqa: PLC0415
     from meshwarden.authoring.folder_edit import file_for, write_edit  # noqa: PLC0415
 
     edit = change(before.text)
@@ -96,11 +96,8 @@ def _change_folder(change: Change, how: How, before: Place, file: str) -> None:
         return
     if edit.added and not file:
         file = file_for(before.text, edit.added[0])
-    try:
-        build(edit.text, before.settings, before.name)
-    except PolicyError as error:
-        complain_of(error, before.folder)
-        raise typer.Exit(FAULT) from None
+    with told_under_lines(before.folder):
+        build(edit.text, before.settings)
     difference = compare_texts(before, edit.text, before.settings)
     ask(difference, how)
     files = [] if how.dry_run else write_edit(Path(before.folder), edit, file)

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meshwarden.cli.excerpts import told_under_lines
 from meshwarden.cli.options import ConfigFile, Output
-from meshwarden.cli.output import FAULT, Form, show_data
+from meshwarden.cli.output import Form, show_data
 from meshwarden.cli.policy_effects import (
     SECONDS,
     build,
@@ -14,7 +15,7 @@ from meshwarden.cli.policy_effects import (
     plain,
     print_difference,
 )
-from meshwarden.cli.policy_place import Place, complain_of, named_policy
+from meshwarden.cli.policy_place import Place, named_policy
 
 if TYPE_CHECKING:
     from authz.check import ActivePolicy
@@ -88,10 +89,5 @@ def _ready(place: Place) -> "tuple[PolicyText, ActivePolicy]":
     Raises:
         Exit: It has faults; they are shown.
     """
-    from authz.policy.errors import PolicyError  # noqa: PLC0415
-
-    try:
-        return place.text, build(place.text, place.settings, place.name)
-    except PolicyError as error:
-        complain_of(error, place.folder)
-        raise typer.Exit(FAULT) from None
+    with told_under_lines(place.folder):
+        return place.text, build(place.text, place.settings)

@@ -36,18 +36,16 @@ SECONDS = 7.0
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 
 
-def build(text: "PolicyText", settings: "Settings", where: str) -> "ActivePolicy":
+def build(text: "PolicyText", settings: "Settings") -> "ActivePolicy":
     """Make a policy ready to decide.
 
     Raises:
         PolicyError: It has faults.
         FunctionModuleError: It needs functions that aren't installed here.
     """
-    from meshwarden import clock, publication  # noqa: PLC0415
-    from meshwarden.follower import build_policy  # noqa: PLC0415
+    from meshwarden.follower import build_text  # noqa: PLC0415
 
-    found = publication.Publication(text, dict(settings.policy.bind), "", clock.now_ns(), where)
-    return build_policy(found, settings)
+    return build_text(text, settings.policy.bind, settings)
 
 
 def compared(

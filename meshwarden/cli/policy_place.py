@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshwarden.cli import remote
-from meshwarden.cli.excerpts import complain_of
+from meshwarden.cli.excerpts import told_under_lines
 from meshwarden.cli.options import load_settings
-from meshwarden.cli.output import FAULT
 
 if TYPE_CHECKING:
     from authz.policy.rules import PolicyText
+    from meshwarden.publication import Publication
     from meshwarden.settings import Settings
     from protos.meshwarden.v1 import policy_pb2, policy_pb2_grpc
 
@@ -23,12 +23,14 @@ __all__ = [
     "Place",
     "RevisionOption",
     "calling",
-    "complain_of",
     "folder_policy",
+    "get_live",
+    "get_revision",
     "head",
     "live_policy",
     "named_policy",
     "read_as_folder",
+    "read_published",
     "revision_policy",
     "wanted_policy",
 ]
@@ -110,11 +112,16 @@ def live_policy(settings: "Settings") -> Place:
 
     elsewhere = remote.chosen() is not None
     if elsewhere and not _has_revisions(settings):
-        return _live_elsewhere(settings)
+        return _of(get_live(settings), settings)
     if elsewhere or settings.policy.source == STORE:
         with calling(settings) as service:
             return head(service, settings)
-    return _published(settings)
+    found = read_published(
+        settings,
+        f"no policy is in force: no service has run on {settings.runtime.state_dir}; name a folder "
+        "by --policy, or the config file of a service by --config",
+    )
+    return _of(found, settings)
 
 
 def head(service: "policy_pb2_grpc.PolicyStub", settings: "Settings") -> Place:
@@ -139,10 +146,63 @@ def revision_policy(settings: "Settings", number: int) -> Place:
     Raises:
         SupervisorError: No service runs there, or it has no such revision.
     """
+    return _got(get_revision(settings, number), settings)
+
+
+def get_revision(settings: "Settings", number: int) -> "policy_pb2.GetReply":
+    """Ask the service for one revision; 0 is the newest.
+
+    Raises:
+        SupervisorError: No service runs there, or it has no such revision.
+    """
     from protos.meshwarden.v1 import policy_pb2  # noqa: PLC0415
 
     with calling(settings) as service:
-        return _got(service.Get(policy_pb2.GetRequest(number=number)), settings)
+        return service.Get(policy_pb2.GetRequest(number=number))
+
+
+def get_live(settings: "Settings") -> "Publication":
+    """Ask the service, as one on another machine, what it decides by.
+
+    Raises:
+        SupervisorError: It can't be reached, or it has no policy yet.
+    """
+    from meshwarden.cli.policy_client import admin_service  # noqa: PLC0415
+    from meshwarden.policy_messages import text_from  # noqa: PLC0415
+    from meshwarden.publication import Publication  # noqa: PLC0415
+    from protos.meshwarden.v1 import live_pb2, live_pb2_grpc  # noqa: PLC0415
+
+    with admin_service(settings.runtime.runtime_dir, live_pb2_grpc.LiveStub) as service:
+        reply = service.Get(live_pb2.GetLiveRequest())
+    return Publication(
+        text=text_from(reply.text),
+        bind=dict(reply.bind),
+        digest=reply.digest,
+        published_ns=reply.published_ns,
+        source=reply.source,
+        revision=reply.revision,
+    )
+
+
+def read_published(settings: "Settings", absent: str) -> "Publication":
+    """Read what the processes of the service on this machine decide by.
+
+    Args:
+        settings: The service's.
+        absent: What to say where nothing has been published.
+
+    Raises:
+        SupervisorError: Nothing has been, or it can't be read.
+    """
+    from meshwarden import publication  # noqa: PLC0415
+    from meshwarden.errors import SupervisorError  # noqa: PLC0415
+
+    try:
+        return publication.load(settings.runtime.state_dir)
+    except FileNotFoundError:
+        raise SupervisorError(absent) from None
+    except publication.BrokenPublicationError as error:
+        raise SupervisorError(str(error)) from error
 
 
 def folder_policy(config: Path | None, folder: Path) -> Place:
@@ -151,15 +211,11 @@ def folder_policy(config: Path | None, folder: Path) -> Place:
     Raises:
         Exit: It can't be read as a policy; every fault is shown.
     """
-    from authz.policy import errors  # noqa: PLC0415
     from meshwarden import plugins  # noqa: PLC0415
 
     settings = read_as_folder(load_settings(config).settings, folder)
-    try:
+    with told_under_lines(folder):
         text = plugins.policy_source(settings).load()
-    except errors.PolicyError as error:
-        complain_of(error, str(folder))
-        raise typer.Exit(FAULT) from None
     return Place(text, str(folder), settings, str(folder))
 
 
@@ -192,30 +248,6 @@ def _has_revisions(settings: "Settings") -> bool:
     return True
 
 
-def _live_elsewhere(settings: "Settings") -> Place:
-    from meshwarden.cli.policy_client import admin_service  # noqa: PLC0415
-    from meshwarden.policy_messages import text_from  # noqa: PLC0415
-    from protos.meshwarden.v1 import live_pb2, live_pb2_grpc  # noqa: PLC0415
-
-    with admin_service(settings.runtime.runtime_dir, live_pb2_grpc.LiveStub) as service:
-        reply = service.Get(live_pb2.GetLiveRequest())
-    name = f"policy {reply.digest[:12]} from {reply.source}"
-    return Place(text_from(reply.text), name, settings)
-
-
-def _published(settings: "Settings") -> Place:
-    """What every process of the service decides by, where there are no revisions."""
-    from meshwarden import publication  # noqa: PLC0415
-    from meshwarden.errors import SupervisorError  # noqa: PLC0415
-
-    state_dir = settings.runtime.state_dir
-    try:
-        found = publication.load(state_dir)
-    except FileNotFoundError:
-        raise SupervisorError(
-            f"no policy is in force: no service has run on {state_dir}; name a folder by --policy, "
-            "or the config file of a service by --config"
-        ) from None
-    except publication.BrokenPublicationError as error:
-        raise SupervisorError(str(error)) from error
+def _of(found: "Publication", settings: "Settings") -> Place:
+    """What was published: without a revision, even where it was one."""
     return Place(found.text, f"policy {found.digest[:12]} from {found.source}", settings)

@@ -149,8 +149,8 @@ def compare_texts(before: Place, text: "PolicyText", settings: "Settings") -> "D
     try:
         return compared(
             lambda: (
-                (before.text, build(before.text, settings, before.name)),
-                (text, build(text, settings, "the change")),
+                (before.text, build(before.text, settings)),
+                (text, build(text, settings)),
             ),
             settings,
         )

@@ -25,7 +25,7 @@ from meshwarden.control.source import PolicyPublisher, Proven
 from meshwarden.control.store_source import STREAM
 from meshwarden.control.who import Who, who_of
 from meshwarden.errors import FunctionModuleError
-from meshwarden.follower import build_policy
+from meshwarden.follower import build_text
 from meshwarden.policy_messages import (
     checked_line,
     limit_of,
@@ -36,7 +36,6 @@ from meshwarden.policy_messages import (
     text_from,
     text_message,
 )
-from meshwarden.publication import Publication
 from meshwarden.settings import Settings
 from protos.meshwarden.v1 import policy_pb2, policy_pb2_grpc
 
@@ -278,8 +277,7 @@ class PolicyService(policy_pb2_grpc.PolicyServicer):
         return await store.commit(STREAM, parent, draft, audit)
 
     def _built(self, text: PolicyText) -> Snapshot:
-        bind = dict(self._settings.policy.bind)
-        return build_policy(Publication(text, bind, "", 0, ""), self._settings).snapshot
+        return build_text(text, self._settings.policy.bind, self._settings).snapshot
 
 
 async def _text_of(store: RevisionStore, head: Revision | None) -> PolicyText | None:

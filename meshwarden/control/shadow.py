@@ -19,7 +19,7 @@ from meshwarden.control.source import PolicyPublisher
 from meshwarden.control.who import Who
 from meshwarden.errors import FunctionModuleError
 from meshwarden.files import RuntimeDir
-from meshwarden.follower import build_policy, shadow_settings
+from meshwarden.follower import build_text, shadow_settings
 from meshwarden.settings import Settings
 
 __all__ = ["STREAM", "FixedShadowError", "OtherShadowError", "ShadowKeeper"]
@@ -186,8 +186,7 @@ class ShadowKeeper:
             )
 
     def _built(self, text: PolicyText) -> Snapshot:
-        bind = dict(self._settings.policy.bind)
-        return build_policy(publication.Publication(text, bind, "", 0, ""), self._apart).snapshot
+        return build_text(text, self._settings.policy.bind, self._apart).snapshot
 
     def _publish(self, text: PolicyText, candidate: shadow.Candidate) -> None:
         found = publication.Publication(

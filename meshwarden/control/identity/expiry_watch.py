@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ca.expiry import Expiring, expired, in_use, warning_days
 from meshwarden import metrics
 from meshwarden.cli.durations import age
 from meshwarden.control.identity.current import CurrentAuthorities
+from meshwarden.files import replace_file
 
 __all__ = ["ExpiryWatch"]
 
@@ -84,9 +84,7 @@ class ExpiryWatch:
             self._marker.unlink(missing_ok=True)
             return
         text = ", ".join(f"{each.name} has expired" for each in over)
-        fresh = self._marker.with_name(f".{self._marker.name}.{os.getpid()}")
         try:
-            fresh.write_text(text)
-            fresh.replace(self._marker)
+            replace_file(self._marker, text.encode(), durable=False)
         except OSError as error:
             _LOG.warning("identity: health can't say what has expired: %s", error)

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from ca.ledger import Head
+from meshwarden.files import replace_file
 
 __all__ = ["KnownHeads"]
 
@@ -71,10 +72,8 @@ class KnownHeads:
         for day in sorted(self._by_day)[:-_KEPT]:
             del self._by_day[day]
         heads = [(day, head.number, head.hash.hex()) for day, head in self._by_day.items()]
-        fresh = self._file.with_name(f".{self._file.name}.new")
         try:
-            fresh.write_bytes(msgspec.json.encode(_File(heads)))
-            fresh.replace(self._file)
+            replace_file(self._file, msgspec.json.encode(_File(heads)), durable=False)
         except OSError as error:
             if not self._is_failing:
                 _LOG.error("ledger: its head is not remembered: %s", error)

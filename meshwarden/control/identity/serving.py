@@ -19,7 +19,7 @@ from ca.renewal import renewal_ns, retry_pause_s
 from ca.spiffe_id import SpiffeId
 from meshwarden import metrics
 from meshwarden.control.identity.issuer import Issuer
-from meshwarden.files import CLIENTS_SDS, SERVER_SDS, RuntimeDir, write_private
+from meshwarden.files import CLIENTS_SDS, SERVER_SDS, RuntimeDir, replace_file
 from meshwarden.sds.secrets import certificate_secret, roots_secret
 from meshwarden.settings import Settings
 from protos.envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
@@ -133,7 +133,7 @@ class Serving:
         response.resources.add().Pack(secret)
         file = self._runtime.secret(secret.name)
         try:
-            write_private(file, json_format.MessageToJson(response).encode())
+            replace_file(file, json_format.MessageToJson(response).encode(), durable=False)
         except OSError as error:  # A full disk: what is there still holds.
             _LOG.warning("%s can't be written: %s", file, error)
 

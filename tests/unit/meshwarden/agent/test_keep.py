@@ -11,7 +11,7 @@ from ca.keys import KeyType, generate
 from ca.selectors import Selector
 from meshwarden import clock
 from meshwarden.agent.identities import Identities
-from meshwarden.agent.keep import Keep, OwnIdentity, replace_file
+from meshwarden.agent.keep import Keep, OwnIdentity
 from meshwarden.agent.renewer import Renewer, request_for_key
 from meshwarden.agent.svids import Svid
 from tests.fakes.signer import FakeSigner
@@ -125,12 +125,3 @@ def test_the_key_to_attest_with_is_the_same_until_it_is_used(tmp_path: Path) -> 
     Keep(tmp_path).save_identity(own(signer))
     later = Keep(tmp_path).pending_key(lambda: generate(KeyType.EC_P256))
     assert later.private_numbers() != keys[0].private_numbers()  # type: ignore[union-attr]
-
-
-def test_a_file_that_can_not_be_replaced_stays(tmp_path: Path) -> None:
-    """And nothing half-written lies beside it."""
-    target = tmp_path / "x"
-    target.mkdir()
-    with pytest.raises(OSError, match="directory"):
-        replace_file(target, b"new")
-    assert [each.name for each in tmp_path.iterdir()] == ["x"]
