@@ -2,8 +2,8 @@
 
 The library builds any certificate; ours differ in five places. Writing those into a frame that was
 encoded once leaves of the cost of issuing little more than the signature itself. What comes out is
-read again by the library before anybody gets it (`ca.verify`), so a slip here withholds a
-certificate and never hands out a wrong one.
+read again before anybody gets it (`ca.verify`), by code that shares nothing with this, so a slip
+here withholds a certificate and never hands out a wrong one.
 
 Source: RFC 5280 sections 4.1 and 4.2; X.690 section 8.1 for lengths, 11.7 for times.
 """

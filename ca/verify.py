@@ -14,10 +14,10 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from ca.errors import CertificateError
-from ca.keys import PublicKey, is_signed_by, weakness
+from ca.keys import PublicKey, hash_for, is_signed_by, key_type, public_der, weakness
+from ca.leaf import InvalidLeafError, Leaf, read_leaf, read_names, read_octets
 from ca.spiffe_id import InvalidSpiffeIdError, SpiffeId, parse
 
 __all__ = [
@@ -34,15 +34,35 @@ _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
 _SECOND_NS = 1_000_000_000
 _MAX_CHAIN = 8
 _MAX_SERIAL_BITS = 8 * 20  # RFC 5280 section 4.1.2.2.
+# Object identifiers as they stand in a certificate (RFC 5280 section 4.2.1).
+_SUBJECT_KEY_IDENTIFIER = b"\x55\x1d\x0e"
+_KEY_USAGE = b"\x55\x1d\x0f"
+_SUBJECT_ALTERNATIVE_NAME = b"\x55\x1d\x11"
+_BASIC_CONSTRAINTS = b"\x55\x1d\x13"
+_AUTHORITY_KEY_IDENTIFIER = b"\x55\x1d\x23"
+_EXTENDED_KEY_USAGE = b"\x55\x1d\x25"
 # Every extension that an SVID may have, and whether it is critical there.
 _LEAF_EXTENSIONS = {
-    ExtensionOID.BASIC_CONSTRAINTS: True,
-    ExtensionOID.KEY_USAGE: True,
-    ExtensionOID.EXTENDED_KEY_USAGE: False,
-    ExtensionOID.SUBJECT_KEY_IDENTIFIER: False,
-    ExtensionOID.AUTHORITY_KEY_IDENTIFIER: False,
-    ExtensionOID.SUBJECT_ALTERNATIVE_NAME: True,
+    _BASIC_CONSTRAINTS: True,
+    _KEY_USAGE: True,
+    _EXTENDED_KEY_USAGE: False,
+    _SUBJECT_KEY_IDENTIFIER: False,
+    _AUTHORITY_KEY_IDENTIFIER: False,
+    _SUBJECT_ALTERNATIVE_NAME: True,
 }
+# What those say that say the same in all: DER has one way to write each.
+_NO_SUBJECT = _NO_AUTHORITY = b"\x30\x00"
+_SIGNS = b"\x03\x02\x07\x80"
+_SIGNS_AND_ENCIPHERS = b"\x03\x02\x05\xa0"
+_SERVER, _CLIENT = (b"\x06\x08\x2b\x06\x01\x05\x05\x07\x03" + bytes([last]) for last in (1, 2))
+_SERVER_AND_CLIENT = (b"\x30\x14" + _SERVER + _CLIENT, b"\x30\x14" + _CLIENT + _SERVER)
+# By the key that signs (RFC 5758 section 3.2, RFC 4055 section 5, RFC 8410 section 3).
+_ALGORITHMS = {
+    "ec-p256": bytes.fromhex("300a06082a8648ce3d040302"),
+    "ec-p384": bytes.fromhex("300a06082a8648ce3d040303"),
+    "ed25519": bytes.fromhex("300506032b6570"),
+}
+_RSA_ALGORITHM = bytes.fromhex("300d06092a864886f70d01010b0500")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +116,13 @@ class VerifiedChain:
             _check_signature(each, above, _place(index))
         self.not_before_ns = max(_begin_ns(each) for each in parsed)
         self.not_after_ns = min(_end_ns(each) for each in parsed)
-        self._name = parsed[0].subject
         self._keys = [each.public_key() for each in parsed]
-        self._identifier = _extension(parsed[0], x509.SubjectKeyIdentifier, _place(0)).digest
+        # What each certificate says that this one signs.
+        self._name = parsed[0].subject.public_bytes()
+        identifier = _extension(parsed[0], x509.SubjectKeyIdentifier, _place(0)).digest
+        self._identifier = x509.AuthorityKeyIdentifier(identifier, None, None).public_bytes()
+        self._algorithm = _ALGORITHMS.get(key_type(self.public_key(0)), _RSA_ALGORITHM)
+        self._hash = hash_for(self.public_key(0))
 
     def _check_authority(self, each: x509.Certificate, below: int, where: str) -> None:
         basic = _extension(each, x509.BasicConstraints, where)
@@ -133,39 +157,37 @@ class VerifiedChain:
             CertificateError: It differs, or nobody would accept it.
         """
         where = "the certificate"
-        found = parse_certificate(leaf, where)
-        extensions = found.extensions
-        seen = {each.oid: each for each in extensions}
-        if {oid: each.critical for oid, each in seen.items()} != _LEAF_EXTENSIONS:
+        try:
+            found = read_leaf(leaf)
+        except InvalidLeafError as error:
+            raise CertificateError(f"{where} can't be read: {error}") from error
+        seen = found.extensions
+        if {oid: critical for oid, (critical, _) in seen.items()} != _LEAF_EXTENSIONS:
             raise CertificateError(f"{where} has other extensions than an SVID has")
-        if found.subject.rdns:
+        if found.subject != _NO_SUBJECT:
             raise CertificateError(f"{where} has a subject")
-        if seen[ExtensionOID.BASIC_CONSTRAINTS].value.ca:
+        if seen[_BASIC_CONSTRAINTS][1] != _NO_AUTHORITY:
             raise CertificateError(f"{where} is an authority")
         _check_leaf_usage(seen, expected.public_key, where)
-        _check_leaf_names(seen[ExtensionOID.SUBJECT_ALTERNATIVE_NAME].value, expected, where)
-        if found.public_key() != expected.public_key:
-            raise CertificateError(f"{where} is for another key")
-        if found.serial_number != expected.serial or not (
-            0 < found.serial_number.bit_length() <= _MAX_SERIAL_BITS
-        ):
+        _check_leaf_names(seen[_SUBJECT_ALTERNATIVE_NAME][1], expected, where)
+        _check_leaf_key(found, expected.public_key, where)
+        if found.serial != expected.serial or found.serial.bit_length() > _MAX_SERIAL_BITS:
             raise CertificateError(f"{where} has another serial than the ledger")
-        begin_ns, end_ns = _begin_ns(found), _end_ns(found)
-        if not begin_ns <= now_ns < end_ns:
-            raise CertificateError(f"{where} does not hold now")
-        if begin_ns < self.not_before_ns or end_ns > min(self.not_after_ns, expected.latest_ns):
-            raise CertificateError(f"{where} holds for longer than it may")
-        identifier = seen[ExtensionOID.AUTHORITY_KEY_IDENTIFIER].value.key_identifier
-        if identifier != self._identifier:
+        self._check_times(found, expected.latest_ns, now_ns, where)
+        if seen[_AUTHORITY_KEY_IDENTIFIER][1] != self._identifier:
             raise CertificateError(f"{where} names another authority's key")
         # As _check_signature() does, by a key that was decoded once.
-        if found.issuer != self._name or not is_signed_by(
-            self.public_key(0),
-            found.signature,
-            found.tbs_certificate_bytes,
-            found.signature_hash_algorithm,
+        if (found.issuer, found.algorithm) != (self._name, self._algorithm) or not is_signed_by(
+            self.public_key(0), found.signature, found.tbs, self._hash
         ):
             raise CertificateError(f"{where} is not signed by the one above it")
+
+    def _check_times(self, found: Leaf, latest_ns: int, now_ns: int, where: str) -> None:
+        begin_ns, end_ns = found.begin_s * _SECOND_NS, found.end_s * _SECOND_NS
+        if not begin_ns <= now_ns < end_ns:
+            raise CertificateError(f"{where} does not hold now")
+        if begin_ns < self.not_before_ns or end_ns > min(self.not_after_ns, latest_ns):
+            raise CertificateError(f"{where} holds for longer than it may")
 
 
 def times_of(certificate: bytes) -> tuple[int, int, int]:
@@ -206,48 +228,33 @@ def spiffe_id_of(certificate: bytes) -> SpiffeId:
     return found
 
 
-def _check_leaf_usage(
-    seen: "dict[x509.ObjectIdentifier, x509.Extension[x509.ExtensionType]]",
-    key: PublicKey,
-    where: str,
-) -> None:
-    usage = seen[ExtensionOID.KEY_USAGE].value
-    if not isinstance(usage, x509.KeyUsage):
-        raise CertificateError(f"{where} has a key usage that can't be read")
-    others = (
-        usage.content_commitment,
-        usage.data_encipherment,
-        usage.key_agreement,
-        usage.key_cert_sign,
-        usage.crl_sign,
-    )
-    if not usage.digital_signature or any(others):
+def _check_leaf_usage(seen: dict[bytes, tuple[bool, bytes]], key: PublicKey, where: str) -> None:
+    usage = seen[_KEY_USAGE][1]
+    if usage not in {_SIGNS, _SIGNS_AND_ENCIPHERS}:
         raise CertificateError(f"{where} has another key usage than an SVID has")
-    if usage.key_encipherment != isinstance(key, rsa.RSAPublicKey):
+    if (usage == _SIGNS_AND_ENCIPHERS) != isinstance(key, rsa.RSAPublicKey):
         raise CertificateError(f"{where} has keyEncipherment, or lacks it, against its key")
-    purposes = seen[ExtensionOID.EXTENDED_KEY_USAGE].value
-    if not isinstance(purposes, x509.ExtendedKeyUsage) or set(purposes) != {
-        ExtendedKeyUsageOID.SERVER_AUTH,
-        ExtendedKeyUsageOID.CLIENT_AUTH,
-    }:
+    if seen[_EXTENDED_KEY_USAGE][1] not in _SERVER_AND_CLIENT:
         raise CertificateError(f"{where} is not for TLS servers and clients, both and alone")
 
 
-def _check_leaf_names(value: object, expected: Expected, where: str) -> None:
-    if not isinstance(value, x509.SubjectAlternativeName):
-        raise CertificateError(f"{where} has names that can't be read")
-    uris: list[str] = []
-    names: list[str] = []
-    for each in value:
-        if isinstance(each, x509.UniformResourceIdentifier):
-            uris.append(each.value)
-        elif isinstance(each, x509.DNSName | x509.IPAddress):
-            names.append(str(each.value))
-        else:
-            raise CertificateError(f"{where} has a name of a kind that no SVID has")
-    if uris != [str(expected.spiffe_id)]:
-        raise CertificateError(f"{where} is for {uris}, not for {expected.spiffe_id}")
-    if sorted(names) != sorted(expected.names):
+def _check_leaf_key(found: Leaf, key: PublicKey, where: str) -> None:
+    if found.public_key != public_der(key):
+        raise CertificateError(f"{where} is for another key")
+    try:
+        read_octets(found.extensions[_SUBJECT_KEY_IDENTIFIER][1])
+    except InvalidLeafError as error:
+        raise CertificateError(f"{where} has a name of its key that can't be read") from error
+
+
+def _check_leaf_names(value: bytes, expected: Expected, where: str) -> None:
+    try:
+        found = read_names(value)
+    except InvalidLeafError as error:
+        raise CertificateError(f"{where}: {error}") from error
+    if found.uris != [str(expected.spiffe_id)]:
+        raise CertificateError(f"{where} is for {found.uris}, not for {expected.spiffe_id}")
+    if sorted(found.others) != sorted(expected.names):
         raise CertificateError(f"{where} has other DNS names or addresses than ordered")
 
 
