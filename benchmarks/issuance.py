@@ -47,6 +47,7 @@ _BATCH = Scenario("batch100", "SVIDs/CPU s", "higher", bar=0.7)
 _BATCH_ORDERS = 100
 # Callers at once: so many wait for the ledger's group while the next is being checked.
 _CALLERS = {_SINGLE.name: 64, _BATCH.name: 4}
+_CALL_S = 60.0
 _REQUESTS = 200
 _AGENT = "spiffe://bench.example/meshwarden/agent/embedded/local"
 _SELECTOR = agent_pb2.Selector(kind="unix", value="uid:1000")
@@ -169,7 +170,7 @@ async def _issued(ours: Service, messages: Sequence[bytes], callers: int, second
         async def caller() -> None:
             nonlocal issued, last
             while time.monotonic() < until_s:
-                last = await call(next(source))
+                last = await call(next(source), timeout=_CALL_S)
                 issued += size
 
         size = len(agent_pb2.SignX509Request.FromString(messages[0]).orders)

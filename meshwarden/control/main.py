@@ -5,6 +5,7 @@ Read `_serve` to see all of it. Where pyvoy can't run, control also serves Check
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -71,8 +72,21 @@ def main() -> int:
     # From the supervisor alone: the file that fronts read has no secrets in it.
     settings = restore(sys.stdin.buffer.read())
     configure_logging(settings.server.log_level, os.environ.get(NAME_VARIABLE, "control"))
+    if os.environ.get(EDGE_VARIABLE) != "1":  # Then it decides itself.
+        _give_way()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, runtime))
+
+
+def _give_way() -> None:
+    """Run behind whoever else wants the processor; for all threads, so before there is a second.
+
+    Fronts decide while requests wait, control signs and writes while nobody does: waking up, it
+    must not take a front's turn. And its own threads, which wake each other several times a call,
+    come to do several calls' work each time: issuing takes a tenth to a fifth less.
+    """
+    with contextlib.suppress(OSError):  # A sandbox may forbid it, and nothing depends on it.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order

@@ -27,8 +27,10 @@ _MAX_NOTES = 10_000
 # One transaction: the lock is everybody's.
 _GROUP_ROWS = 4_000
 _NOTES_WAIT_S = 0.2
-# How long a group lets more come, when the one before was of several callers.
-_CROWD_S = 0.003
+# A group lets more callers come, when the one before was of several: as long as one comes in each
+# such time, and so many times.
+_CROWD_S = 0.004
+_CROWD_WAITS = 6
 _RETRY_S = 1.0
 
 
@@ -139,12 +141,19 @@ class LedgerWriter:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._task = None
         if not task.cancelled():
-            task.result()
+            if error := task.exception():
+                self._broke(error)
             # Who was told of the end before this line ran may have come with more.
             if self._waiting:
                 self._write_soon()
             elif self._notes or self._issued:
                 self._write_later()
+
+    def _broke(self, error: BaseException) -> None:
+        """Tell those who wait that the writer itself broke: else they would wait for ever."""
+        told = IdentityError(fault_id(error))
+        while self._waiting:
+            self._failed(self._take_group(), [], told)
 
     async def _write(self) -> None:
         """Write groups as long as somebody waits."""
@@ -164,10 +173,18 @@ class LedgerWriter:
     async def _let_more_come(self) -> None:
         """Wait for callers who are on their way.
 
-        A write costs nearly the same for one row and for twenty. Who calls alone doesn't wait; in
-        a crowd, callers wait for each other, some milliseconds.
+        A write costs nearly the same for one row and for twenty, and so does waking up for one
+        caller and for twenty. Who calls alone doesn't wait; in a crowd, callers wait for each
+        other, some milliseconds.
         """
-        await asyncio.sleep(_CROWD_S if self._is_crowded else 0)
+        if not self._is_crowded:
+            await asyncio.sleep(0)
+            return
+        for _ in range(_CROWD_WAITS):
+            before = len(self._waiting)
+            await asyncio.sleep(_CROWD_S)
+            if len(self._waiting) == before:
+                return
 
     async def _append(self, rows: Sequence[Entry]) -> Sequence[LedgerRow]:
         try:
