@@ -247,5 +247,6 @@ def _seconds(tag: int, content: bytes) -> int:
         raise InvalidLeafError(f"{text!r} is no time of a certificate")
     if tag == _UTC_TIME:
         digits = ("20" if int(digits[:2]) < _UTC_CENTURY else "19") + digits
-    parts = (int(digits[place : place + 2]) for place in range(4, 14, 2))
-    return int(datetime(int(digits[:4]), *parts, tzinfo=UTC).timestamp())
+    month, day, hour, minute, second = (int(digits[at : at + 2]) for at in range(4, 14, 2))
+    found = datetime(int(digits[:4]), month, day, hour, minute, second, tzinfo=UTC)
+    return int(found.timestamp())

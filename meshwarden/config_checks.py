@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from meshwarden import plugins
 from meshwarden.agent_checks import agent_faults
 from meshwarden.identity_checks import identity_faults
-from meshwarden.settings import PLACEHOLDERS, STORE, Bundle, Settings
+from meshwarden.settings import STORE, Bundle, Settings
+from meshwarden.settings.checks import PLACEHOLDERS
 
 __all__ = ["CrossFault", "cross_faults", "did_you_mean"]
 

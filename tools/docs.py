@@ -1,6 +1,6 @@
 """Writes the pages that are read off the code; --check proves that they are fresh.
 
-docs/config.md and deploy/meshwarden.toml come from meshwarden/settings.py, docs/cli.md from the
+docs/config.md and deploy/meshwarden.toml come from meshwarden/settings, docs/cli.md from the
 commands themselves, docs/lint.md from the lints.
 """
 

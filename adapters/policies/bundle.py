@@ -40,7 +40,7 @@ _WHOLE_EVERY = 20
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Settings of the bundle source; meshwarden/settings.py says more of each.
+    """Settings of the bundle source; meshwarden/settings says more of each.
 
     Attributes:
         url: Where the bundle is, HTTP or HTTPS.

@@ -25,8 +25,8 @@ from meshwarden.control.identity.opening import open_identity
 from meshwarden.control.servers import AGENTS_OPTIONS, caller_behind_front
 from meshwarden.files import RuntimeDir
 from meshwarden.front.bootstrap import SOURCE_HEADER, TLS_HEADER
-from meshwarden.node_settings import Nodes as NodeSettings
 from meshwarden.settings import Identity, Runtime, Settings, Store
+from meshwarden.settings.nodes import Nodes as NodeSettings
 from protos.meshwarden.v1 import (
     agent_pb2,
     agent_pb2_grpc,

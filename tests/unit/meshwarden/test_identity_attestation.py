@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ca.possession import holds, sign
 from meshwarden import clock
-from meshwarden.node_settings import K8sPsat, X509Pop
+from meshwarden.settings.nodes import K8sPsat, X509Pop
 from protos.meshwarden.v1 import agent_pb2, registration_pb2
 from tests.servers.cluster import Cluster, cluster
 from tests.servers.identity import (

@@ -13,8 +13,8 @@ from meshwarden.agent.keep import OwnIdentity
 from meshwarden.agent.places import places
 from meshwarden.agent.uplink import ServerAddress
 from meshwarden.agent_checks import agent_faults
-from meshwarden.agent_settings import Agent
 from meshwarden.settings import Identity, Runtime, Server, Settings
+from meshwarden.settings.agent import Agent
 
 TOKEN = TokenText(b"s" * 32, "a" * 64)
 

@@ -1,4 +1,4 @@
-"""Settings of the agent, one section of meshwarden/settings.py."""
+"""Settings of the agent, one section of meshwarden/settings."""
 
 from dataclasses import dataclass
 from pathlib import Path
