@@ -1,5 +1,7 @@
 """What an agent shows to prove which node it is on: the other side of adapters/node_attestors."""
 
+import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +23,10 @@ __all__ = [
     "K8sPsat",
     "X509Pop",
 ]
+
+
+_MOST_BYTES = 4096
+_OTHERS_MAY_READ = 0o077
 
 
 class EvidenceError(Exception):
@@ -87,11 +93,7 @@ class JoinToken(_Unchallenged):
     def _text(self) -> str:
         text = self.text
         if not text and self.file is not None:
-            try:
-                text = self.file.read_text("ascii").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or "it holds no token"
-                raise EvidenceError(f"{self.file}: {reason}") from None
+            text = _private_text(self.file)
         if not text:
             raise EvidenceError("there is no join token: make one by 'meshwarden token create'")
         try:
@@ -99,6 +101,27 @@ class JoinToken(_Unchallenged):
         except InvalidTokenError as error:
             raise EvidenceError(str(error)) from None
         return text
+
+
+def _private_text(file: Path) -> str:
+    """Read a secret of one line.
+
+    Raises:
+        EvidenceError: It can't be read, or others can read it, too.
+    """
+    try:
+        with file.open("rb") as opened:
+            status = os.fstat(opened.fileno())
+            # A pipe or a terminal has no mode that says who reads what goes through it.
+            if stat.S_ISREG(status.st_mode) and status.st_mode & _OTHERS_MAY_READ:
+                mode = stat.S_IMODE(status.st_mode)
+                raise EvidenceError(
+                    f"{file} has mode {mode:04o}, which is open to others: 'chmod 600' it"
+                )
+            return opened.read(_MOST_BYTES).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it holds no token"
+        raise EvidenceError(f"{file}: {reason}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """`meshwarden agent`: gives this machine's workloads their identities, and says how it is doing."""
 
+import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
@@ -13,6 +14,8 @@ from meshwarden.cli.output import DENIED, Form, complain, show, show_data, table
 __all__ = ["agent", "app", "status"]
 
 _SECOND_NS = 1_000_000_000
+_STANDARD_INPUT = Path("-")
+_MOST_TOKEN_BYTES = 4096
 
 app = typer.Typer(
     name="agent",
@@ -36,11 +39,17 @@ def agent(  # noqa: PLR0913, PLR0917 - options of a command line
         str | None,
         typer.Option(
             metavar="TOKEN",
-            help="The join token itself; every user of this machine can read a command line.",
+            help="The join token itself. Every user of this machine can read it in /proc for as "
+            "long as the agent runs: --join-token-file is better.",
         ),
     ] = None,
     join_token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Overrides agent.join_token_file.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Overrides agent.join_token_file, a file of mode 0600; '-' reads the token from "
+            "standard input.",
+        ),
     ] = None,
     attestor: Annotated[
         str | None, typer.Option(metavar="NAME", help="Overrides agent.attestor.")
@@ -65,6 +74,10 @@ def agent(  # noqa: PLR0913, PLR0917 - options of a command line
     """Run the agent until SIGTERM or Ctrl-C, unless a command follows."""
     if context.invoked_subcommand is not None:
         return
+    if join_token is not None and join_token_file is not None:
+        raise typer.BadParameter("--join-token and --join-token-file name two tokens; give one")
+    if join_token_file == _STANDARD_INPUT:
+        join_token, join_token_file = _token_from(sys.stdin.buffer), None
     options = {
         "agent.server": ("--server", server),
         "agent.trust_bundle": ("--trust-bundle", trust_bundle),
@@ -114,6 +127,18 @@ def status(
         _show(values)
     if not told.connected:
         raise typer.Exit(DENIED)
+
+
+def _token_from(source: BinaryIO) -> str:
+    """Read a join token; what was there in its place is never said.
+
+    Raises:
+        BadParameter: There is none.
+    """
+    text = source.read(_MOST_TOKEN_BYTES).decode("ascii", "replace").strip()
+    if not text:
+        raise typer.BadParameter("--join-token-file -: there is nothing on standard input")
+    return text
 
 
 def _show(told: dict[str, Any]) -> None:

@@ -49,7 +49,7 @@ def create(
 ) -> None:
     """Make a join token, and print it once: on stdout, and nothing else there.
 
-    Put it where only the agent reads: meshwarden token create > join.token
+    Put it where only the agent reads: (umask 077; meshwarden token create > join.token)
     """
     from protos.meshwarden.v1 import registration_pb2  # noqa: PLC0415
 

@@ -43,8 +43,8 @@ class Agent:
     join_token_file: Annotated[
         Path | None,
         Meta(
-            description="File of the join token, mode 0600. On a command line, `--join-token` "
-            "shows it to every user of the machine."
+            description="File of the join token, mode 0600: one that others can read is refused. "
+            "On a command line, `--join-token` shows it to every user of the machine."
         ),
     ] = None
     x509pop_certificate: Annotated[

@@ -228,18 +228,43 @@ def test_a_token_is_good_once_and_a_start_without_any_says_so(
     assert "there is no join token" in agent.said()
 
 
-@pytest.mark.parametrize("way", ["--join-token", "file"])
-def test_a_token_may_stand_on_the_command_line(
+@pytest.mark.parametrize("way", ["--join-token", "file", "-"])
+def test_a_token_may_come_in_three_ways(
     new_folder: Callable[[], Path], place: Place, way: str
 ) -> None:
-    """Or in a file; either way no log has it."""
+    """On the command line, in a file, on standard input: only the first shows it to others."""
     token = new_token(place)
     where = AgentPlace(new_folder(), f"127.0.0.1:{place.port}")
-    made = where.with_token(token) if way == "file" else where.start("--join-token", token)
+    match way:
+        case "file":
+            made = where.with_token(token)
+        case "-":
+            made = where.told_token(token)
+        case _:
+            made = where.start("--join-token", token)
     with made as agent:
         agent.wait_ready()
+        shown = Path(f"/proc/{agent.pid}/cmdline").read_text()
+    assert (token in shown) is (way == "--join-token")
     assert token.split(".")[1] not in agent.said()
     assert "PRIVATE KEY" not in agent.said()
+
+
+def test_a_token_that_others_can_read_is_refused(
+    new_folder: Callable[[], Path], place: Place
+) -> None:
+    """The start fails and says what to do; afterwards the very same token is good."""
+    token = new_token(place)
+    where = AgentPlace(new_folder(), f"127.0.0.1:{place.port}")
+    file = where.folder / "token"
+    file.write_text(token)
+    file.chmod(0o640)
+    with where.start("--join-token-file", str(file)) as agent:
+        assert agent.ended() == 2
+    assert f"{file} has mode 0640, which is open to others: 'chmod 600' it" in agent.said()
+    assert token.split(".")[1] not in agent.said()
+    with where.with_token(token) as agent:
+        agent.wait_ready()
 
 
 @pytest.mark.parametrize(

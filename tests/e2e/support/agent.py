@@ -91,6 +91,13 @@ class AgentPlace:
         file.chmod(0o600)
         return self.start("--join-token-file", str(file), *options)
 
+    def told_token(self, token: str) -> "Agent":
+        """Start an agent here that reads its join token from standard input."""
+        file = self.folder / "told"
+        file.write_text(token + "\n")
+        options = ("--join-token-file", "-")
+        return Agent(self, options, {}, ("sh", "-c", 'exec "$@" < "$0"', str(file)))
+
     def command(self, *words: str, **how: Any) -> subprocess.CompletedProcess[str]:
         """Run `meshwarden WORDS` as a workload of this machine, to its end."""
         return subprocess.run(
@@ -108,11 +115,15 @@ class Agent(Child):
     """A running agent."""
 
     def __init__(
-        self, place: AgentPlace, options: Sequence[str], environ: Mapping[str, str]
+        self,
+        place: AgentPlace,
+        options: Sequence[str],
+        environ: Mapping[str, str],
+        before: Sequence[str] = (),
     ) -> None:
         self.place = place
         command = [
-            *COMMAND, "agent", "--server", place.server,
+            *before, *COMMAND, "agent", "--server", place.server,
             "--state-dir", str(place.folder / "state"), "--runtime-dir", str(place.folder / "run"),
             *options,
         ]  # fmt: skip

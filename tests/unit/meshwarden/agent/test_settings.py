@@ -1,5 +1,6 @@
 """The agent's settings are judged before anything starts; its places follow from them."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,10 +88,12 @@ def test_a_join_token_is_read_from_its_file_each_time(tmp_path: Path) -> None:
     evidence = JoinToken(file=file)
     with pytest.raises(EvidenceError, match="No such file"):
         evidence.payload()
-    file.write_text("mwj1.rubbish-that-is-secret\n")
-    with pytest.raises(EvidenceError) as caught:
-        evidence.payload()
-    assert "secret" not in str(caught.value)
+    for rubbish in ("mwj1.rubbish-that-is-secret\n", "sécret"):
+        file.write_text(rubbish)
+        file.chmod(0o600)
+        with pytest.raises(EvidenceError) as caught:
+            evidence.payload()
+        assert "cret" not in str(caught.value)
     file.write_text(TOKEN.reveal() + "\n")
     assert evidence.payload() == TOKEN.reveal().encode()
     assert evidence.authorities() == "a" * 64
@@ -99,6 +102,31 @@ def test_a_join_token_is_read_from_its_file_each_time(tmp_path: Path) -> None:
         JoinToken().payload()
     with pytest.raises(EvidenceError, match="challenge"):
         evidence.answer(b"", b"")
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o640, 0o666, 0o601])
+def test_a_join_token_that_others_can_read_is_not_used(tmp_path: Path, mode: int) -> None:
+    """Somebody may have used it; the message says which file and what to do."""
+    file = tmp_path / "token"
+    file.write_text(TOKEN.reveal())
+    evidence = JoinToken(file=file)
+    file.chmod(mode)
+    with pytest.raises(EvidenceError, match=f"{file} has mode 0{mode:o}.*'chmod 600' it") as caught:
+        evidence.payload()
+    assert TOKEN.reveal() not in str(caught.value)
+    file.chmod(0o400)
+    assert evidence.payload() == TOKEN.reveal().encode()
+
+
+def test_a_join_token_may_come_through_a_pipe() -> None:
+    """Whose mode says nothing: /dev/fd/N, as a shell's <(...) names it."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, TOKEN.reveal().encode() + b"\n")
+        os.close(writing)
+        assert JoinToken(file=Path(f"/dev/fd/{reading}")).payload() == TOKEN.reveal().encode()
+    finally:
+        os.close(reading)
 
 
 def test_a_node_proves_its_key_for_the_new_one_alone(tmp_path: Path) -> None:
