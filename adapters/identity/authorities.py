@@ -30,7 +30,7 @@ class SqlAuthorityStore(AuthorityStore):
         async def run(connection: AsyncConnection) -> Authorities:
             return await _read(connection, trust_domain)
 
-        return await self._database.run(run)
+        return await self._database.read(run)
 
     @override
     async def change(

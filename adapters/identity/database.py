@@ -64,6 +64,14 @@ class Database:
         """
         return await self._transactions.run(work)
 
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[_Result]]) -> _Result:
+        """Read what belongs together, within the time-out, without holding up who writes.
+
+        Raises:
+            IdentityStoreError: The database can't be reached or read.
+        """
+        return await self._transactions.read(work)
+
     async def watch(self, probe: str) -> AsyncGenerator[None]:
         """Yield at once, after each lost connection, and when what a statement gives has changed.
 

@@ -84,7 +84,7 @@ class SqlRegistryStore(RegistryStore):
                 removed_agents=_of_kind("agent", removed),
             )
 
-        return await self._database.run(run)
+        return await self._database.read(run)
 
     @override
     async def write_entries(
@@ -131,7 +131,7 @@ class SqlRegistryStore(RegistryStore):
             rows = await _rows(connection, select(AGENT).where(AGENT.c.spiffe_id == spiffe_id))
             return agent_of(rows[0]) if rows else None
 
-        return await self._database.run(run)
+        return await self._database.read(run)
 
     @override
     async def put_agent(self, agent: AgentRecord, audit: Audit | None) -> None:
@@ -241,7 +241,7 @@ class SqlRegistryStore(RegistryStore):
             newest = select(JOIN_TOKEN).order_by(JOIN_TOKEN.c.created_ns.desc()).limit(1000)
             return [token_of(row) for row in await _rows(connection, newest)]
 
-        return await self._database.run(run)
+        return await self._database.read(run)
 
     @override
     async def remove_token(self, token_id: str, audit: Audit) -> None:

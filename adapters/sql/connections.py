@@ -4,7 +4,8 @@ One place for what every connection needs: each setting here was learned from an
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from adapters.sql.migrate import migrate
+from adapters.sql.turns import turns_of
 
 __all__ = [
     "CONNECT_TIMEOUT_S",
@@ -24,6 +26,7 @@ __all__ = [
     "prepare_sqlite",
     "said",
     "sqlite_engine",
+    "sqlite_file",
 ]
 
 TIMEOUT_S = 10.0
@@ -54,10 +57,11 @@ def prepare_sqlite(engine: Engine) -> None:
         # SQLite's driver begins transactions late unless told not to; SQLAlchemy begins them.
         connection.isolation_level = None
         cursor = connection.cursor()
+        # Against other processes alone: this one's own wait for each other (turns.py).
+        cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
         cursor.execute("PRAGMA journal_mode=WAL")
         # What was acknowledged survives a power cut.
         cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -71,6 +75,12 @@ def prepare_sqlite(engine: Engine) -> None:
         # One that was opened while the file was read-only stays so: throw it away.
         if "readonly" in str(context.original_exception):
             context.is_disconnect = True
+
+
+def sqlite_file(engine: Engine) -> Path | None:
+    """Give the file whose writers have to wait for each other; None for a server."""
+    file = engine.url.database if engine.dialect.name == "sqlite" else None
+    return Path(file).resolve() if file else None
 
 
 def postgresql_url(url: str) -> URL:
@@ -101,7 +111,9 @@ class Transactions:
 
     def __init__(self, engine: AsyncEngine, unavailable: Callable[[str], Exception]) -> None:
         self._engine = engine
+        self._reading = engine.execution_options(**{READING: True})
         self._unavailable = unavailable
+        self._file = sqlite_file(engine.sync_engine)
         self._migrating = asyncio.Lock()
         self.is_migrated = False
 
@@ -113,17 +125,59 @@ class Transactions:
     async def run(
         self, work: Callable[[AsyncConnection], Awaitable[_Result]], limit_s: float = TIMEOUT_S
     ) -> _Result:
-        """Do something whole or not at all, within the time-out.
+        """Do something whole or not at all, within the time-out, once it is this one's turn.
 
         Raises:
             IntegrityError: A row is there already; for the caller to translate.
             Exception: What `unavailable` makes.
         """
+        await self._make_tables(limit_s)
+        async with (
+            self._turn(limit_s),
+            self._bounded(limit_s),
+            self._engine.begin() as connection,
+        ):
+            return await work(connection)
+
+    async def read(
+        self, work: Callable[[AsyncConnection], Awaitable[_Result]], limit_s: float = TIMEOUT_S
+    ) -> _Result:
+        """Read what belongs together, within the time-out; who writes is not waited for, nor held.
+
+        Raises:
+            Exception: What `unavailable` makes.
+        """
+        await self._make_tables(limit_s)
+        async with self._bounded(limit_s), self._reading.begin() as connection:
+            return await work(connection)
+
+    async def close(self) -> None:
+        """Release the connections; a second call does nothing."""
+        await self._engine.dispose()
+
+    async def _make_tables(self, limit_s: float) -> None:
+        if self.is_migrated:
+            return
+        async with self._bounded(limit_s), self._migrating:
+            if not self.is_migrated:
+                async with self._turn(limit_s), self._engine.begin() as connection:
+                    await connection.run_sync(migrate)
+                self.is_migrated = True
+
+    @asynccontextmanager
+    async def _turn(self, limit_s: float) -> AsyncGenerator[None]:
+        if self._file is None:  # A server has a line of its own.
+            yield
+            return
+        async with turns_of(self._file).taken(limit_s, self._unavailable):
+            yield
+
+    @asynccontextmanager
+    async def _bounded(self, limit_s: float) -> AsyncGenerator[None]:
+        """End what takes too long, and translate what goes wrong."""
         try:
             async with asyncio.timeout(limit_s):
-                await self._make_tables()
-                async with self._engine.begin() as connection:
-                    return await work(connection)
+                yield
         except IntegrityError:
             raise
         except TimeoutError as error:
@@ -132,17 +186,6 @@ class Transactions:
             raise self._unavailable(f"the store did not answer in {limit_s:g} s") from error
         except (SQLAlchemyError, OSError) as error:
             raise self._unavailable(f"the store: {said(error)}") from error
-
-    async def close(self) -> None:
-        """Release the connections; a second call does nothing."""
-        await self._engine.dispose()
-
-    async def _make_tables(self) -> None:
-        async with self._migrating:
-            if not self.is_migrated:
-                async with self._engine.begin() as connection:
-                    await connection.run_sync(migrate)
-                self.is_migrated = True
 
 
 def said(error: Exception) -> str:

@@ -71,14 +71,14 @@ class SqlRevisionStore(RevisionStore):
         # must not wait as long as one who writes may.
         is_remote = self._transactions.dialect == "postgresql"
         limit_s = _LOOK_TIMEOUT_S if is_remote else TIMEOUT_S
-        found = await self._transactions.run(_history(stream, 1), limit_s)
+        found = await self._transactions.read(_history(stream, 1), limit_s)
         return found[0] if found else None
 
     @override
     async def history(
         self, stream: str, limit: int, before: int = 0, after: int = 0
     ) -> Sequence[Revision]:
-        return await self._transactions.run(_history(stream, limit, before, after))
+        return await self._transactions.read(_history(stream, limit, before, after))
 
     @override
     async def read(self, stream: str, number: int) -> tuple[Revision, Draft]:
@@ -87,7 +87,7 @@ class SqlRevisionStore(RevisionStore):
         async def run(connection: AsyncConnection) -> RowMapping | None:
             return (await connection.execute(wanted)).mappings().first()
 
-        row = await self._transactions.run(run)
+        row = await self._transactions.read(run)
         if row is None:
             raise NoRevisionError(f"there is no revision {number} of {stream!r}")
         if row["format"] > _FORMAT:
@@ -164,7 +164,7 @@ class SqlRevisionStore(RevisionStore):
                 for row in rows
             ]
 
-        return await self._transactions.run(run)
+        return await self._transactions.read(run)
 
     @override
     def changes(self) -> AsyncIterator[None]:

@@ -15,8 +15,16 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from adapters.sql.connections import READING, postgresql_url, prepare_sqlite, said
+from adapters.sql.connections import (
+    READING,
+    TIMEOUT_S,
+    postgresql_url,
+    prepare_sqlite,
+    said,
+    sqlite_file,
+)
 from adapters.sql.migrate import migrate
+from adapters.sql.turns import turns_of
 from ca.errors import IdentityStoreError
 
 __all__ = ["ThreadedDatabase", "open_threaded"]
@@ -36,6 +44,7 @@ class ThreadedDatabase:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._is_migrated = False
+        self._file = sqlite_file(engine)
         self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
         # Of the writer's thread alone.
         self._held: Any = None
@@ -48,7 +57,7 @@ class ThreadedDatabase:
     async def write_by_driver(
         self, begin: Callable[[Any], object], work: Callable[[Any], _Result]
     ) -> _Result:
-        """Do something whole or not at all, by the driver's own cursor.
+        """Do something whole or not at all, by the driver's own cursor, before others who wait.
 
         Args:
             begin: Begins the transaction and takes its locks; it is tried again on a new connection
@@ -58,9 +67,9 @@ class ThreadedDatabase:
         Raises:
             IdentityStoreError: The database can't be reached or written.
         """
-        return await asyncio.get_running_loop().run_in_executor(
-            self._writer, self._by_driver, begin, work
-        )
+        loop = asyncio.get_running_loop()
+        async with self._turn(is_urgent=True):
+            return await loop.run_in_executor(self._writer, self._by_driver, begin, work)
 
     async def write(self, work: Callable[[Connection], _Result]) -> _Result:
         """Do something whole or not at all; the next one begins when it has ended.
@@ -68,7 +77,8 @@ class ThreadedDatabase:
         Raises:
             IdentityStoreError: The database can't be reached or written.
         """
-        return await self._run(self._writer, self._engine, work)
+        async with self._turn():
+            return await self._run(self._writer, self._engine, work)
 
     async def read(self, work: Callable[[Connection], _Result]) -> _Result:
         """Read, without holding up who writes.
@@ -136,6 +146,11 @@ class ThreadedDatabase:
             with self._engine.begin() as connection:
                 migrate(connection)
             self._is_migrated = True
+
+    def _turn(self, *, is_urgent: bool = False) -> contextlib.AbstractAsyncContextManager[None]:
+        if self._file is None:  # A server has a line of its own.
+            return contextlib.nullcontext()
+        return turns_of(self._file).taken(TIMEOUT_S, IdentityStoreError, is_urgent=is_urgent)
 
     async def _run(
         self, threads: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], _Result]
