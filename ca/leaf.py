@@ -9,11 +9,12 @@ Source: RFC 5280 sections 4.1 and 4.2; X.690 sections 8, 10 and 11.
 """
 
 import functools
+import hashlib
 import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-__all__ = ["InvalidLeafError", "Leaf", "Names", "read_leaf", "read_names", "read_octets"]
+__all__ = ["InvalidLeafError", "Leaf", "Names", "key_identifier", "read_leaf", "read_names"]
 
 _BOOLEAN, _INTEGER, _BITS, _OCTETS, _OID, _SEQUENCE = 0x01, 0x02, 0x03, 0x04, 0x06, 0x30
 _UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
@@ -24,6 +25,7 @@ _TRUE = b"\xff"
 _LONG = 0x80
 _SIGN_BIT = 0x80
 _MAX_LENGTH_BYTES = 3
+_GENERALIZED_YEAR = 2050  # Before it, years have two digits, and from it on four.
 _UTC_CENTURY = 50  # Below it a year of two digits is of this century (section 4.1.2.5.1).
 
 
@@ -104,7 +106,7 @@ def read_names(data: bytes) -> Names:
             if tag == _URI_TAG:
                 uris.append(content.decode("ascii"))
             elif tag == _DNS_TAG:
-                others.append(content.decode("ascii"))
+                others.append(_dns_name(content))
             elif tag == _IP_TAG:
                 others.append(str(ipaddress.ip_address(content)))
             else:
@@ -116,17 +118,35 @@ def read_names(data: bytes) -> Names:
     return Names(uris, others)
 
 
-def read_octets(data: bytes) -> bytes:
-    """Read one OCTET STRING.
+def key_identifier(public_key: bytes) -> bytes:
+    """Give the SubjectKeyIdentifier of a key: the SHA-1 of its bits (section 4.2.1.2).
+
+    Args:
+        public_key: A SubjectPublicKeyInfo in DER.
 
     Raises:
         InvalidLeafError: It is none.
     """
     try:
-        start, _ = _only(data, _OCTETS)
+        at, end = _only(public_key, _SEQUENCE)
+        _, at = _value(public_key, at, _SEQUENCE, end)
+        start, at = _value(public_key, at, _BITS, end)
+        if at != end or public_key[start] != 0:
+            raise InvalidLeafError("its key is not the last and whole")
     except IndexError as error:
-        raise InvalidLeafError("it is cut off") from error
-    return data[start:]
+        raise InvalidLeafError("its key is cut off") from error
+    # No secret hangs on it: it is a name, and this hash is the one that all use for it.
+    digest = hashlib.sha1(public_key[start + 1 : end], usedforsecurity=False).digest()
+    return bytes((_OCTETS, len(digest))) + digest
+
+
+def _dns_name(content: bytes) -> str:
+    name = content.decode("ascii")
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name
+    raise InvalidLeafError(f"it has a DNS name that reads as an address: {name!r}")
 
 
 def _leaf(data: bytes) -> Leaf:
@@ -245,6 +265,8 @@ def _seconds(tag: int, content: bytes) -> int:
     wanted = 12 if tag == _UTC_TIME else 14
     if len(digits) != wanted or not digits.isdigit() or text[-1] != "Z":
         raise InvalidLeafError(f"{text!r} is no time of a certificate")
+    if tag == _GENERALIZED_TIME and int(digits[:4]) < _GENERALIZED_YEAR:
+        raise InvalidLeafError(f"{text!r} is no time of a certificate: it has a shorter form")
     if tag == _UTC_TIME:
         digits = ("20" if int(digits[:2]) < _UTC_CENTURY else "19") + digits
     month, day, hour, minute, second = (int(digits[at : at + 2]) for at in range(4, 14, 2))

@@ -3,6 +3,7 @@
 Source: X509-SVID standard, sections 2 to 4 and appendix A; RFC 5280 section 4.
 """
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
@@ -103,12 +104,14 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _checked_name(name: str) -> str:
-    try:
-        return str(ipaddress.ip_address(name))
-    except ValueError:
-        pass
+    # A zone ("%eth0") is a machine's own, and no certificate has one.
+    if "%" not in name:
+        with contextlib.suppress(ValueError):
+            return str(ipaddress.ip_address(name))
     labels = name.removeprefix("*.")
-    if len(name) > _MAX_DNS_NAME or _DNS_NAME.fullmatch(labels) is None:
+    # RFC 1123 section 2.1: what ends in a number would be read as an address.
+    is_number = labels.rpartition(".")[2].isdigit()
+    if len(name) > _MAX_DNS_NAME or is_number or _DNS_NAME.fullmatch(labels) is None:
         shown = name if len(name) <= _MAX_DNS_NAME else name[:_MAX_DNS_NAME] + "..."
         raise OrderError(f"{shown!r} is no DNS name in lower case and no IP address")
     return name

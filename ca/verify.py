@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ca.errors import CertificateError
 from ca.keys import PublicKey, hash_for, is_signed_by, key_type, public_der, weakness
-from ca.leaf import InvalidLeafError, Leaf, read_leaf, read_names, read_octets
+from ca.leaf import InvalidLeafError, Leaf, key_identifier, read_leaf, read_names
 from ca.spiffe_id import InvalidSpiffeIdError, SpiffeId, parse
 
 __all__ = [
@@ -33,7 +33,7 @@ _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
 
 _SECOND_NS = 1_000_000_000
 _MAX_CHAIN = 8
-_MAX_SERIAL_BITS = 8 * 20  # RFC 5280 section 4.1.2.2.
+_MAX_SERIAL_BITS = 8 * 20 - 1  # RFC 5280 section 4.1.2.2; the first bit is the sign.
 # Object identifiers as they stand in a certificate (RFC 5280 section 4.2.1).
 _SUBJECT_KEY_IDENTIFIER = b"\x55\x1d\x0e"
 _KEY_USAGE = b"\x55\x1d\x0f"
@@ -132,6 +132,9 @@ class VerifiedChain:
             raise CertificateError(
                 f"{where} allows {basic.path_length} authorities below it; there are {below}"
             )
+        if not each.subject.rdns:
+            # RFC 5280 section 4.1.2.4: what it signs would have no issuer.
+            raise CertificateError(f"{where} has no subject")
         if not _extension(each, x509.KeyUsage, where).key_cert_sign:
             raise CertificateError(f"{where} may not sign certificates (no keyCertSign)")
         if reason := weakness(each.public_key()):
@@ -241,10 +244,8 @@ def _check_leaf_usage(seen: dict[bytes, tuple[bool, bytes]], key: PublicKey, whe
 def _check_leaf_key(found: Leaf, key: PublicKey, where: str) -> None:
     if found.public_key != public_der(key):
         raise CertificateError(f"{where} is for another key")
-    try:
-        read_octets(found.extensions[_SUBJECT_KEY_IDENTIFIER][1])
-    except InvalidLeafError as error:
-        raise CertificateError(f"{where} has a name of its key that can't be read") from error
+    if found.extensions[_SUBJECT_KEY_IDENTIFIER][1] != key_identifier(found.public_key):
+        raise CertificateError(f"{where} has another name of its key than that is known by")
 
 
 def _check_leaf_names(value: bytes, expected: Expected, where: str) -> None:

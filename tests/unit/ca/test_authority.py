@@ -254,7 +254,8 @@ def test_a_chain_made_by_openssls_defaults_is_read() -> None:
     key, below = generate(KeyType.RSA_2048), generate(KeyType.EC_P384)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Company")])
     root = _plain(key, name, key, name)
-    own = _plain(key, name, below, x509.Name([]))
+    below_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Company's mesh")])
+    own = _plain(key, name, below, below_name)
     assert VerifiedChain([own, root], DOMAIN).not_after_ns
     found = authorities_of_chain(DOMAIN, [own, root], NOW)
     assert [each.key_type for each in found] == ["ec-p384", "rsa-2048"]

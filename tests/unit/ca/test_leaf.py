@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ca.keys import KeyType, generate
-from ca.leaf import InvalidLeafError, Leaf, read_leaf, read_names, read_octets
+from ca.keys import KeyType, generate, public_der
+from ca.leaf import InvalidLeafError, Leaf, key_identifier, read_leaf, read_names
 from ca.profile import Validity
 from ca.tbs import LeafFrame
 from tests.unit.ca.makings import NOW, SECOND, WEB, certificate
@@ -105,7 +105,7 @@ def test_changed_bytes_are_refused_or_read_as_the_library_does(
 @given(st.binary(max_size=80))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """By our own error."""
-    for read in (read_leaf, read_names, read_octets):
+    for read in (read_leaf, read_names, key_identifier):
         with contextlib.suppress(InvalidLeafError):
             read(data)
 
@@ -158,6 +158,28 @@ def test_whatever_der_has_another_way_to_write_is_refused(case: str) -> None:
         read_leaf(leaf.replace(old, new, 1))
 
 
+def test_a_year_before_2050_is_written_in_one_form() -> None:
+    """RFC 5280 section 4.1.2.5: some refuse the other, and some read it."""
+    leaf = FRAME.sign(KEY.public_key(), WEB, (), Validity(NOW, NOW + 3600 * SECOND), 5)
+    short = _wrapped(0x30, UTC_TIME + OTHER_TIME)
+    long = _wrapped(0x30, b"".join(b"\x18\x0f20" + each[2:] for each in (UTC_TIME, OTHER_TIME)))
+    found = read_leaf(leaf)
+    signed = found.tbs[4:].replace(short, long)
+    assert long in signed
+    rest = found.algorithm + _wrapped(3, b"\x00" + found.signature)
+    content = b"\x30\x82" + len(signed).to_bytes(2) + signed + rest
+    with pytest.raises(InvalidLeafError, match="no time of a certificate"):
+        read_leaf(b"\x30\x82" + len(content).to_bytes(2) + content)
+
+
+@pytest.mark.parametrize("kind", KeyType)
+def test_a_key_is_named_as_the_library_names_it(kind: KeyType) -> None:
+    """Whatever kind of key it is."""
+    key = generate(kind).public_key()
+    name = x509.SubjectKeyIdentifier.from_public_key(key)
+    assert key_identifier(public_der(key)) == name.public_bytes()
+
+
 def test_a_leaf_of_the_librarys_own_is_read_too() -> None:
     """With whatever extensions."""
     extensions = [
@@ -175,9 +197,11 @@ def test_a_leaf_of_the_librarys_own_is_read_too() -> None:
         (_wrapped(0x87, b"123"), "can't be read"),
         (_wrapped(0x82, b"\xff.example"), "can't be read"),
         (_wrapped(0x86, b"spiffe://x")[:-1], "beyond"),
+        (_wrapped(0x82, b"10.0.0.1"), "reads as an address"),
+        (_wrapped(0x82, b"2001:db8::1"), "reads as an address"),
     ],
 )
 def test_names_that_no_svid_has_are_refused(name: bytes, words: str) -> None:
-    """Mail addresses, addresses of three bytes, text that is none, what is cut off."""
+    """Mail addresses, addresses of three bytes or in words, text that is none, what is cut off."""
     with pytest.raises(InvalidLeafError, match=words):
         read_names(_wrapped(0x30, name))

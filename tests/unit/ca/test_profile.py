@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ca.errors import NoAuthorityError
-from ca.profile import BACKDATE_S, Validity, serial_from, validity
+from ca.errors import NoAuthorityError, OrderError
+from ca.profile import BACKDATE_S, Validity, check_names, serial_from, validity
 
 SECOND = 1_000_000_000
 NOW = 1_800_000_000 * SECOND
@@ -77,3 +77,23 @@ def test_a_serial_is_the_randomness_and_nothing_else() -> None:
     for wrong in (b"\x01" * 15, b"\x01" * 17, bytes(16)):
         with pytest.raises(ValueError, match="random"):
             serial_from(wrong)
+
+
+def test_names_are_given_in_one_spelling_and_once() -> None:
+    """An address in its shortest form."""
+    names = ("web.shop.example", "*.shop.example", "2001:DB8:0::1", "2001:db8::1", "10.0.0.1")
+    assert check_names(names) == ("web.shop.example", "*.shop.example", "2001:db8::1", "10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fe80::1%eth0",  # A zone means something on one machine only, and has no place in DER.
+        "010.0.0.1", "256.1.1.1", "1.2.3", "1", "*.10.0.0.1",  # Read as an address by many.
+        "Web.example", "web.example.", "web..example", "web.example\n", "-web", "",
+    ],
+)  # fmt: skip
+def test_what_is_no_name_is_refused_before_anything_is_signed(name: str) -> None:
+    """Else each certificate with it would be withheld, or mean something else elsewhere."""
+    with pytest.raises(OrderError, match="no DNS name"):
+        check_names([name])

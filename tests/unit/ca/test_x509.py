@@ -1,21 +1,24 @@
 """X509-SVIDs: exactly the standard's fields, and a validator that notices anything else."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from ca.authority import Kind, Plan
 from ca.csr import check_csr
 from ca.errors import CertificateError
 from ca.keys import KeyType, PrivateKey, generate
+from ca.leaf import read_leaf
 from ca.profile import Validity, validity
 from ca.verify import Expected, VerifiedChain, spiffe_id_of
-from ca.x509 import AuthorityProfile, Signer, sign_authority
+from ca.x509 import AuthorityProfile, Signer, authority_extensions, sign_authority
 from meshwarden.control.identity.signing import X509Intent
 from tests.unit.ca.makings import (
     DOMAIN,
@@ -170,6 +173,18 @@ class Forger:
         """Sign a leaf."""
         return certificate(self.key, self.name, self.leaf_key, extensions, **parts)
 
+    def wants(self, name: str) -> str:
+        """Have a name be ordered."""
+        self.expected = replace(self.expected, names=(name,))
+        return name
+
+    def written(self, serial: int) -> bytes:
+        """Sign with a serial that the library wouldn't write, and have it be ordered."""
+        self.expected = replace(self.expected, serial=serial)
+        times = Validity(NOW - 60 * SECOND, NOW + 600 * SECOND)
+        frame = Signer(self.own, self.key).leaves
+        return frame.sign(self.leaf_key.public_key(), WEB, (), times, serial)
+
 
 def usage(**changes: bool) -> x509.KeyUsage:
     """A leaf's usage, with changes."""
@@ -264,6 +279,19 @@ FORGED: dict[str, tuple[Change, str]] = {
         ),
         "another authority's key",
     ),
+    "another name of its key": (
+        lambda f: f.made(
+            f.extensions(SubjectKeyIdentifier=x509.SubjectKeyIdentifier.from_public_key(
+                f.key.public_key()
+            ))
+        ),
+        "another name of its key",
+    ),
+    "an address as a DNS name": (
+        lambda f: f.made(f.extensions(SubjectAlternativeName=names(str(WEB), f.wants("10.0.0.1")))),
+        "reads as an address",
+    ),
+    "a serial of 21 bytes": (lambda f: f.written(2**159), "serial"),
     "no certificate": (lambda _: b"\x30\x03\x02\x01\x01", "can't be read"),
 }  # fmt: skip
 
@@ -287,6 +315,65 @@ def test_a_chain_whose_links_do_not_hold_together_is_none() -> None:
             VerifiedChain(chain, DOMAIN)
     with pytest.raises(CertificateError, match="not spiffe://other"):
         VerifiedChain([own, root], "other.example")
+
+
+def test_the_longest_serial_that_is_one_passes() -> None:
+    """20 bytes, the sign among them (RFC 5280 section 4.1.2.2)."""
+    forger = Forger()
+    forger.check(forger.written(2**159 - 1))
+
+
+def plugged_in(text: bytes) -> tuple[PrivateKey, bytes]:
+    """Make an authority whose name is one text, in DER, as others' tools write it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    extensions = authority_extensions(AuthorityProfile(DOMAIN, "root", 0), key.public_key())
+    # As long as the text, so that putting that in its place changes no length around it.
+    usual = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x" * (len(text) - 2))])
+    found = read_leaf(certificate(key, usual, key, extensions, subject=usual))
+    signed = found.tbs.replace(usual.public_bytes()[-len(text) :], text)
+    signature = key.sign(signed, ec.ECDSA(SHA256()))
+    content = signed + found.algorithm + bytes((3, len(signature) + 1, 0)) + signature
+    return key, b"\x30\x82" + len(content).to_bytes(2) + content
+
+
+def test_an_authority_without_a_name_is_none() -> None:
+    """What it signs would have no issuer, which RFC 5280 section 4.1.2.4 forbids."""
+    key, none = generate(KeyType.EC_P256), x509.Name([])
+    extensions = authority_extensions(AuthorityProfile(DOMAIN, "root", 0), key.public_key())
+    with pytest.raises(CertificateError, match="has no subject"):
+        VerifiedChain([certificate(key, none, key, extensions, subject=none)], DOMAIN)
+
+
+# By the tag of a text in DER; what the library can't read it refuses (below).
+TEXTS = {
+    "UTF8String": b"\x0c\x06Acm\xc3\xa9!",
+    "PrintableString": b"\x13\x04Acme",
+    "T61String": b"\x14\x04Acme",
+    "IA5String": b"\x16\x04a@me",
+    "UniversalString": b"\x1c\x08\0\0\0A\0\0\0\xe9",
+    "BMPString": b"\x1e\x04\0A\0\xe9",
+    "BMPString with an order of bytes": b"\x1e\x04\xfe\xff\0A",
+}
+
+
+@pytest.mark.parametrize("form", TEXTS)
+def test_an_issuer_is_named_byte_by_byte_as_it_names_itself(form: str) -> None:
+    """Most validators compare the bytes; the library has read and written them in between."""
+    key, own = plugged_in(TEXTS[form])
+    leaf_key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    times = Validity(NOW, NOW + 600 * SECOND)
+    leaf = Signer(own, key).leaves.sign(leaf_key, WEB, (), times, 7)
+    expected = Expected(WEB, leaf_key, (), 7, times.not_after_ns)
+    VerifiedChain([own], DOMAIN).check(leaf, expected, NOW)
+    assert read_leaf(leaf).issuer == read_leaf(own).subject
+    assert TEXTS[form] in read_leaf(leaf).issuer
+
+
+def test_an_authority_whose_name_can_not_be_read_is_refused() -> None:
+    """A T61String of Latin letters: everybody takes it for something else."""
+    _, own = plugged_in(b"\x14\x04Acm\xe9")
+    with pytest.raises(CertificateError, match="certificate 1 of the chain can't be read"):
+        VerifiedChain([own], DOMAIN)
 
 
 def test_a_signer_takes_no_key_but_its_own() -> None:
