@@ -38,6 +38,7 @@ from meshwarden.agent.workload_api import WorkloadApi
 from meshwarden.config import restore
 from meshwarden.files import RUNTIME_VARIABLE, RuntimeDir
 from meshwarden.logs import configure_logging
+from meshwarden.sds.secrets import WorkloadSecrets
 from meshwarden.sds.service import SecretService
 from meshwarden.secrecy import forbid_dumps
 from meshwarden.settings import Settings
@@ -123,7 +124,7 @@ async def _serve(settings: Settings, where: Places, door: Door, listener: socket
     identities = Identities(clock.now_ns, _draw, settings.agent.ahead)
     _recall(settings, keep, door, identities)
     link = Link(door, identities, keep, clock.now_ns, _draw)
-    tokens = Tokens(identities, link, clock.now_ns, _draw)
+    tokens = Tokens(identities, link, clock.now_ns, _draw, settings.agent.tokens_per_s)
     relay = Relay(where.inner, where.private, settings.agent.max_connections)
     attestation = Attestation(relay, _attestors(settings))
     api = WorkloadApi(
@@ -136,7 +137,7 @@ async def _serve(settings: Settings, where: Places, door: Door, listener: socket
     server = grpc.aio.server(options=_OPTIONS)
     workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(api, server)
     sds_pb2_grpc.add_SecretDiscoveryServiceServicer_to_server(
-        SecretService(api.envoy_views), server
+        SecretService(api.envoy_views, WorkloadSecrets), server
     )
     # Workload Endpoint standard, section 7.
     reflection.enable_server_reflection((*_REFLECTED, reflection.SERVICE_NAME), server)

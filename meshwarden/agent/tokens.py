@@ -1,4 +1,10 @@
-"""JWT-SVIDs of this node's workloads: signed by the server, kept for as long as they are fresh."""
+"""JWT-SVIDs of this node's workloads: signed by the server, kept for as long as they are fresh.
+
+Workloads choose audiences, so each could have any number signed. Orders are counted for each SPIFFE
+ID. A process can change what else is found on it: it may copy its program elsewhere, or have a
+range of users of its own; its identity it can't. What has the same identity shares its tokens
+already, and shares the limit.
+"""
 
 import asyncio
 from collections import OrderedDict
@@ -6,16 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ca.pace import Pace
 from ca.renewal import renewal_ns
 from ca.selectors import Selector
 from meshwarden.agent.identities import Identities
 from meshwarden.agent.renewer import LinkDownError, Refused
 from meshwarden.agent.svids import Claim
 
-__all__ = ["SignedToken", "TokenSigner", "Tokens"]
+__all__ = ["SignedToken", "TokenSigner", "Tokens", "TooSoon"]
 
 _KEPT = 4096
 """Tokens kept: workloads choose audiences, so there is no other bound."""
+_BURST_S = 10
+_IDENTITIES = 10_000
+"""SPIFFE IDs whose orders are counted; who is forgotten may order a whole burst again."""
 
 _Name = tuple[Claim, tuple[str, ...]]
 
@@ -33,6 +43,13 @@ class SignedToken:
     token: str = field(repr=False)
     issued_ns: int
     expires_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TooSoon:
+    """An identity has had as many tokens signed as it may; after `wait_ns` it may have another."""
+
+    wait_ns: int
 
 
 class TokenSigner(Protocol):
@@ -58,6 +75,7 @@ class Tokens:
         signer: TokenSigner,
         now_ns: Callable[[], int],
         draw: Callable[[], float],
+        per_s: float = 10.0,
     ) -> None:
         """Keep nothing yet.
 
@@ -66,22 +84,24 @@ class Tokens:
             signer: Who signs.
             now_ns: The time.
             draw: A random number from 0 to below 1, anew at each call.
+            per_s: Orders a second for one identity; ten seconds' worth may come at once.
         """
         self._identities = identities
         self._signer = signer
         self._now_ns = now_ns
         self._draw = draw
+        self._pace = Pace(per_s, max(1, round(per_s * _BURST_S)), _IDENTITIES)
         # With each, the time from which a new one is wanted.
         self._kept: OrderedDict[_Name, tuple[SignedToken, int]] = OrderedDict()
         self._orders: dict[_Name, asyncio.Task[SignedToken | Refused]] = {}
 
     async def token(
         self, claim: Claim, audiences: tuple[str, ...], selectors: frozenset[Selector]
-    ) -> SignedToken | Refused:
+    ) -> SignedToken | Refused | TooSoon:
         """Give a token for one identity.
 
         Past the middle of its life a new one is ordered; if none can be had, the old one will do
-        for as long as it lives.
+        for as long as it lives. Only an order counts towards the limit, whatever comes of it.
 
         Raises:
             LinkDownError: There is none, and the server can't be asked.
@@ -92,11 +112,16 @@ class Tokens:
         if kept is not None and now_ns < kept[1]:
             self._kept.move_to_end(name)
             return kept[0]
+        old = kept[0] if kept is not None and now_ns < kept[0].expires_ns else None
+        if name not in self._orders:
+            wait_ns = self._pace.take(str(claim.spiffe_id), 1, now_ns)
+            if wait_ns:
+                return old or TooSoon(wait_ns)
         try:
             made = await self._order(name, selectors)
         except LinkDownError:
-            if kept is not None and now_ns < kept[0].expires_ns:
-                return kept[0]
+            if old is not None:
+                return old
             raise
         return made
 

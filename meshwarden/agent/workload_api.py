@@ -6,6 +6,7 @@ Source: SPIFFE Workload API, sections 4 to 6; SPIFFE Workload Endpoint, sections
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
@@ -26,7 +27,7 @@ from meshwarden.agent.identities import Identities
 from meshwarden.agent.peers import Caller, PeerError
 from meshwarden.agent.renewer import LinkDownError, Refused
 from meshwarden.agent.svids import Claim, WorkloadSvids
-from meshwarden.agent.tokens import Tokens
+from meshwarden.agent.tokens import Tokens, TooSoon
 from protos.spiffe.workload import workload_pb2 as pb
 from protos.spiffe.workload import workload_pb2_grpc
 
@@ -38,10 +39,11 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 _HEADER = ("workload.spiffe.io", "true")  # Workload Endpoint, section 3.
 # How long a call waits for what the agent doesn't have yet, before it is told to come again.
 _PATIENCE_S = 10.0
-# Lines of the log about callers without an identity: a second for each user, and at once.
+# Lines of the log about callers that are refused: a second for each user, and at once.
 _LINES = (0.5, 20)
 
 _Code = grpc.StatusCode
+_TENTH_NS = 100_000_000
 
 
 class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
@@ -106,7 +108,8 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
     async def FetchJWTSVID(
         self, request: pb.JWTSVIDRequest, context: _Context
     ) -> pb.JWTSVIDResponse:
-        selectors = await self._found(context)
+        caller = await self._caller(context)
+        selectors, _ = await self._attest(context, caller)
         try:
             audiences = jwt_svid.check_audiences(tuple(dict.fromkeys(request.audience)))
         except OrderError as error:
@@ -120,6 +123,8 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
                 made = await self._tokens.token(claim, audiences, selectors)
             except LinkDownError as error:
                 await _abort(context, _Code.UNAVAILABLE, f"no token can be had: {error}")
+            if isinstance(made, TooSoon):
+                await self._slow_down(context, caller, claim, made)
             if isinstance(made, Refused):
                 await _abort(context, _Code.PERMISSION_DENIED, f"{claim.spiffe_id}: {made.reason}")
             entry = self._identities.entry(claim)
@@ -257,10 +262,24 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
     ) -> NoReturn:
         """Answer who has no identity with the reason: what was found, and what is nearest."""
         told = "; ".join((f"no identity issued: {why}", *notes))
-        # Every user of the machine may ask without end.
+        self._note(caller, told)
+        await _abort(context, _Code.PERMISSION_DENIED, told)
+
+    async def _slow_down(
+        self, context: _Context, caller: Caller, claim: Claim, made: TooSoon
+    ) -> NoReturn:
+        """Answer who has tokens for ever other audiences signed."""
+        told = (
+            f"{claim.spiffe_id} has had too many tokens signed: try again in "
+            f"{math.ceil(made.wait_ns / _TENTH_NS) / 10:.1f} s. Those that it has already are given on"
+        )
+        self._note(caller, told)
+        await _abort(context, _Code.RESOURCE_EXHAUSTED, told)
+
+    def _note(self, caller: Caller, told: str) -> None:
+        """Log a refusal, but not each: every user of the machine may ask without end."""
         if not self._lines.take(str(caller.peer.uid), 1, self._now_ns()):
             _LOG.info("pid %d of user %d: %s", caller.peer.pid, caller.peer.uid, told)
-        await _abort(context, _Code.PERMISSION_DENIED, told)
 
 
 async def _abort(context: _Context, code: grpc.StatusCode, message: str) -> NoReturn:

@@ -113,6 +113,15 @@ class Agent:
             "entries with templates are always signed on demand.",
         ),
     ] = 1000
+    tokens_per_s: Annotated[
+        float,
+        Meta(
+            ge=0.001,
+            le=1_000_000,
+            description="JWT-SVIDs a second that are signed for one SPIFFE ID of this machine; ten "
+            "seconds' worth may come at once. Those that the agent still has don't count.",
+        ),
+    ] = 10.0
     max_connections: Annotated[
         int,
         Meta(

@@ -65,7 +65,9 @@ def own_entry(name: str = "web", **fields: object) -> WorkloadEntry:
 
 
 @asynccontextmanager
-async def endpoint(folder: Path, ttl_s: float = 3600, most: int = 200) -> AsyncIterator[Endpoint]:
+async def endpoint(
+    folder: Path, ttl_s: float = 3600, most: int = 200, tokens_per_s: float = 10
+) -> AsyncIterator[Endpoint]:
     """Serve until the `with` ends."""
     private = folder / "p"
     private.mkdir(mode=0o700)
@@ -73,7 +75,7 @@ async def endpoint(folder: Path, ttl_s: float = 3600, most: int = 200) -> AsyncI
     identities = Identities(clock.now_ns, random.random)
     relay = Relay(private / "inner", private, most)
     attestation = Attestation(relay, {"unix": ADAPTER.build(ADAPTER.config())})
-    tokens = Tokens(identities, signer, clock.now_ns, random.random)
+    tokens = Tokens(identities, signer, clock.now_ns, random.random, tokens_per_s)
     server = grpc.aio.server()
     workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(
         WorkloadApi(attestation, identities, tokens, clock.now_ns, lambda: "no server yet"), server

@@ -25,6 +25,7 @@ __all__ = [
     "new_token",
     "served",
     "served_to",
+    "served_token",
 ]
 
 TRUST_DOMAIN = "td.example"
@@ -159,12 +160,41 @@ class Agent(Child):
         return self.log.read_text(errors="replace")
 
 
-def served_to(socket: Path, uid: int) -> dict[str, Any]:
-    """Ask as another user; give the code, the message and the SPIFFE IDs. Only root can."""
-    command = [sys.executable, "-m", "tests.e2e.support.other_user", str(socket), str(uid)]
+def served_to(socket: Path, uid: int, audience: str = "") -> dict[str, Any]:
+    """Ask as another user; give the code, the message and the SPIFFE IDs. Only root can.
+
+    Args:
+        socket: Whom.
+        uid: As whom.
+        audience: For a token for it; "" for certificates.
+    """
+    module = "tests.e2e.support.other_user"
+    command = [sys.executable, "-m", module, str(socket), str(uid), audience]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     told: dict[str, Any] = json.loads(done.stdout)
     return told
+
+
+def served_token(
+    socket: Path | str, audience: str, spiffe_id: str = "", timeout_s: float = 15
+) -> pb.JWTSVIDResponse:
+    """Ask once for JWT-SVIDs, over a connection of its own.
+
+    Raises:
+        grpc.RpcError: There are none.
+    """
+    with _channel(socket) as channel:
+        ask: Any = workload_pb2_grpc.SpiffeWorkloadAPIStub(channel).FetchJWTSVID
+        request = pb.JWTSVIDRequest(audience=[audience], spiffe_id=spiffe_id)
+        reply: pb.JWTSVIDResponse = ask(
+            request, metadata=HEADER, timeout=timeout_s, wait_for_ready=True
+        )
+        return reply
+
+
+def _channel(socket: Path | str) -> grpc.Channel:
+    options = (("grpc.use_local_subchannel_pool", 1), ("grpc.default_authority", "localhost"))
+    return grpc.insecure_channel(f"unix:{socket}", options=options)
 
 
 def served(socket: Path | str, timeout_s: float = 15) -> pb.X509SVIDResponse:
@@ -173,8 +203,7 @@ def served(socket: Path | str, timeout_s: float = 15) -> pb.X509SVIDResponse:
     Raises:
         grpc.RpcError: There are none.
     """
-    options = (("grpc.use_local_subchannel_pool", 1), ("grpc.default_authority", "localhost"))
-    with grpc.insecure_channel(f"unix:{socket}", options=options) as channel:
+    with _channel(socket) as channel:
         call: Any = workload_pb2_grpc.SpiffeWorkloadAPIStub(channel).FetchX509SVID(
             pb.X509SVIDRequest(), metadata=HEADER, timeout=timeout_s, wait_for_ready=True
         )

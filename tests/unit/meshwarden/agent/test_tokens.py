@@ -7,11 +7,12 @@ import pytest
 
 from ca.entries import WorkloadEntry
 from ca.selectors import Selector
+from ca.spiffe_id import parse
 from meshwarden.agent import tokens as tokens_module
 from meshwarden.agent.identities import Identities
 from meshwarden.agent.renewer import LinkDownError, Refused
 from meshwarden.agent.svids import Claim
-from meshwarden.agent.tokens import SignedToken, Tokens
+from meshwarden.agent.tokens import SignedToken, Tokens, TooSoon
 from tests.fakes.signer import FakeSigner
 
 SECOND = 1_000_000_000
@@ -19,25 +20,32 @@ UID = Selector("unix", "uid:7")
 
 
 class World:
-    """Tokens on a clock of the test's own."""
+    """Tokens on a clock of the test's own: one a second for an identity, ten at once."""
 
     def __init__(self) -> None:
         self.now_ns = 1_000 * SECOND
         self.signer = FakeSigner(lambda: self.now_ns, 300)
         self.identities = Identities(lambda: self.now_ns, lambda: 0.5)
-        self.identities.set_entries([WorkloadEntry("web", "spiffe://td.example/web", (UID,))])
+        self.identities.set_entries(
+            [WorkloadEntry(name, f"spiffe://td.example/{name}", (UID,)) for name in ("web", "zoo")]
+        )
         self.identities.set_bundles((self.signer.bundle(),))
-        self.tokens = Tokens(self.identities, self.signer, lambda: self.now_ns, lambda: 0.5)
+        self.tokens = Tokens(self.identities, self.signer, lambda: self.now_ns, lambda: 0.5, 1)
 
-    async def claim(self) -> Claim:
-        """The one identity there is."""
+    async def claim(self, name: str) -> Claim:
+        """One of the two identities."""
         claims = await self.identities.claims(frozenset({UID}))
         assert isinstance(claims, tuple)
-        return claims[0]
+        return next(each for each in claims if each.entry_id == name)
 
-    async def get(self, *audiences: str) -> SignedToken | Refused:
+    async def get(self, *audiences: str, name: str = "web") -> SignedToken | Refused | TooSoon:
         """Get a token."""
-        return await self.tokens.token(await self.claim(), audiences, frozenset({UID}))
+        return await self.tokens.token(await self.claim(name), audiences, frozenset({UID}))
+
+    async def use_up(self) -> None:
+        """Have as many signed as may come at once."""
+        for number in range(10):
+            assert isinstance(await self.get(f"used-{number}"), SignedToken)
 
 
 def run(test: Callable[[World], Awaitable[None]]) -> None:
@@ -102,6 +110,93 @@ def test_a_refusal_is_told_and_not_kept() -> None:
         assert await world.get("a") == Refused("no")
         world.signer.refusal = ""
         assert isinstance(await world.get("a"), SignedToken)
+
+    run(story)
+
+
+def test_ever_other_audiences_are_signed_at_the_pace_of_the_setting() -> None:
+    """After a burst, one a second; waiting exactly as told is enough, and not a moment less."""
+
+    async def story(world: World) -> None:
+        await world.use_up()
+        told = await world.get("a")
+        assert told == TooSoon(SECOND)
+        assert world.signer.tokens == 10
+        world.now_ns += told.wait_ns - 1
+        assert await world.get("a") == TooSoon(1)
+        world.now_ns += 1
+        assert isinstance(await world.get("a"), SignedToken)
+        assert await world.get("b") == TooSoon(SECOND)
+
+    run(story)
+
+
+def test_another_identity_has_its_own_pace() -> None:
+    """On the same process, and by another entry."""
+
+    async def story(world: World) -> None:
+        await world.use_up()
+        assert isinstance(await world.get("a"), TooSoon)
+        assert isinstance(await world.get("a", name="zoo"), SignedToken)
+
+    run(story)
+
+
+def test_what_is_kept_does_not_count() -> None:
+    """Nor what somebody else has ordered already; and it is given however many were refused."""
+
+    async def story(world: World) -> None:
+        for _ in range(100):
+            await world.get("a")
+        await asyncio.gather(*(world.get("b") for _ in range(100)))
+        for number in range(8):
+            assert isinstance(await world.get(str(number)), SignedToken)
+        assert isinstance(await world.get("x"), TooSoon)
+        assert isinstance(await world.get("a"), SignedToken)
+        assert world.signer.tokens == 10
+
+    run(story)
+
+
+def test_an_old_token_does_where_a_new_one_is_too_soon() -> None:
+    """Past the middle of its life it is as good as any, until it expires."""
+
+    async def story(world: World) -> None:
+        first = await world.get("a")
+        world.now_ns += 299 * SECOND
+        await world.use_up()
+        assert await world.get("a") is first
+        assert world.signer.tokens == 11
+        world.now_ns += SECOND - 1
+        assert await world.get("a") is first
+        world.now_ns += 1
+        assert await world.get("a") is not first
+
+    run(story)
+
+
+def test_orders_that_come_to_nothing_count() -> None:
+    """Each costs the service as much: a row on its ledger."""
+
+    async def story(world: World) -> None:
+        world.signer.refusal = "no"
+        for number in range(10):
+            assert await world.get(str(number)) == Refused("no")
+        assert isinstance(await world.get("a"), TooSoon)
+
+    run(story)
+
+
+def test_how_many_are_counted_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template may give a node any number of identities."""
+    monkeypatch.setattr(tokens_module, "_IDENTITIES", 3)
+
+    async def story(world: World) -> None:
+        for number in range(50):
+            claim = Claim("web", parse(f"spiffe://td.example/u/{number}"))
+            made = await world.tokens.token(claim, ("a",), frozenset({UID}))
+            assert isinstance(made, SignedToken)
+        assert len(world.tokens._pace._full_ns) == 3
 
     run(story)
 

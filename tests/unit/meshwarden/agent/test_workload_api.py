@@ -23,11 +23,17 @@ from tests.fakes.endpoint import HEADER, Endpoint, endpoint, own_entry
 Stub = workload_pb2_grpc.SpiffeWorkloadAPIStub
 
 
-def run(short: Path, test: Callable[[Endpoint], Awaitable[None]], ttl_s: float = 3600) -> None:
+def run(
+    short: Path,
+    test: Callable[[Endpoint], Awaitable[None]],
+    ttl_s: float = 3600,
+    tokens_per_s: float = 10,
+) -> None:
     """Run a test on an endpoint of its own."""
 
     async def in_loop() -> None:
-        async with asyncio.timeout(30), endpoint(short, ttl_s) as served:
+        made = endpoint(short, ttl_s, tokens_per_s=tokens_per_s)
+        async with asyncio.timeout(30), made as served:
             await test(served)
 
     asyncio.run(in_loop())
@@ -260,6 +266,39 @@ def test_tokens_are_for_all_identities_or_for_one(short: Path) -> None:
                 assert code == "INVALID_ARGUMENT"
 
     run(short, story)
+
+
+def test_too_many_tokens_are_refused_until_a_time_that_is_told(
+    short: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RESOURCE_EXHAUSTED, by identity; what is kept is given on, certificates are, too."""
+    caplog.set_level("INFO", "meshwarden.agent.workload_api")
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry(), own_entry("zoo"))
+        async with served.channel() as channel:
+            stub = Stub(channel)
+
+            async def token(audience: str, name: str = "web") -> pb.JWTSVIDResponse:
+                spiffe_id = f"spiffe://td.example/{name}"
+                request = pb.JWTSVIDRequest(audience=[audience], spiffe_id=spiffe_id)
+                return await stub.FetchJWTSVID(request, metadata=HEADER)
+
+            first = await token("a")
+            for number in range(50):
+                code, message = await refused(token(str(number)))
+                assert code == "RESOURCE_EXHAUSTED"
+            assert message.startswith("spiffe://td.example/web has had too many tokens signed")
+            assert "try again in 1000.0 s" in message or "try again in 999." in message
+            assert await token("a") == first
+            assert (await token("a", "zoo")).svids
+            call = stub.FetchX509SVID(pb.X509SVIDRequest(), metadata=HEADER)
+            assert len((await call.read()).svids) == 2
+
+    run(short, story, tokens_per_s=0.001)
+    said = [each for each in caplog.messages if "too many tokens" in each]
+    assert 20 <= len(said) < 50
+    assert f"pid {os.getpid()} of user {os.getuid()}: " in said[0]
 
 
 def test_a_token_is_validated_for_its_audience(short: Path) -> None:
