@@ -269,9 +269,10 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         self, context: _Context, caller: Caller, claim: Claim, made: TooSoon
     ) -> NoReturn:
         """Answer who has tokens for ever other audiences signed."""
+        wait_s = math.ceil(made.wait_ns / _TENTH_NS) / 10
         told = (
-            f"{claim.spiffe_id} has had too many tokens signed: try again in "
-            f"{math.ceil(made.wait_ns / _TENTH_NS) / 10:.1f} s. Those that it has already are given on"
+            f"{claim.spiffe_id} has had too many tokens signed: try again in {wait_s} s. "
+            "Those that it has already are given on"
         )
         self._note(caller, told)
         await _abort(context, _Code.RESOURCE_EXHAUSTED, told)
