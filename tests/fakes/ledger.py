@@ -21,6 +21,7 @@ class FakeLedger(IssuanceLog):
         is_down: Whether writes fail.
         is_broken: Whether writes fail in a way that nobody foresaw.
         gate: Writes wait while it is not set.
+        asked: Set once a write was asked for.
     """
 
     def __init__(self) -> None:
@@ -30,11 +31,13 @@ class FakeLedger(IssuanceLog):
         self.is_broken = False
         self.gate = asyncio.Event()
         self.gate.set()
+        self.asked = asyncio.Event()
 
     @override
     async def append(
         self, entries: Sequence[Entry], time_ns: int, key: Ed25519PrivateKey
     ) -> Sequence[LedgerRow]:
+        self.asked.set()
         await self.gate.wait()
         if self.is_broken:
             raise ZeroDivisionError("nobody foresaw this")

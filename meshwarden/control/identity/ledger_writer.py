@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ca.errors import IdentityError, OverloadedError
+from ca.errors import IdentityError, IdentityStoreError, OverloadedError
 from ca.ledger import Entry, Event, Head, IssuanceLog, LedgerRow
 from meshwarden import metrics
 from meshwarden.faults import fault_id
@@ -32,6 +32,7 @@ _NOTES_WAIT_S = 0.2
 _CROWD_S = 0.004
 _CROWD_WAITS = 6
 _RETRY_S = 1.0
+_ENDED = "the ledger is not written any more: the service stops"
 
 
 @dataclass(slots=True)
@@ -140,18 +141,19 @@ class LedgerWriter:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._task = None
-        if not task.cancelled():
-            if error := task.exception():
-                self._broke(error)
-            # Who was told of the end before this line ran may have come with more.
-            if self._waiting:
-                self._write_soon()
-            elif self._notes or self._issued:
-                self._write_later()
+        if task.cancelled():
+            self._broke(IdentityStoreError(_ENDED))
+            return
+        if error := task.exception():
+            self._broke(IdentityError(fault_id(error)))
+        # Who was told of the end before this line ran may have come with more.
+        if self._waiting:
+            self._write_soon()
+        elif self._notes or self._issued:
+            self._write_later()
 
-    def _broke(self, error: BaseException) -> None:
+    def _broke(self, told: IdentityError) -> None:
         """Tell those who wait that the writer itself broke: else they would wait for ever."""
-        told = IdentityError(fault_id(error))
         while self._waiting:
             self._failed(self._take_group(), [], told)
 
@@ -165,6 +167,9 @@ class LedgerWriter:
                 written = await self._append([*rows, *noted])
             except IdentityError as error:
                 self._failed(group, noted, error)
+            except asyncio.CancelledError:
+                self._failed(group, noted, IdentityStoreError(_ENDED))
+                raise
             else:
                 self._succeeded(group, written)
             if not self._waiting:
@@ -201,12 +206,13 @@ class LedgerWriter:
         if self._is_failing:
             _LOG.warning("ledger: it is written again")
         self._is_failing = False
-        self._wrote(Head(written[-1].number, written[-1].hash))
+        # Before anybody else is told: whatever breaks there, these are on the ledger.
         number = written[0].number
         for each in group:
             if not each.first_number.done():  # He may have gone away.
                 each.first_number.set_result(number)
             number += len(each.entries)
+        self._wrote(Head(written[-1].number, written[-1].hash))
 
     def _failed(
         self, group: Sequence[_Waiting], noted: Sequence[Entry], error: IdentityError

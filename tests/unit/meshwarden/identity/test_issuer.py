@@ -70,11 +70,13 @@ class World:
     Attributes:
         now_ns: The time.
         heads: What the writer told of.
+        wrote: Whom it told.
     """
 
     def __init__(self, plan: Plan | None = None, limits: Limits | None = None) -> None:
         self.now_ns = NOW
         self.heads: list[Head] = []
+        self.wrote: Callable[[Head], None] = self.heads.append
         self.log, self.store = FakeLedger(), FakeStore()
         clock = lambda: self.now_ns  # noqa: E731 - the shortest clock
         self.current = CurrentAuthorities(
@@ -82,11 +84,15 @@ class World:
             randomness=Randomness(),
         )  # fmt: skip
         self.writer = LedgerWriter(
-            self.log, lambda: self.current.signing.ledger_key, clock, self.heads.append
-        )
+            self.log, lambda: self.current.signing.ledger_key, clock,
+            self._wrote,
+        )  # fmt: skip
         self.issuer = Issuer(
             self.current, limits or Limits(), self.writer, now_ns=clock, randomness=Randomness()
         )
+
+    def _wrote(self, head: Head) -> None:
+        self.wrote(head)
 
     async def issue(self, *orders: X509Order) -> list[X509Svid | IdentityError]:
         """Issue, and have the ledger written to its end."""
@@ -366,6 +372,54 @@ def test_what_nobody_foresaw_reaches_who_waits() -> None:
         world.log.is_broken = False
         (result,) = await world.issue(order())
         assert isinstance(result, X509Svid)
+
+    run(story)
+
+
+def test_a_writer_that_breaks_itself_keeps_nobody_waiting() -> None:
+    """Who is on the ledger goes on, who stands behind hears of the fault, the next are served."""
+
+    async def story(world: World) -> None:
+        def broken(head: Head) -> None:
+            raise ZeroDivisionError(f"nobody foresaw this: {head}")
+
+        world.wrote = broken
+        world.log.gate.clear()
+        first = asyncio.create_task(world.issuer.issue_x509([order()]))
+        await world.log.asked.wait()
+        behind = [asyncio.create_task(world.issuer.issue_x509([order()])) for _ in range(3)]
+        await asyncio.sleep(0)  # Each runs until it waits.
+        world.log.gate.set()
+        (issued,) = await first
+        assert isinstance(issued, X509Svid)
+        for (told,) in await asyncio.gather(*behind):
+            assert isinstance(told, IdentityError)
+            assert (told.code, "internal fault" in str(told)) == ("INTERNAL", True)
+        world.wrote = world.heads.append
+        (issued,) = await world.issue(order())
+        assert isinstance(issued, X509Svid)
+        assert world.log.events() == [*[Event.INTENDED] * 2, *[Event.ISSUED] * 2]
+
+    run(story)
+
+
+def test_a_writer_that_is_ended_keeps_nobody_waiting() -> None:
+    """Nor does what had to be noted get lost, should another one come."""
+
+    async def story(world: World) -> None:
+        world.log.gate.clear()
+        before = asyncio.all_tasks()
+        waiting = [asyncio.create_task(world.issuer.issue_x509([order()])) for _ in range(2)]
+        await world.log.asked.wait()
+        late = asyncio.create_task(world.issuer.issue_x509([order()]))
+        await asyncio.sleep(0)  # It runs until it waits.
+        (writer,) = asyncio.all_tasks() - before - {*waiting, late}
+        writer.cancel()
+        for (told,) in await asyncio.gather(*waiting, late):
+            assert isinstance(told, IdentityStoreError)
+        world.log.gate.set()
+        (issued,) = await world.issue(order())
+        assert isinstance(issued, X509Svid)
 
     run(story)
 
