@@ -6,9 +6,10 @@ certificate.
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 from typing_extensions import override
 
@@ -29,9 +30,11 @@ __all__ = [
     "ALL",
     "DEFAULT",
     "ROOT",
+    "FixedSecrets",
     "Named",
     "Secrets",
     "Wish",
+    "WorkloadSecrets",
     "certificate_secret",
     "roots_secret",
     "wish_of",
@@ -96,7 +99,41 @@ class Named:
         return f"Named({self.name!r}, {self.version!r})"
 
 
-class Secrets:
+class Secrets(Protocol):
+    """All that a client may ask for at one time."""
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """What a client gets that names nothing."""
+
+    def get(self, name: str) -> Named | None:
+        """Give a secret; None where there is none of that name."""
+
+    def why_not(self, name: str) -> str:
+        """Say why there is no secret of a name, and which names there are."""
+
+
+class FixedSecrets(Secrets):
+    """Secrets by their own names, the same for everybody who may ask."""
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        self._named = {each.name: _named(each) for each in secrets}
+
+    @property
+    @override
+    def every(self) -> tuple[str, ...]:
+        return tuple(self._named)
+
+    @override
+    def get(self, name: str) -> Named | None:
+        return self._named.get(name)
+
+    @override
+    def why_not(self, name: str) -> str:
+        return f"there is no secret {name[:200]!r}; there are: {', '.join(self._named) or 'none'}"
+
+
+class WorkloadSecrets(Secrets):
     """The secrets of one view, each made when it is first asked for."""
 
     def __init__(self, view: WorkloadSvids, wish: Wish = Wish()) -> None:
@@ -104,20 +141,17 @@ class Secrets:
         self._wish = wish
         self._made: dict[str, Named | None] = {}
 
+    @override
     def get(self, name: str) -> Named | None:
-        """Give a secret; None where the view has none of that name."""
         if name not in self._made:
             secret = self._secret(name)
-            named = None
             if secret is not None:
                 secret.name = name
-                text = secret.SerializeToString(deterministic=True)
-                named = Named(name, hashlib.sha256(text).hexdigest()[:32], secret)
-            self._made[name] = named
+            self._made[name] = None if secret is None else _named(secret)
         return self._made[name]
 
+    @override
     def why_not(self, name: str) -> str:
-        """Say why there is no secret of a name, and which names there are."""
         if name == ALL and self._wish.no_validator:
             return (
                 f"{ALL!r} has the roots of several trust domains, which only Envoy's SPIFFE "
@@ -137,8 +171,9 @@ class Secrets:
         return ", ".join(dict.fromkeys(known))
 
     @property
+    @override
     def every(self) -> tuple[str, ...]:
-        """What a client gets that names nothing: each identity, and the own bundle."""
+        """Each identity, and the own bundle."""
         return (*(each.spiffe_id for each in self._view.svids), ROOT)
 
     def _secret(self, name: str) -> Secret | None:
@@ -194,6 +229,11 @@ def roots_secret(name: str, bundle: Bundle) -> Secret:
     secret = _plain(bundle.to_pem())
     secret.name = name
     return secret
+
+
+def _named(secret: Secret) -> Named:
+    text = secret.SerializeToString(deterministic=True)
+    return Named(secret.name, hashlib.sha256(text).hexdigest()[:32], secret)
 
 
 def _certificate(svid: Svid) -> Secret:

@@ -8,13 +8,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
 from typing_extensions import override
 
-from meshwarden.agent.svids import WorkloadSvids
 from meshwarden.sds.secrets import Secrets, Wish, wish_of
 from meshwarden.sds.streams import Delta, Nack, RequestError, StateOfTheWorld, answer
 from protos.envoy.service.discovery.v3.discovery_pb2 import (
@@ -30,20 +29,28 @@ _LOG = logging.getLogger(__name__)
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Code = grpc.StatusCode
 
-Views = Callable[[_Context], AsyncGenerator[WorkloadSvids, None]]
-"""Follows what a caller gets, the newest view each time it is asked; ends the call where that is
-nothing."""
-
+_View = TypeVar("_View")
 _Item = TypeVar("_Item")
+
+Views = Callable[[_Context], AsyncGenerator[_View, None]]
+"""Follows what a caller gets, the newest view each time it is asked; ends the call where that is
+nothing, and itself where nothing will come any more."""
+
 _MAX_REASON_CHARACTERS = 500
 
 
-class SecretService(SecretDiscoveryServiceServicer):
+class SecretService(SecretDiscoveryServiceServicer, Generic[_View]):
     """Serves Envoys, each by what its process gets."""
 
-    def __init__(self, views: Views) -> None:
-        """Serve the views of callers."""
+    def __init__(self, views: Views[_View], secrets: Callable[[_View, Wish], Secrets]) -> None:
+        """Serve the views of callers.
+
+        Args:
+            views: Follows them.
+            secrets: Makes secrets of one, as a client wants them.
+        """
         self._views = views
+        self._secrets = secrets
 
     @override
     async def StreamSecrets(
@@ -67,7 +74,10 @@ class SecretService(SecretDiscoveryServiceServicer):
     @override
     async def FetchSecrets(self, request: DiscoveryRequest, context: _Context) -> DiscoveryResponse:
         async with contextlib.aclosing(self._views(context)) as views:
-            secrets = Secrets(await anext(views), wish_of(request.node))
+            view = await _next(views)
+        if view is None:
+            await _abort(context, _Code.UNAVAILABLE, "nothing is served any more")
+        secrets = self._secrets(view, wish_of(request.node))
         subscriber = StateOfTheWorld()
         try:
             reply = subscriber.asked(request, secrets)
@@ -83,30 +93,35 @@ class SecretService(SecretDiscoveryServiceServicer):
         requests: AsyncIterator[Any],
         context: _Context,
     ) -> AsyncGenerator[Any, None]:
-        """Answer requests and push changes until the client goes."""
+        """Answer requests and push changes until the client or the view goes."""
         wish: Wish | None = None
         told: Nack | None = None
         async with contextlib.aclosing(self._views(context)) as views:
-            view = await anext(views)
+            view = await _next(views)
+            if view is None:
+                return
             request = asyncio.ensure_future(_next(requests))
             newer = asyncio.ensure_future(_next(views))
             try:
                 while True:
                     await asyncio.wait({request, newer}, return_when=asyncio.FIRST_COMPLETED)
                     if newer.done():
-                        view = newer.result() or view
-                        reply = subscriber.changed(Secrets(view, wish or Wish()))
+                        view = newer.result()
+                        if view is None:
+                            return
+                        reply = subscriber.changed(self._secrets(view, wish or Wish()))
                         newer = asyncio.ensure_future(_next(views))
                     else:
                         asked = request.result()
                         if asked is None:
                             return
                         wish = wish or wish_of(asked.node)  # Later requests may leave it out.
-                        reply = subscriber.asked(asked, Secrets(view, wish))
+                        reply = subscriber.asked(asked, self._secrets(view, wish))
                         request = asyncio.ensure_future(_next(requests))
                     told = _tell(subscriber.nack, told)
                     if subscriber.missing and not subscriber.has_some:
-                        reason = Secrets(view, wish or Wish()).why_not(subscriber.missing[0])
+                        secrets = self._secrets(view, wish or Wish())
+                        reason = secrets.why_not(subscriber.missing[0])
                         await _abort(context, _Code.PERMISSION_DENIED, reason)
                     if reply is not None:
                         yield reply

@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 
 from meshwarden.agent.svids import WorkloadSvids
+from meshwarden.sds.secrets import WorkloadSecrets
 from meshwarden.sds.service import SecretService
 from protos.envoy.service.discovery.v3.discovery_pb2 import (
     DeltaDiscoveryRequest,
@@ -36,6 +37,7 @@ class Feed:
     def __init__(self) -> None:
         self.view = WorkloadSvids((svid(WEB),), BUNDLES)
         self.readers = 0
+        self.is_over = False
         self._changed = asyncio.Event()
 
     def change(self, view: WorkloadSvids) -> None:
@@ -44,11 +46,16 @@ class Feed:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def end(self) -> None:
+        """Have nothing any more."""
+        self.is_over = True
+        self._changed.set()
+
     async def views(self, _context: Any) -> AsyncGenerator[WorkloadSvids, None]:
         """Follow it."""
         self.readers += 1
         try:
-            while True:
+            while not self.is_over:
                 shown, changed = self.view, self._changed
                 yield shown
                 if self.view is shown:
@@ -61,7 +68,7 @@ class Feed:
 async def serving(folder: Path) -> AsyncIterator[tuple[Feed, Stub]]:
     """A server on a socket and a client of it."""
     feed, server = Feed(), grpc.aio.server()
-    add_SecretDiscoveryServiceServicer_to_server(SecretService(feed.views), server)
+    add_SecretDiscoveryServiceServicer_to_server(SecretService(feed.views, WorkloadSecrets), server)
     server.add_insecure_port(f"unix:{folder / 's'}")
     await server.start()
     async with grpc.aio.insecure_channel(f"unix:{folder / 's'}") as channel:
@@ -125,6 +132,23 @@ def test_a_fetch_gives_what_a_stream_gives(tmp_path: Path) -> None:
     async def story(_feed: Feed, stub: Stub) -> None:
         reply = await stub.FetchSecrets(DiscoveryRequest(resource_names=[WEB]))
         assert unpacked(reply).keys() == {WEB}
+
+    run(tmp_path, story)
+
+
+def test_a_stream_ends_with_its_view(tmp_path: Path) -> None:
+    """The client asks somebody else, or again."""
+
+    async def story(feed: Feed, stub: Stub) -> None:
+        call = stub.StreamSecrets()
+        await call.write(ask(WEB))
+        await call.read()
+        feed.end()
+        assert await call.read() is grpc.aio.EOF
+        assert await stub.StreamSecrets().read() is grpc.aio.EOF
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.FetchSecrets(ask(WEB))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
     run(tmp_path, story)
 

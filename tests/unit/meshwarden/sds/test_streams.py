@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ca.bundle import Bundle
 from ca.spiffe_id import parse
 from meshwarden.agent.svids import Claim, Svid, WorkloadSvids
-from meshwarden.sds.secrets import ALL, DEFAULT, ROOT, TYPE_URL, Secrets, Wish
+from meshwarden.sds.secrets import ALL, DEFAULT, ROOT, TYPE_URL, Wish, WorkloadSecrets
 from meshwarden.sds.streams import Delta, RequestError, StateOfTheWorld
 from protos.envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from protos.envoy.extensions.transport_sockets.tls.v3.tls_spiffe_validator_config_pb2 import (
@@ -36,9 +36,9 @@ def svid(spiffe_id: str, issue: int = 1) -> Svid:
     return Svid(claim, (f"leaf{issue} {spiffe_id}".encode(),), f"key{issue}".encode(), 0, 0)
 
 
-def view(*svids: Svid, bundles: Sequence[Bundle] = BUNDLES, why: str = "") -> Secrets:
+def view(*svids: Svid, bundles: Sequence[Bundle] = BUNDLES, why: str = "") -> WorkloadSecrets:
     """What a workload gets, as secrets."""
-    return Secrets(WorkloadSvids(svids, tuple(bundles), why))
+    return WorkloadSecrets(WorkloadSvids(svids, tuple(bundles), why))
 
 
 def unpacked(reply: DiscoveryResponse | DeltaDiscoveryResponse | None) -> dict[str, Secret]:
@@ -243,13 +243,13 @@ def test_each_name_means_what_it_says() -> None:
 def test_a_client_without_the_validator_gets_plain_roots_one_domain_at_a_time() -> None:
     """Roots of two domains in one list would vouch for each other's IDs."""
     view_ = WorkloadSvids((svid(WEB),), BUNDLES)
-    secrets = Secrets(view_, Wish(no_validator=True))
+    secrets = WorkloadSecrets(view_, Wish(no_validator=True))
     domain = secrets.get("spiffe://other.example")
     assert domain is not None
     assert domain.secret.validation_context.trusted_ca.inline_bytes
     assert secrets.get(ALL) is None
     assert "validator" in secrets.why_not(ALL)
-    asked = Secrets(view_, Wish(root_by_validator=True)).get(ROOT)
+    asked = WorkloadSecrets(view_, Wish(root_by_validator=True)).get(ROOT)
     assert asked is not None
     assert asked.secret.validation_context.HasField("custom_validator_config")
 
