@@ -211,6 +211,20 @@ class RegistryStore(Protocol):
         """
         ...
 
+    async def forget_agents(self, expired_before_ns: int, audit: Audit) -> Sequence[str]:
+        """Forget agents whose certificate has expired, but never banned ones: a ban would go too.
+
+        Join tokens stay what they are. At most a thousand at once; call again until it gives none.
+
+        Args:
+            expired_before_ns: Nanoseconds since the epoch.
+            audit: What the trail says of it, if any is forgotten; how many and which is added.
+
+        Returns:
+            Their SPIFFE IDs.
+        """
+        ...
+
     async def ban_agent(self, spiffe_id: str, *, banned: bool, audit: Audit) -> None:
         """Ban an agent, or let a banned one attest again.
 

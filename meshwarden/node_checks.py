@@ -10,6 +10,7 @@ __all__ = ["node_faults"]
 
 _Fault = tuple[tuple[str, ...], str]
 _NODES = "identity.nodes"
+_DAY_S = 86_400
 
 
 def node_faults(settings: Settings) -> Iterator[_Fault]:
@@ -26,6 +27,16 @@ def node_faults(settings: Settings) -> Iterator[_Fault]:
         yield (
             (f"{_NODES}.ttl_s", "identity.max_x509_ttl_s"),
             f"{nodes.ttl_s} s is above the {settings.identity.max_x509_ttl_s} of max_x509_ttl_s",
+        )
+    kept_s = nodes.forget_agents_days * _DAY_S
+    if "expired_svid" in nodes.attestors and 0 < kept_s < nodes.reattest_grace_s:
+        yield (
+            (f"{_NODES}.forget_agents_days", f"{_NODES}.reattest_grace_s"),
+            (
+                f"{nodes.forget_agents_days} days are {kept_s} s, less than the "
+                f"{nodes.reattest_grace_s} of reattest_grace_s: an agent that is forgotten can't "
+                "come back by its certificate"
+            ),
         )
     if "x509pop" in nodes.attestors and nodes.x509pop.ca is None:
         yield (

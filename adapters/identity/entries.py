@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import RowMapping, delete, or_, select, update
+from sqlalchemy import RowMapping, delete, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from typing_extensions import override
@@ -50,6 +50,8 @@ _REMEMBERED_NS = 3600 * 1_000_000_000
 _SHOWN_NS = 24 * _REMEMBERED_NS
 # Values that one statement takes: SQLite before 3.32 took 999.
 _CHUNK = 500
+# Agents forgotten in one transaction, and named by the trail.
+_FORGOTTEN, _NAMED = 1000, 3
 
 
 def open_registry(url: str, file: Path) -> RegistryStore:
@@ -96,7 +98,7 @@ class SqlRegistryStore(RegistryStore):
                 found = await connection.execute(delete(ENTRY).where(ENTRY.c.id == gone))
                 if found.rowcount != 1:
                     raise NoSuchEntryError(f"there is no entry {gone!r}")
-                await _bury(connection, "entry", gone, version, audit.time_ns)
+                await _bury(connection, "entry", [gone], version, audit.time_ns)
             kept = [_at_version(each, version) for each in puts]
             await _refuse_duplicates(connection, kept)
             created = await _creation_times(connection, [each.workload.id for each in kept])
@@ -163,11 +165,36 @@ class SqlRegistryStore(RegistryStore):
             found = await connection.execute(delete(AGENT).where(AGENT.c.spiffe_id == spiffe_id))
             if found.rowcount != 1:
                 raise NoSuchAgentError(f"there is no agent {spiffe_id}")
-            await _bury(connection, "agent", spiffe_id, version, audit.time_ns)
+            await _bury(connection, "agent", [spiffe_id], version, audit.time_ns)
             await _spend_tokens(connection, spiffe_id)
             await self._finish(connection, audit)
 
         await self._database.run(run)
+
+    @override
+    async def forget_agents(self, expired_before_ns: int, audit: Audit) -> Sequence[str]:
+        is_old = AGENT.c.svid_expires_ns < expired_before_ns
+        old = select(AGENT.c.spiffe_id).where(is_old, not_(AGENT.c.banned))
+        old = old.order_by(AGENT.c.spiffe_id).limit(_FORGOTTEN)
+
+        async def look(connection: AsyncConnection) -> list[str]:
+            return [each["spiffe_id"] for each in await _rows(connection, old)]
+
+        async def run(connection: AsyncConnection) -> list[str]:
+            # Before the look: nobody renews or bans one in between.
+            version = await self._next_version(connection, audit.time_ns)
+            gone = await look(connection)
+            for some in _chunks(gone):
+                await connection.execute(delete(AGENT).where(AGENT.c.spiffe_id.in_(some)))
+            if gone:
+                await _bury(connection, "agent", gone, version, audit.time_ns)
+                names = ", ".join(gone[:_NAMED])
+                detail = f"{len(gone)}, {audit.detail}: {names}"
+                await self._finish(connection, replace(audit, detail=detail))
+            return gone
+
+        # Mostly there is none: who writes must not wait for that.
+        return await self._database.run(run) if await self._database.read(look) else ()
 
     @override
     async def ban_agent(self, spiffe_id: str, *, banned: bool, audit: Audit) -> None:
@@ -316,11 +343,11 @@ async def _record(connection: AsyncConnection, audit: Audit) -> None:
 
 
 async def _bury(
-    connection: AsyncConnection, kind: str, gone: str, version: int, now_ns: int
+    connection: AsyncConnection, kind: str, gone: Sequence[str], version: int, now_ns: int
 ) -> None:
-    await _unbury(connection, kind, [gone])
-    values = {"kind": kind, "id": gone, "version": version, "removed_ns": now_ns}
-    await connection.execute(REMOVED.insert(), values)
+    await _unbury(connection, kind, gone)
+    buried = {"kind": kind, "version": version, "removed_ns": now_ns}
+    await connection.execute(REMOVED.insert(), [{**buried, "id": each} for each in gone])
 
 
 async def _unbury(connection: AsyncConnection, kind: str, back: Sequence[str]) -> None:

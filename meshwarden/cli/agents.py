@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meshwarden import clock
-from meshwarden.cli.durations import age
+from meshwarden.cli.durations import age, duration_s
 from meshwarden.cli.options import ConfigFile, Output
 from meshwarden.cli.output import Form, show, show_data, table
 from meshwarden.cli.prompts import Yes, confirm
@@ -30,6 +30,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("evict", cls=RemoteCommand)(evict)
     app.command("ban", cls=RemoteCommand)(ban)
     app.command("unban", cls=RemoteCommand)(unban)
+    app.command("prune", cls=RemoteCommand)(prune)
 
 
 def list_agents(config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
@@ -79,6 +80,49 @@ def ban(
 def unban(spiffe_id: AgentId, config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
     """Let a banned agent attest again; it has to, since none of its certificates is good."""
     _change(config, spiffe_id, output, "unbanned", unban=True)
+
+
+def prune(
+    expired_for: Annotated[
+        int,
+        typer.Option(
+            metavar="AGE",
+            parser=duration_s,
+            help="Whose certificate expired so long ago or longer, such as 12h, 30d.",
+        ),
+    ],
+    dry_run: Annotated[  # noqa: FBT002 - an option
+        bool, typer.Option("--dry-run", help="Say how many there are, and forget none.")
+    ] = False,
+    yes: Yes = False,  # noqa: FBT002 - an option
+    config: ConfigFile = None,
+    output: Output = Form.HUMAN,
+) -> None:
+    """Forget agents that expired long ago, but no banned one.
+
+    A node that is forgotten attests as at first: its last certificate does not let it come back.
+    The service forgets by itself those that expired
+    identity.nodes.forget_agents_days ago.
+    """
+    from protos.meshwarden.v1 import registration_pb2  # noqa: PLC0415
+
+    request = registration_pb2.PruneAgentsRequest(expired_for_s=expired_for, dry_run=True)
+    with registration_service(config) as service:
+        count = service.PruneAgents(request).count
+        if count and not dry_run:
+            confirm(
+                f"Forget {_agents(count)} that expired {age(expired_for)} ago or more?", yes=yes
+            )
+            request.dry_run = False
+            count = service.PruneAgents(request).count
+    if output.is_data:
+        show_data({"forgotten": count, "dry_run": dry_run}, output)
+    else:
+        show(f"{_agents(count)} {'would be ' if dry_run else ''}forgotten")
+
+
+def _agents(count: int) -> str:
+    return f"{count} agent" if count == 1 else f"{count} agents"
 
 
 def _change(config: "Path | None", spiffe_id: str, output: Form, done: str, **how: bool) -> None:

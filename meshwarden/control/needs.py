@@ -47,6 +47,7 @@ NEEDS: Mapping[str, Role] = {
     "/meshwarden.v1.Registration/ListAgents": "viewer",
     "/meshwarden.v1.Registration/ListEntries": "viewer",
     "/meshwarden.v1.Registration/ListJoinTokens": "viewer",
+    "/meshwarden.v1.Registration/PruneAgents": "admin",
     "/meshwarden.v1.Registration/PutEntries": "admin",
     "/meshwarden.v1.Registration/RevokeJoinToken": "admin",
     "/meshwarden.v1.Shadow/Set": "author",

@@ -85,6 +85,16 @@ class Nodes:
             "an agent, with its key, still lets it come back, in seconds; 0 never does.",
         ),
     ] = 86_400
+    forget_agents_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3_650,
+            description="How many days after the expiry of its newest certificate an agent is "
+            "forgotten; 0 never does. With `expired_svid`, no sooner than `reattest_grace_s` ends. "
+            "A banned agent stays.",
+        ),
+    ] = 30
     ttl_s: Annotated[
         int,
         Meta(

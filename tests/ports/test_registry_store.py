@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.identity.database import open_database
 from adapters.identity.entries import SqlRegistryStore
+from adapters.identity.registry_rows import agent_columns
+from adapters.sql.registry_tables import AGENT as AGENTS
 from ca.attestation import AttestationError
 from ca.entries import Entry, WorkloadEntry
 from ca.errors import IdentityStoreError
@@ -351,6 +353,59 @@ def test_a_renewal_brings_no_evicted_agent_back(new: New) -> None:
             await store.put_agent(agent(), None)
         with pytest.raises(NoSuchAgentError):
             await store.remove_agent(AGENT, audit())
+        await store.close()
+
+    run(story())
+
+
+def test_agents_that_expired_long_ago_are_forgotten_but_no_ban_is(new: New) -> None:
+    """All of them, each told to who follows; a second replica finds none, and says nothing."""
+
+    async def story() -> None:
+        one, other = new(), new()
+        for name in "xyz":
+            await one.put_agent(agent(spiffe_id=AGENT + name, svid_expires_ns=5), audit())
+        await one.put_agent(agent(), audit())
+        await one.ban_agent(AGENT + "z", banned=True, audit=audit())
+        await one.add_token(token(), audit())
+        before = (await one.changes(0)).version
+        trail = Audit(9, "service", "local", "agent.forget", "done", "expired")
+        assert await one.forget_agents(5, trail) == ()
+        assert (await one.changes(0)).version == before
+        gone = [AGENT + "x", AGENT + "y"]
+        found = await asyncio.gather(*(each.forget_agents(6, trail) for each in (one, other)))
+        assert sorted(each for some in found for each in some) == gone
+        assert await other.forget_agents(6, trail) == ()
+        told = await other.changes(before)
+        assert sorted(told.removed_agents) == gone
+        assert {each.spiffe_id for each in (await one.changes(0)).agents} == {AGENT, AGENT + "z"}
+        assert len(await one.tokens()) == 1
+        with pytest.raises(AttestationError, match="banned"):
+            await one.put_agent(agent(spiffe_id=AGENT + "z"), audit())
+        await one.close()
+        await other.close()
+
+    run(story())
+    assert [each for each in run(told(new())) if each[0] == "agent.forget"] == [
+        ("agent.forget", "done")
+    ]
+
+
+def test_very_many_agents_are_forgotten_a_thousand_at_a_time(new: New) -> None:
+    """Nobody waits for all of them."""
+
+    async def story() -> None:
+        store = new()
+        await store.changes(0)
+
+        async def fill(connection: AsyncConnection) -> None:
+            row = agent_columns(agent(svid_expires_ns=5))
+            rows = [{**row, "spiffe_id": f"{AGENT}{n}", "version": 1} for n in range(1_200)]
+            await connection.execute(AGENTS.insert(), rows)
+
+        await store._database.run(fill)
+        counts = [len(await store.forget_agents(6, audit())) for _ in range(3)]
+        assert counts == [1_000, 200, 0]
         await store.close()
 
     run(story())

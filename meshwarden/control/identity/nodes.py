@@ -23,6 +23,7 @@ from meshwarden.control.identity.declared import Declared
 from meshwarden.control.identity.door import AgentDoor
 from meshwarden.control.identity.edge import Handler
 from meshwarden.control.identity.embedded import EmbeddedAttestor, EmbeddedDoor, local_caller
+from meshwarden.control.identity.forgetting import Forgetting
 from meshwarden.control.identity.issuer import Issuer
 from meshwarden.control.identity.opening import DATABASE
 from meshwarden.control.identity.parts import Parts
@@ -68,6 +69,8 @@ class Nodes:
         self._declared = (
             Declared(identity.entries, self.registry, rules, now_ns) if identity.entries else None
         )
+        days = identity.nodes.forget_agents_days
+        self._forgetting = Forgetting(self._store, days, now_ns) if days else None
         self.registration = RegistrationService(
             self._parts,
             rules,
@@ -105,12 +108,14 @@ class Nodes:
         )
 
     async def run(self) -> None:
-        """Follow the store, the bundle and the declared entries, for ever."""
+        """Follow the store, the bundle and the declared entries, and forget agents, for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.registry.run())
             group.create_task(self._streams.follow(self._parts.issuer))
             group.create_task(self._streams.sweep())
             group.create_task(self._refusals.run())
+            if self._forgetting is not None:
+                group.create_task(self._forgetting.run())
             if self._declared is not None:
                 group.create_task(self._declared.run())
 

@@ -18,6 +18,7 @@ from ca.registry import Audit, JoinToken, NoSuchAgentError, NoSuchEntryError
 from ca.selectors import InvalidSelectorError, Selector
 from meshwarden.config_checks import did_you_mean
 from meshwarden.control.identity.edge import is_refusal
+from meshwarden.control.identity.forgetting import forget
 from meshwarden.control.identity.parts import Parts
 from meshwarden.control.who import Who, who_of
 from meshwarden.identity_messages import (
@@ -178,6 +179,26 @@ class RegistrationService(registration_pb2_grpc.RegistrationServicer):
             return registration_pb2.EvictAgentReply()
 
         return await self._answer(context, f"agent.{action}", evict)
+
+    @override
+    async def PruneAgents(
+        self, request: registration_pb2.PruneAgentsRequest, context: _Context
+    ) -> registration_pb2.PruneAgentsReply:
+        async def prune(who: Who) -> registration_pb2.PruneAgentsReply:
+            now_ns, for_s = self._parts.now_ns(), request.expired_for_s
+            if request.dry_run:
+                await self._registry.refresh()
+                before_ns = now_ns - for_s * _SECOND_NS
+                count = sum(
+                    not each.banned and each.svid_expires_ns < before_ns
+                    for each in self._registry.agents
+                )
+            else:
+                count = await forget(self._store, for_s, now_ns, (who.name, who.source))
+                await self._catch_up()
+            return registration_pb2.PruneAgentsReply(count=count)
+
+        return await self._answer(context, "agent.forget", prune)
 
     @override
     async def CreateJoinToken(

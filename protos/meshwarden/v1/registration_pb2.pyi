@@ -121,6 +121,20 @@ class EvictAgentReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class PruneAgentsRequest(_message.Message):
+    __slots__ = ("expired_for_s", "dry_run")
+    EXPIRED_FOR_S_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    expired_for_s: int
+    dry_run: bool
+    def __init__(self, expired_for_s: _Optional[int] = ..., dry_run: _Optional[bool] = ...) -> None: ...
+
+class PruneAgentsReply(_message.Message):
+    __slots__ = ("count",)
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    def __init__(self, count: _Optional[int] = ...) -> None: ...
+
 class CreateJoinTokenRequest(_message.Message):
     __slots__ = ("ttl_s", "agent_path", "selectors")
     TTL_S_FIELD_NUMBER: _ClassVar[int]

@@ -59,6 +59,11 @@ class RegistrationStub:
                 request_serializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.EvictAgentRequest.SerializeToString,
                 response_deserializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.EvictAgentReply.FromString,
                 _registered_method=True)
+        self.PruneAgents = channel.unary_unary(
+                '/meshwarden.v1.Registration/PruneAgents',
+                request_serializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.PruneAgentsRequest.SerializeToString,
+                response_deserializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.PruneAgentsReply.FromString,
+                _registered_method=True)
         self.CreateJoinToken = channel.unary_unary(
                 '/meshwarden.v1.Registration/CreateJoinToken',
                 request_serializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.CreateJoinTokenRequest.SerializeToString,
@@ -111,6 +116,13 @@ class RegistrationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PruneAgents(self, request, context):
+        """Forgets agents that expired long ago, but no banned one. They may attest again, but not by their last certificate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateJoinToken(self, request, context):
         """Makes a join token: good for one attestation, until it expires. It is told once and stored hashed.
         """
@@ -158,6 +170,11 @@ def add_RegistrationServicer_to_server(servicer, server):
                     servicer.EvictAgent,
                     request_deserializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.EvictAgentRequest.FromString,
                     response_serializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.EvictAgentReply.SerializeToString,
+            ),
+            'PruneAgents': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneAgents,
+                    request_deserializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.PruneAgentsRequest.FromString,
+                    response_serializer=protos_dot_meshwarden_dot_v1_dot_registration__pb2.PruneAgentsReply.SerializeToString,
             ),
             'CreateJoinToken': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateJoinToken,
@@ -310,6 +327,33 @@ class Registration:
             '/meshwarden.v1.Registration/EvictAgent',
             protos_dot_meshwarden_dot_v1_dot_registration__pb2.EvictAgentRequest.SerializeToString,
             protos_dot_meshwarden_dot_v1_dot_registration__pb2.EvictAgentReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneAgents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshwarden.v1.Registration/PruneAgents',
+            protos_dot_meshwarden_dot_v1_dot_registration__pb2.PruneAgentsRequest.SerializeToString,
+            protos_dot_meshwarden_dot_v1_dot_registration__pb2.PruneAgentsReply.FromString,
             options,
             channel_credentials,
             insecure,

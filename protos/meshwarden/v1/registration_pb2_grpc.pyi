@@ -16,6 +16,7 @@ class RegistrationStub:
     DeleteEntries: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.DeleteEntriesRequest, protos.meshwarden.v1.registration_pb2.DeleteEntriesReply]
     ListAgents: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.ListAgentsRequest, protos.meshwarden.v1.registration_pb2.ListAgentsReply]
     EvictAgent: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.EvictAgentRequest, protos.meshwarden.v1.registration_pb2.EvictAgentReply]
+    PruneAgents: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.PruneAgentsRequest, protos.meshwarden.v1.registration_pb2.PruneAgentsReply]
     CreateJoinToken: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.CreateJoinTokenRequest, protos.meshwarden.v1.registration_pb2.CreateJoinTokenReply]
     ListJoinTokens: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.ListJoinTokensRequest, protos.meshwarden.v1.registration_pb2.ListJoinTokensReply]
     RevokeJoinToken: grpc.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.RevokeJoinTokenRequest, protos.meshwarden.v1.registration_pb2.RevokeJoinTokenReply]
@@ -26,6 +27,7 @@ class RegistrationAsyncStub(RegistrationStub):
     DeleteEntries: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.DeleteEntriesRequest, protos.meshwarden.v1.registration_pb2.DeleteEntriesReply]
     ListAgents: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.ListAgentsRequest, protos.meshwarden.v1.registration_pb2.ListAgentsReply]
     EvictAgent: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.EvictAgentRequest, protos.meshwarden.v1.registration_pb2.EvictAgentReply]
+    PruneAgents: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.PruneAgentsRequest, protos.meshwarden.v1.registration_pb2.PruneAgentsReply]
     CreateJoinToken: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.CreateJoinTokenRequest, protos.meshwarden.v1.registration_pb2.CreateJoinTokenReply]
     ListJoinTokens: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.ListJoinTokensRequest, protos.meshwarden.v1.registration_pb2.ListJoinTokensReply]
     RevokeJoinToken: grpc.aio.UnaryUnaryMultiCallable[protos.meshwarden.v1.registration_pb2.RevokeJoinTokenRequest, protos.meshwarden.v1.registration_pb2.RevokeJoinTokenReply]
@@ -36,6 +38,7 @@ class RegistrationServicer:
     def DeleteEntries(self, request: protos.meshwarden.v1.registration_pb2.DeleteEntriesRequest, context: Any) -> protos.meshwarden.v1.registration_pb2.DeleteEntriesReply | Awaitable[protos.meshwarden.v1.registration_pb2.DeleteEntriesReply]: ...
     def ListAgents(self, request: protos.meshwarden.v1.registration_pb2.ListAgentsRequest, context: Any) -> protos.meshwarden.v1.registration_pb2.ListAgentsReply | Awaitable[protos.meshwarden.v1.registration_pb2.ListAgentsReply]: ...
     def EvictAgent(self, request: protos.meshwarden.v1.registration_pb2.EvictAgentRequest, context: Any) -> protos.meshwarden.v1.registration_pb2.EvictAgentReply | Awaitable[protos.meshwarden.v1.registration_pb2.EvictAgentReply]: ...
+    def PruneAgents(self, request: protos.meshwarden.v1.registration_pb2.PruneAgentsRequest, context: Any) -> protos.meshwarden.v1.registration_pb2.PruneAgentsReply | Awaitable[protos.meshwarden.v1.registration_pb2.PruneAgentsReply]: ...
     def CreateJoinToken(self, request: protos.meshwarden.v1.registration_pb2.CreateJoinTokenRequest, context: Any) -> protos.meshwarden.v1.registration_pb2.CreateJoinTokenReply | Awaitable[protos.meshwarden.v1.registration_pb2.CreateJoinTokenReply]: ...
     def ListJoinTokens(self, request: protos.meshwarden.v1.registration_pb2.ListJoinTokensRequest, context: Any) -> protos.meshwarden.v1.registration_pb2.ListJoinTokensReply | Awaitable[protos.meshwarden.v1.registration_pb2.ListJoinTokensReply]: ...
     def RevokeJoinToken(self, request: protos.meshwarden.v1.registration_pb2.RevokeJoinTokenRequest, context: Any) -> protos.meshwarden.v1.registration_pb2.RevokeJoinTokenReply | Awaitable[protos.meshwarden.v1.registration_pb2.RevokeJoinTokenReply]: ...
