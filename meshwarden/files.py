@@ -1,6 +1,7 @@
 """The names of what processes share in the runtime directory, and how a file is replaced whole."""
 
 import os
+import threading
 from pathlib import Path
 
 __all__ = [
@@ -78,7 +79,7 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = 
     """Put a file in the place of another: who reads sees the old one or the new one, whole.
 
     Args:
-        path: Only one thread of a process may be replacing it at a time.
+        path: Of two threads that replace it at once, the last one's is there at the end.
         data: What it holds then.
         mode: Of the new file, less the umask; it never is there under another.
         durable: After a power cut too a reader sees one of the two, for the price of an fsync.
@@ -86,8 +87,9 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = 
     Raises:
         OSError: It can't be written; the old one is still there.
     """
-    # A process that was killed while it wrote leaves this; whoever gets its id takes it away.
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    # A thread that was killed while it wrote leaves this; whoever gets its id, which no other of
+    # the machine has meanwhile, takes it away.
+    fresh = path.with_name(f".{path.name}.{threading.get_native_id()}")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:

@@ -105,6 +105,12 @@ class PolicyPublisher:
             proven: A policy that was built a moment ago: if that is what the source gives, it need
                 not be built again.
         """
+        # Who asked may go away in its course. A thread can't be ended, so nobody gets a turn before
+        # it has: the older policy, published last, would be the one in force.
+        loading = asyncio.create_task(self._load_in_turn(proven))
+        return await asyncio.shield(loading)
+
+    async def _load_in_turn(self, proven: Proven | None) -> status.LoadState:
         async with self._lock:
             return await self._load_now(proven)
 

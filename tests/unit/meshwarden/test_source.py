@@ -1,6 +1,8 @@
 """From a source to what is published: loads that fail, loads that change nothing, restarts."""
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -184,6 +186,29 @@ def test_two_loads_at_once_come_one_after_the_other(
 
     first, second = asyncio.run(scenario())
     assert 0 < first.begun_ns < second.begun_ns
+
+
+def test_a_load_whose_caller_went_away_is_not_overtaken(
+    source: FakeSource, publisher_of: Callable[..., PolicyPublisher]
+) -> None:
+    """Else the older policy, read first and published last, would be the one in force."""
+    publisher = publisher_of(source)
+    is_read, meeting, met = threading.Event(), threading.Barrier(2), []
+
+    def meet() -> None:
+        is_read.set()
+        with contextlib.suppress(threading.BrokenBarrierError):
+            met.append(meeting.wait(0.5))
+
+    async def scenario() -> None:
+        source.on_load = meet
+        first = asyncio.create_task(publisher.load())
+        await asyncio.to_thread(is_read.wait, 10)
+        first.cancel()
+        await publisher.load()
+
+    asyncio.run(scenario())
+    assert (source.loads, met) == (2, [])
 
 
 async def until(condition: Callable[[], object]) -> None:
