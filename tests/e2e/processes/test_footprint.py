@@ -1,8 +1,10 @@
-"""What the service takes at rest and how soon it is there; benchmarks have the exact numbers."""
+"""What it takes, from whom, and how soon it is there; benchmarks have the exact numbers."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests.e2e.processes.conftest import NewPlace
 from tests.e2e.support.instance import Instance
@@ -36,3 +38,16 @@ def test_it_is_ready_soon_and_small_at_rest(
     assert sum(map(cpu_s, (instance.pid, instance.control, instance.front()))) < READY_S
     assert pss_bytes(instance.front()) <= 160 * MIB
     assert pss_bytes(instance.control) <= 150 * MIB
+
+
+@pytest.mark.parametrize(
+    ("transport", "policy"), [("front", os.SCHED_BATCH), ("grpcio", os.SCHED_OTHER)]
+)
+def test_control_gives_way_to_those_who_decide_and_to_nobody_if_it_does_itself(
+    new_place: NewPlace, run: Callable[..., Instance], transport: str, policy: int
+) -> None:
+    """With every thread that it has."""
+    control = run(new_place({"server.transport": transport})).wait_ready().control
+    threads = [int(each.name) for each in Path(f"/proc/{control}/task").iterdir()]
+    assert len(threads) > 1
+    assert {os.sched_getscheduler(each) for each in threads} == {policy}
