@@ -59,6 +59,11 @@ ADMIN_REFUSALS = Counter(
     "meshwarden_admin_refusals",
     "Calls of the admin API that were refused; the audit trail says whose.",
 )
+ENTRY_FAULTS = Gauge(
+    "meshwarden_declared_entry_faults",
+    "Faults of the files that declare entries, as they are; 0 while what they say is in force.",
+    multiprocess_mode="livemax",
+)
 SVIDS = Counter("meshwarden_svids", "SVIDs ordered, by what became of them.", ["kind", "outcome"])
 LEDGER_ROWS = Counter("meshwarden_ledger_rows", "Rows written to the ledger of what was issued.")
 LEDGER_WRITES = Counter(

@@ -11,15 +11,18 @@ from authz.replicas import Replica
 from meshwarden.files import replace_file
 
 __all__ = [
+    "EntriesState",
     "LoadState",
     "ProcessStatus",
     "Replicas",
     "clear",
     "read_all",
+    "read_entries",
     "read_load",
     "read_replicas",
     "until_all_decide_by",
     "write",
+    "write_entries",
     "write_load",
     "write_replicas",
 ]
@@ -28,6 +31,7 @@ _LOG = logging.getLogger(__name__)
 _FOLDER = "status"
 _LOAD = "load.json"
 _REPLICAS = "replicas.json"
+_ENTRIES = "entries.json"
 _POLL_S = 0.02
 _SPREAD_TIMEOUT_S = 10.0
 
@@ -88,6 +92,24 @@ class LoadState(msgspec.Struct, frozen=True):
     begun_ns: int = 0
 
 
+class EntriesState(msgspec.Struct, frozen=True):
+    """How the newest look at the declared entries went; control writes it, all read it.
+
+    Attributes:
+        source: The file or folder that declares them.
+        count: How many it declared when it was last taken.
+        taken_ns: When that was; 0 for not since the start. What was in force before is so still.
+        errors: "file:line: message" each, of the files as they are, or why they wait.
+        failed_ns: Since when they are not taken; 0 where they are.
+    """
+
+    source: str
+    count: int = 0
+    taken_ns: int = 0
+    errors: tuple[str, ...] = ()
+    failed_ns: int = 0
+
+
 class Replicas(msgspec.Struct, frozen=True):
     """How every replica is that shares the store with this one.
 
@@ -123,6 +145,20 @@ def read_load(runtime_dir: Path) -> LoadState:
         return msgspec.json.decode((runtime_dir / _FOLDER / _LOAD).read_bytes(), type=LoadState)
     except FileNotFoundError:
         return LoadState()
+
+
+def write_entries(runtime_dir: Path, state: EntriesState) -> None:
+    """Replace the file about the declared entries."""
+    _replace(runtime_dir, _ENTRIES, state)
+
+
+def read_entries(runtime_dir: Path) -> EntriesState | None:
+    """Read how the newest look at the declared entries went; None where no file declares any."""
+    try:
+        path = runtime_dir / _FOLDER / _ENTRIES
+        return msgspec.json.decode(path.read_bytes(), type=EntriesState)
+    except FileNotFoundError:
+        return None
 
 
 def write_replicas(runtime_dir: Path, replicas: Replicas) -> None:

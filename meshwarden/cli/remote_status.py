@@ -49,6 +49,7 @@ def _status(timeout_s: float) -> dict[str, Any]:
             "errors": list(reply.errors),
             "failing_for_s": _age_s(now_ns, reply.failed_at_ns) if reply.failed_at_ns else 0,
         },
+        "entries": _entries(reply.entries, now_ns) if reply.HasField("entries") else None,
         "processes": [
             {
                 "kind": each.kind,
@@ -91,6 +92,16 @@ def _replica(each: live_pb2.Replica, now_ns: int) -> dict[str, Any]:
         "up_s": _age_s(now_ns, each.started_ns),
         "seen_s_ago": round(each.seen_s_ago, 1),
         "stale": each.is_stale,
+    }
+
+
+def _entries(told: admin_pb2.DeclaredEntries, now_ns: int) -> dict[str, Any]:
+    return {
+        "source": told.source,
+        "count": told.count,
+        "age_s": _age_s(now_ns, told.taken_ns) if told.taken_ns else None,
+        "errors": list(told.errors),
+        "failing_for_s": _age_s(now_ns, told.failed_ns) if told.failed_ns else 0,
     }
 
 

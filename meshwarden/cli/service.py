@@ -102,12 +102,30 @@ def _ask(
             from meshwarden.cli.remote_status import ask_elsewhere  # noqa: PLC0415
 
             return ask_elsewhere(op, timeout_s)
-        return ask(runtime_dir.absolute(), op, timeout_s)
+        answer = ask(runtime_dir.absolute(), op, timeout_s)
+        # The supervisor knows nothing of identities.
+        return {**answer, "entries": _entries(runtime_dir)} if op == "status" else answer
     except SupervisorError as error:
         if output.is_data:
             show_data({**error.answer, "error": str(error)}, output)
         complain(str(error))
         raise typer.Exit(FAULT) from None
+
+
+def _entries(runtime_dir: Path) -> dict[str, Any] | None:
+    """Say how the declared entries are, as `remote_status` does; None where there are none."""
+    from meshwarden import clock, status  # noqa: PLC0415 - `status` is a command here
+
+    known, now_ns = status.read_entries(runtime_dir), clock.now_ns()
+    if known is None:
+        return None
+    return {
+        "source": known.source,
+        "count": known.count,
+        "age_s": round((now_ns - known.taken_ns) / 1e9, 1) if known.taken_ns else None,
+        "errors": known.errors,
+        "failing_for_s": round((now_ns - known.failed_ns) / 1e9, 1) if known.failed_ns else 0,
+    }
 
 
 def _show_status(answer: dict[str, Any]) -> None:
@@ -131,6 +149,8 @@ def _show_status(answer: dict[str, Any]) -> None:
     if policy["errors"]:
         lines.append(f"        loads have failed for {age(policy['failing_for_s'])}:")
         lines += [f"        {error}" for error in policy["errors"]]
+    if answer.get("entries"):
+        lines += _entry_lines(answer["entries"])
     rows = [
         (
             each["name"],
@@ -156,6 +176,17 @@ def _show_status(answer: dict[str, Any]) -> None:
             )
     if error:
         complain(f"replicas as they were last known: {error}")
+
+
+def _entry_lines(entries: dict[str, Any]) -> "Iterator[str]":
+    if entries["age_s"] is not None:
+        source, ago = entries["source"], age(entries["age_s"])
+        yield f"entries {entries['count']} declared by {source}, taken {ago} ago"
+    else:
+        yield f"entries those of {entries['source']} were not taken since the start"
+    if entries["errors"]:
+        yield f"        not taken for {age(entries['failing_for_s'])}, the last good ones stay:"
+        yield from (f"        {error}" for error in entries["errors"])
 
 
 def _show_replicas(replicas: list[dict[str, Any]]) -> None:

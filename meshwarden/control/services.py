@@ -94,6 +94,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             revision=load.revision,
             source=load.source,
             source_version=load.version,
+            entries=_entries(status.read_entries(self._runtime_dir)),
             processes=[
                 admin_pb2.ProcessStatus(
                     kind=each.kind,
@@ -143,3 +144,15 @@ class InternalService(internal_pb2_grpc.InternalServicer):
     ) -> internal_pb2.ReportReply:
         del context
         return internal_pb2.ReportReply(accepted=await self._log.keep(request.lines))
+
+
+def _entries(state: status.EntriesState | None) -> admin_pb2.DeclaredEntries | None:
+    if state is None:
+        return None
+    return admin_pb2.DeclaredEntries(
+        source=state.source,
+        count=state.count,
+        taken_ns=state.taken_ns,
+        errors=state.errors,
+        failed_ns=state.failed_ns,
+    )

@@ -6,35 +6,49 @@ identities away from workloads that nobody wanted to change.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import uuid_utils
 
 from ca.entries import API, Entry, fingerprint
 from ca.entry_draft import EntryRules
 from ca.errors import IdentityError
 from ca.registry import Audit
+from meshwarden import metrics
 from meshwarden.control.identity.registry import Registry
 from meshwarden.entry_files import EntryFileError, check_drafts, files_of, read_drafts
+from meshwarden.status import EntriesState
 
 __all__ = ["Declared"]
 
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 1.0
 _WHO = "files"
+# Faults that are shown; a file may have as many as lines.
+_SHOWN = 100
+
+
+class _ConflictError(EntryFileError):
+    """The files are sound, and something that was registered by command is in their way."""
 
 
 class Declared:
     """The declared entries of one service.
 
     Attributes:
-        faults: What is wrong with the files as they are; empty when they are in force.
+        state: How the newest look went.
     """
 
     def __init__(
-        self, path: Path, registry: Registry, rules: EntryRules, now_ns: Callable[[], int]
+        self,
+        path: Path,
+        registry: Registry,
+        rules: EntryRules,
+        now_ns: Callable[[], int],
+        tell: Callable[[EntriesState], None],
     ) -> None:
         """Look at nothing yet.
 
@@ -43,13 +57,18 @@ class Declared:
             registry: Where entries go.
             rules: What they must keep to.
             now_ns: The time.
+            tell: Told of each new state.
         """
-        self.faults: tuple[str, ...] = ()
+        self.state = EntriesState(str(path))
+        self._tell = tell
+        self._faults: tuple[str, ...] = ()
         self._path = path
         self._registry = registry
         self._rules = rules
         self._now_ns = now_ns
         self._seen: object = None
+        # Set when the registry has changed: what was in the way may be gone.
+        self._freed: asyncio.Event | None = None
 
     async def run(self) -> None:
         """Look at the files once a second, and obey what changes; for ever."""
@@ -59,7 +78,11 @@ class Declared:
             except IdentityError as error:
                 # The store's, or somebody else wrote at the same time: the next look tries again.
                 self._seen = None
-                _LOG.warning("declared entries of %s are not in force yet: %s", self._path, error)
+                if (str(error),) != self._faults:
+                    _LOG.warning(
+                        "declared entries of %s are not in force yet: %s", self._path, error
+                    )
+                self._failed((str(error),))
             await asyncio.sleep(_LOOK_S)
 
     async def look(self) -> None:
@@ -69,8 +92,9 @@ class Declared:
             IdentityError: They could not be put in force; they may be soon.
         """
         state = await asyncio.to_thread(_state, self._path)
-        if state == self._seen:
+        if state == self._seen and (self._freed is None or not self._freed.is_set()):
             return
+        self._freed = self._registry.changed
         try:
             wanted = await asyncio.to_thread(self._read)
             # Somebody was writing: what was read may be half of it. The next look sees it whole.
@@ -78,13 +102,34 @@ class Declared:
                 return
             await self._reconcile(wanted)
         except EntryFileError as error:
-            for fault in error.faults:
-                _LOG.error("declared entries: %s", fault)
-            _LOG.error("declared entries: nothing of %s was taken", self._path)
-            self.faults = error.faults
+            if not isinstance(error, _ConflictError):
+                self._freed = None
+            if error.faults != self._faults:
+                for fault in error.faults:
+                    _LOG.error("declared entries: %s", fault)
+                _LOG.error("declared entries: nothing of %s was taken", self._path)
+            self._failed(error.faults)
         else:
-            self.faults = ()
+            self._freed = None
+            self._faults = ()
+            self._changed(EntriesState(str(self._path), len(wanted), self._now_ns()))
         self._seen = state
+
+    def _failed(self, faults: Sequence[str]) -> None:
+        self._faults = tuple(faults)
+        metrics.ENTRY_FAULTS.set(len(faults))
+        shown = tuple(faults[:_SHOWN])
+        if len(faults) > _SHOWN:
+            shown += (f"{len(faults) - _SHOWN} faults more: 'meshwarden entry apply' tells all",)
+        failed_ns = self.state.failed_ns or self._now_ns()
+        self._changed(msgspec.structs.replace(self.state, errors=shown, failed_ns=failed_ns))
+
+    def _changed(self, state: EntriesState) -> None:
+        if not state.errors:
+            metrics.ENTRY_FAULTS.set(0)
+        if state != self.state:
+            self.state = state
+            self._tell(state)
 
     def _read(self) -> Mapping[str, tuple[Entry, str]]:
         return check_drafts(read_drafts(self._path), self._rules)
@@ -98,7 +143,7 @@ class Declared:
             if key in there and there[key].origin == API
         ]
         if faults:
-            raise EntryFileError(faults)
+            raise _ConflictError(faults)
         puts = []
         for key, (entry, _) in wanted.items():
             before = there.get(key)

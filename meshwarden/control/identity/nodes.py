@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -15,7 +16,7 @@ from ca.entry_draft import EntryRules
 from ca.errors import IdentityStoreError
 from ca.pace import Pace
 from ca.registry import Audit, RegistryStore
-from meshwarden import plugins
+from meshwarden import plugins, status
 from meshwarden.caller import Caller
 from meshwarden.control.identity.agents import AgentService
 from meshwarden.control.identity.attestation import AttestationService
@@ -66,8 +67,11 @@ class Nodes:
             issuer, self.registry, self._streams, self._refusals, now_ns, identity.nodes.ttl_s
         )
         rules = EntryRules(identity.trust_domain, identity.max_x509_ttl_s, identity.max_jwt_ttl_s)
+        told = partial(status.write_entries, settings.runtime.runtime_dir)
         self._declared = (
-            Declared(identity.entries, self.registry, rules, now_ns) if identity.entries else None
+            Declared(identity.entries, self.registry, rules, now_ns, told)
+            if identity.entries
+            else None
         )
         days = identity.nodes.forget_agents_days
         self._forgetting = Forgetting(self._store, days, now_ns) if days else None

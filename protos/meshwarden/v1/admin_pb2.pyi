@@ -11,7 +11,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("version", "ready", "digest", "rule_count", "loaded_at_ns", "restored", "errors", "failed_at_ns", "processes", "revision", "source", "source_version")
+    __slots__ = ("version", "ready", "digest", "rule_count", "loaded_at_ns", "restored", "errors", "failed_at_ns", "processes", "revision", "source", "source_version", "entries")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,7 @@ class StatusReply(_message.Message):
     REVISION_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
     version: str
     ready: bool
     digest: str
@@ -36,7 +37,22 @@ class StatusReply(_message.Message):
     revision: int
     source: str
     source_version: str
-    def __init__(self, version: _Optional[str] = ..., ready: _Optional[bool] = ..., digest: _Optional[str] = ..., rule_count: _Optional[int] = ..., loaded_at_ns: _Optional[int] = ..., restored: _Optional[bool] = ..., errors: _Optional[_Iterable[str]] = ..., failed_at_ns: _Optional[int] = ..., processes: _Optional[_Iterable[_Union[ProcessStatus, _Mapping]]] = ..., revision: _Optional[int] = ..., source: _Optional[str] = ..., source_version: _Optional[str] = ...) -> None: ...
+    entries: DeclaredEntries
+    def __init__(self, version: _Optional[str] = ..., ready: _Optional[bool] = ..., digest: _Optional[str] = ..., rule_count: _Optional[int] = ..., loaded_at_ns: _Optional[int] = ..., restored: _Optional[bool] = ..., errors: _Optional[_Iterable[str]] = ..., failed_at_ns: _Optional[int] = ..., processes: _Optional[_Iterable[_Union[ProcessStatus, _Mapping]]] = ..., revision: _Optional[int] = ..., source: _Optional[str] = ..., source_version: _Optional[str] = ..., entries: _Optional[_Union[DeclaredEntries, _Mapping]] = ...) -> None: ...
+
+class DeclaredEntries(_message.Message):
+    __slots__ = ("source", "count", "taken_ns", "errors", "failed_ns")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_NS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    FAILED_NS_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    count: int
+    taken_ns: int
+    errors: _containers.RepeatedScalarFieldContainer[str]
+    failed_ns: int
+    def __init__(self, source: _Optional[str] = ..., count: _Optional[int] = ..., taken_ns: _Optional[int] = ..., errors: _Optional[_Iterable[str]] = ..., failed_ns: _Optional[int] = ...) -> None: ...
 
 class ProcessStatus(_message.Message):
     __slots__ = ("kind", "pid", "epoch", "digest", "ready", "age_s", "last_error", "name", "rule_count")

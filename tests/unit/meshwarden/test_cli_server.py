@@ -1,5 +1,6 @@
 """`meshwarden check --server` asks a service as a sidecar does; the commands that steer one."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -19,12 +22,16 @@ from google.protobuf.struct_pb2 import Struct
 from typer.testing import CliRunner, Result
 from typing_extensions import override
 
+from meshwarden import clock, status
+from meshwarden.cli import remote_status
 from meshwarden.cli.main import app
+from meshwarden.control.services import AdminService
 from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from protos.envoy.service.auth.v3.external_auth_pb2_grpc import (
     AuthorizationServicer,
     add_AuthorizationServicer_to_server,
 )
+from protos.meshwarden.v1.admin_pb2 import StatusRequest
 from tests.unit.meshwarden.test_control_socket import service
 
 STATUS = {
@@ -169,6 +176,51 @@ def test_status_shows_the_policy_and_every_process(tmp_path: Path) -> None:
         "process  pid   ready  up       epoch  policy        error",
         "front-0  4711  yes    2 d 7 h  2      abababababab",
     ]
+
+
+def test_status_shows_what_is_wrong_with_declared_entries(tmp_path: Path) -> None:
+    """With file and line, as a policy's faults; a program gets the same, also from elsewhere."""
+    now_ns = clock.now_ns()
+    errors = ("web.yaml:8: selectors: KIND:VALUE", "web.yaml:9: hint must be text")
+    state = status.EntriesState(
+        "/etc/entries", 12, now_ns - 7_200 * 10**9, errors, now_ns - 75 * 10**9
+    )
+    status.write_entries(tmp_path, state)
+    with service(tmp_path, json.dumps(STATUS).encode() + b"\n"):
+        shown = run("status", "--runtime-dir", str(tmp_path)).stdout.splitlines()
+    assert shown[5:9] == [
+        "entries 12 declared by /etc/entries, taken 2 h 0 min ago",
+        "        not taken for 1 min, the last good ones stay:",
+        "        web.yaml:8: selectors: KIND:VALUE",
+        "        web.yaml:9: hint must be text",
+    ]
+    other = tmp_path / "other"
+    other.mkdir()
+    status.write_entries(other, state)
+    with service(other, json.dumps(STATUS).encode() + b"\n"):
+        told = json.loads(run("status", "--runtime-dir", str(other), "-o", "json").stdout)
+    assert told["entries"] == {
+        "source": "/etc/entries",
+        "count": 12,
+        "age_s": pytest.approx(7_200, abs=30),
+        "errors": [*errors],
+        "failing_for_s": pytest.approx(75, abs=30),
+    }
+    publisher: Any = SimpleNamespace(state=status.LoadState())
+    admin = AdminService(publisher, tmp_path, None, clock.now_ns)
+    reply = asyncio.run(admin.Status(StatusRequest(), cast("Any", None)))
+    elsewhere = remote_status._entries(reply.entries, now_ns)
+    assert (elsewhere["errors"], elsewhere["age_s"]) == ([*errors], 7_200)
+    assert list(elsewhere) == list(told["entries"])
+
+
+def test_status_says_when_declared_entries_were_never_taken(tmp_path: Path) -> None:
+    """As at a start with a broken file: what is in force is of the run before."""
+    status.write_entries(tmp_path, status.EntriesState("e.yaml", errors=("e.yaml:1: a list",)))
+    with service(tmp_path, json.dumps(STATUS).encode() + b"\n"):
+        shown = run("status", "--runtime-dir", str(tmp_path)).stdout
+    assert "entries those of e.yaml were not taken since the start\n" in shown
+    assert "        e.yaml:1: a list\n" in shown
 
 
 def test_status_of_a_service_that_is_not_ready_exits_with_1(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from prometheus_client import REGISTRY
 
 from ca.entry_draft import EntryRules
 from ca.join_token import parse_token
+from meshwarden import status
 from meshwarden.entry_files import EntryFileError, check_drafts, read_drafts
 from meshwarden.settings import Identity
 from protos.meshwarden.v1 import agent_pb2, registration_pb2
@@ -257,6 +259,21 @@ def test_what_a_file_declares_is_in_force_as_long_as_it_does(tmp_path: Path) -> 
     run(tmp_path, story, identity)
 
 
+async def until_told(
+    folder: Path, is_so: Callable[[status.EntriesState], object]
+) -> status.EntriesState:
+    """Wait for `meshwarden status` to be told so of the declared entries."""
+    async with asyncio.timeout(10):
+        while not ((state := status.read_entries(folder)) and is_so(state)):
+            await asyncio.sleep(0.05)
+        return state
+
+
+def gauge() -> float | None:
+    """The faults of declared entries, as a metric."""
+    return REGISTRY.get_sample_value("meshwarden_declared_entry_faults")
+
+
 @pytest.mark.parametrize(
     ("text", "where", "why"),
     [
@@ -300,9 +317,49 @@ def test_a_file_with_a_fault_changes_nothing(
             while not any(f"{file}:8: selectors: " in line for line in caplog.messages):
                 await asyncio.sleep(0.1)
         assert await listed(server) == before
+        told = await until_told(tmp_path, lambda state: state.errors)
+        assert (told.source, told.count) == (str(file), 2)
+        assert told.taken_ns <= told.failed_ns
+        assert any(each.startswith(f"{file}:8: selectors: ") for each in told.errors)
+        assert gauge() == len(told.errors)
         file.write_text(FILE)
-        await asyncio.sleep(1.5)
+        told = await until_told(tmp_path, lambda state: not state.errors)
+        assert (told.count, told.failed_ns, gauge()) == (2, 0, 0)
         assert await listed(server) == before
+
+    run(tmp_path, story, identity)
+
+
+def test_what_is_in_the_way_of_a_file_is_told_and_the_file_taken_once_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    """As an entry that a command registered, and a command deletes: nobody touches the file."""
+    identity, file = declared(tmp_path, "entries: []\n")
+
+    async def story(server: IdentityServer) -> None:
+        web = f"spiffe://{TRUST_DOMAIN}/web"
+        by_command = await server.put(spiffe_id=web, parent_id=AGENT)
+        file.write_text(FILE)
+        told = await until_told(tmp_path, lambda state: state.errors)
+        (fault,) = told.errors
+        assert fault.startswith(f"{file}:6: the same as entry {by_command.workload.id}, which was")
+        assert await listed(server) == [by_command]
+        gone = registration_pb2.DeleteEntriesRequest(ids=[by_command.workload.id])
+        await server.registration.DeleteEntries(gone)
+        await until_told(tmp_path, lambda state: not state.errors)
+        assert {each.origin for each in await listed(server)} == {str(file)}
+
+    run(tmp_path, story, identity)
+
+
+def test_of_very_many_faults_the_first_are_shown(tmp_path: Path) -> None:
+    """And how many more there are."""
+    identity, _ = declared(tmp_path, "entries:\n" + "- {spiffe_id: x}\n" * 150)
+
+    async def story(_: IdentityServer) -> None:
+        told = await until_told(tmp_path, lambda state: state.errors)
+        assert (len(told.errors), told.taken_ns) == (101, 0)
+        assert "50 faults more" in told.errors[-1]
 
     run(tmp_path, story, identity)
 
