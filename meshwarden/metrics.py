@@ -59,6 +59,12 @@ ADMIN_REFUSALS = Counter(
     "meshwarden_admin_refusals",
     "Calls of the admin API that were refused; the audit trail says whose.",
 )
+IDENTITY_REFUSALS = Counter(
+    "meshwarden_identity_refusals",
+    "What agents, and nodes that attest, were refused, by what they asked for; the audit trail "
+    "says who.",
+    ["action"],
+)
 ENTRY_FAULTS = Gauge(
     "meshwarden_declared_entry_faults",
     "Faults of the files that declare entries, as they are; 0 while what they say is in force.",

@@ -36,18 +36,27 @@ class _Kind:
 _ALL = _Kind("", "several", "several")
 
 
+def _of_the_admin_api(_action: str) -> None:
+    metrics.ADMIN_REFUSALS.inc()
+
+
 class Refusals:
     """Every refusal of one process."""
 
     def __init__(
-        self, record: Callable[[AuditEntry], Awaitable[None]], now_ns: Callable[[], int]
+        self,
+        record: Callable[[AuditEntry], Awaitable[None]],
+        now_ns: Callable[[], int],
+        count: Callable[[str], None] = _of_the_admin_api,
     ) -> None:
         """Keep none yet.
 
         Args:
             record: Adds an entry to the audit trail; may raise StoreUnavailableError.
             now_ns: The time.
+            count: Counts each, by its action, for the metrics.
         """
+        self._count = count
         self._record = record
         self._now_ns = now_ns
         self._seen: dict[_Kind, int] = {}
@@ -63,7 +72,7 @@ class Refusals:
             action: What was refused.
             detail: Why.
         """
-        metrics.ADMIN_REFUSALS.inc()
+        self._count(action)
         kind = _Kind(who, source, action)
         if kind not in self._seen and (len(self._seen) >= _MAX_CALLERS or not self._has_room()):
             kind = _ALL

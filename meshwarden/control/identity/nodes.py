@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from ca.entry_draft import EntryRules
 from ca.errors import IdentityStoreError
 from ca.pace import Pace
 from ca.registry import Audit, RegistryStore
-from meshwarden import plugins, status
+from meshwarden import metrics, plugins, status
 from meshwarden.caller import Caller
 from meshwarden.control.identity.agents import AgentService
 from meshwarden.control.identity.attestation import AttestationService
@@ -38,6 +38,7 @@ __all__ = ["Nodes"]
 
 # A bucket holds what comes in so many seconds: agents ask in bursts, after an outage of ours.
 _BURST_S = 10
+_REFUSED = ("attest", "entries", "renew", "sign_jwt", "sign_x509")
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -61,7 +62,12 @@ class Nodes:
         self._settings = settings
         self._store = open_registry(settings.store.url, settings.runtime.state_dir / DATABASE)
         self.registry = Registry(self._store, identity.trust_domain)
-        self._refusals = Refusals(_trail(self._store), now_ns)
+        trail = _trail(self._store)
+        # Apart: a flood from nodes must not hide what operators were refused.
+        self._refusals = Refusals(trail, now_ns, _count_refusal)
+        self._admin_refusals = Refusals(trail, now_ns)
+        for action in _REFUSED:  # A series that exists can be alerted on.
+            metrics.IDENTITY_REFUSALS.labels(action)
         self._streams = Streams(self.registry, now_ns)
         self._parts = Parts(
             issuer, self.registry, self._streams, self._refusals, now_ns, identity.nodes.ttl_s
@@ -76,7 +82,7 @@ class Nodes:
         days = identity.nodes.forget_agents_days
         self._forgetting = Forgetting(self._store, days, now_ns) if days else None
         self.registration = RegistrationService(
-            self._parts,
+            replace(self._parts, refusals=self._admin_refusals),
             rules,
             identity.nodes.max_join_token_ttl_s,
             is_declared=self._declared is not None,
@@ -118,6 +124,7 @@ class Nodes:
             group.create_task(self._streams.follow(self._parts.issuer))
             group.create_task(self._streams.sweep())
             group.create_task(self._refusals.run())
+            group.create_task(self._admin_refusals.run())
             if self._forgetting is not None:
                 group.create_task(self._forgetting.run())
             if self._declared is not None:
@@ -126,6 +133,7 @@ class Nodes:
     async def close(self) -> None:
         """Write what was only counted, and release the connections."""
         await self._refusals.flush()
+        await self._admin_refusals.flush()
         await self._store.close()
 
     def _attestor(self, name: str) -> NodeAttestor:
@@ -141,6 +149,11 @@ class Nodes:
         own = {each.name: known[each.name] for each in fields(adapter.config) if each.name in known}
         attestor: NodeAttestor = adapter.build(adapter.config(**own))
         return attestor
+
+
+def _count_refusal(action: str) -> None:
+    # Of our own methods' names alone, none of which a caller chooses.
+    metrics.IDENTITY_REFUSALS.labels(action.removeprefix("agent.")).inc()
 
 
 def _trail(store: RegistryStore) -> Callable[[AuditEntry], Any]:

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from prometheus_client import REGISTRY
 
 from ca.possession import holds, sign
 from meshwarden import clock
@@ -147,6 +148,27 @@ def test_an_expired_or_revoked_token_is_refused(tmp_path: Path) -> None:
         assert (code, f"{expired.id} expired 1" in why) == (DENIED, True)
         told = [each for each in await server.audited() if each[1] == "agent.attest"]
         assert [outcome for _, _, outcome, _ in told] == ["refused"]
+
+    run(tmp_path, story)
+
+
+def test_what_a_node_is_refused_is_counted_apart_from_what_an_operator_is(tmp_path: Path) -> None:
+    """Each in a family of its own, and a flood of the one takes no room from the other."""
+
+    def counts() -> tuple[float, float]:
+        attest = {"action": "attest"}
+        nodes = REGISTRY.get_sample_value("meshwarden_identity_refusals_total", attest)
+        operators = REGISTRY.get_sample_value("meshwarden_admin_refusals_total")
+        return nodes or 0, operators or 0
+
+    async def story(server: IdentityServer) -> None:
+        nodes, operators = counts()
+        for number in range(120):
+            await refused(server.attest("join_token", b"x", Caller(address=f"10.1.0.{number}")))
+        assert counts() == (nodes + 120, operators)
+        assert (await refused(server.new_token(ttl_s=10**9)))[0] is INVALID
+        assert counts() == (nodes + 120, operators + 1)
+        assert (await server.audited())[-1][1:3] == ("token.create", "refused")
 
     run(tmp_path, story)
 
