@@ -105,7 +105,8 @@ def agent_message(agent: AgentRecord) -> registration_pb2.AgentInfo:
         selectors=selector_messages(agent.selectors),
         attested_ns=agent.attested_ns,
         svid_expires_ns=agent.svid_expires_ns,
-        serial=agent.serial,
+        # One that was banned and let back in has none that is good.
+        serial=agent.serial if agent.certificate_sha256 else "",
         banned=agent.banned,
         can_reattest=agent.can_reattest,
     )

@@ -25,7 +25,7 @@ from adapters.sql.registry_tables import AGENT, ENTRY, JOIN_TOKEN, REGISTRY, REM
 from adapters.sql.tables import AUDIT
 from authz.audit import AuditEntry
 from ca.attestation import AttestationError
-from ca.entries import Entry
+from ca.entries import API, Entry
 from ca.registry import (
     AgentRecord,
     Audit,
@@ -371,9 +371,11 @@ async def _refuse_duplicates(connection: AsyncConnection, puts: Sequence[Entry])
             each = wanted[row["fingerprint"]]
             if row["id"] != each.workload.id:
                 also = ", which this call changes too" if row["id"] in changed else ""
+                origin = row["origin"]
+                how = "registered by command" if origin == API else f"declared at {origin}"
                 raise DuplicateEntryError(
                     f"{each.workload.spiffe_id} with the same parent and selectors is entry "
-                    f"{row['id']} already (from {row['origin']}){also}"
+                    f"{row['id']} already, {how}{also}"
                 )
 
 

@@ -151,9 +151,11 @@ def _all(service: Any) -> "Iterator[registration_pb2.AgentInfo]":
 def _state(agent: "registration_pb2.AgentInfo", now_ns: int) -> str:
     if agent.banned:
         return "banned"
+    if not agent.serial:
+        return "none: has to attest"
     left_s = (agent.svid_expires_ns - now_ns) / _SECOND_NS
     if left_s > 0:
-        return f"for {age(left_s)}"
+        return f"good for {age(left_s)}"
     return f"expired {age(-left_s)} ago"
 
 

@@ -7,6 +7,7 @@ import typer
 
 from meshwarden.cli.options import ConfigFile, Output
 from meshwarden.cli.output import Form, show, show_data, table
+from meshwarden.cli.policy_history import time_text
 from meshwarden.cli.prompts import Yes, confirm
 from meshwarden.cli.registration import (
     all_entries,
@@ -17,8 +18,6 @@ from meshwarden.cli.registration import (
 from meshwarden.cli.remote import RemoteCommand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ca.entries import Entry
     from ca.entry_draft import EntryRules
     from protos.meshwarden.v1 import registration_pb2
@@ -99,7 +98,11 @@ def create(  # noqa: PLR0913, PLR0917 - each is an option
         reply = service.PutEntries(
             registration_pb2.PutEntriesRequest(entries=[entry], dry_run=dry_run)
         )
-    _show(reply.entries, output, "no fault; nothing was changed" if dry_run else "")
+    (kept,) = reply.entries
+    if dry_run and not change:
+        # It is none yet: what would tell it from others is made when it is kept.
+        kept.workload.id, kept.workload.version, kept.created_ns = "", 0, 0
+    _show(kept, output, "no fault; nothing was changed" if dry_run else "")
 
 
 @app.command("list", cls=RemoteCommand)
@@ -122,6 +125,8 @@ def list_entries(
         ]
     if output.is_data:
         show_data([_as_dict(each) for each in found], output)
+    elif not found and (spiffe_id or parent or selector):
+        show("no such entry")
     elif not found:
         show("no entry: 'meshwarden entry create' makes one")
     else:
@@ -131,11 +136,12 @@ def list_entries(
                 each.workload.spiffe_id,
                 each.parent_id,
                 ", ".join(selectors_text(each.workload.selectors)),
-                each.origin,
+                _origin(each),
+                _role(each),
             )
             for each in found
         ]
-        show(table(("entry", "gives", "parent", "to whom has", "from"), rows))
+        show(table(("entry", "gives", "parent", "to whom has", "from", "role"), rows))
 
 
 @app.command("show", cls=RemoteCommand)
@@ -152,7 +158,7 @@ def show_entry(
         found = {each.workload.id: each for each in all_entries(service)}
     if entry_id not in found:
         raise SupervisorError(f"there is no entry {entry_id!r}{did_you_mean(entry_id, found)}")
-    _show([found[entry_id]], output)
+    _show(found[entry_id], output)
 
 
 @app.command(cls=RemoteCommand)
@@ -266,20 +272,42 @@ def _is_same(made: "registration_pb2.Entry", there: "registration_pb2.Entry | No
     return alike == there
 
 
-def _show(entries: "Iterable[registration_pb2.Entry]", output: Form, note: str = "") -> None:
-    found = [_as_dict(each) for each in entries]
+def _show(entry: "registration_pb2.Entry", output: Form, note: str = "") -> None:
     if output.is_data:
-        show_data(found[0] if len(found) == 1 else found, output)
+        show_data(_as_dict(entry), output)
         return
-    for each in found:
-        rows = [
-            (name.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value))
-            for name, value in each.items()
-            if value not in ("", [], 0, False)
-        ]
-        show(table(("", ""), rows))
+    workload = entry.workload
+    rows = (
+        ("entry", workload.id),
+        ("gives", workload.spiffe_id),
+        ("parent", entry.parent_id),
+        ("to whom has", ", ".join(selectors_text(workload.selectors))),
+        ("DNS names", ", ".join(workload.dns_names)),
+        ("certificates", _lifetime(workload.x509_ttl_s)),
+        ("tokens", _lifetime(workload.jwt_ttl_s)),
+        ("hint", workload.hint),
+        ("role", _role(entry)),
+        ("from", _origin(entry)),
+        ("made", time_text(entry.created_ns) if entry.created_ns else ""),
+        ("version", str(workload.version or "")),
+    )
+    show(table(("", ""), [row for row in rows if row[1]]))
     if note:
         show(note)
+
+
+def _lifetime(ttl_s: int) -> str:
+    return f"for {ttl_s} s" if ttl_s else ""
+
+
+def _role(entry: "registration_pb2.Entry") -> str:
+    return "admin" if entry.admin else ""
+
+
+def _origin(entry: "registration_pb2.Entry") -> str:
+    from ca.entries import API  # noqa: PLC0415
+
+    return "a command" if entry.origin == API else entry.origin
 
 
 def _as_dict(entry: "registration_pb2.Entry") -> dict[str, Any]:

@@ -95,7 +95,7 @@ def list_tokens(config: ConfigFile = None, output: Output = Form.HUMAN) -> None:
             )
             for each in found
         ]
-        show(table(("token", "state", "made", "for", "node"), rows))
+        show(table(("token", "state", "made", "for", "of its node"), rows))
 
 
 @app.command(cls=RemoteCommand)

@@ -14,8 +14,10 @@ from meshwarden.cli.main import app
 from meshwarden.control.access import AccessInterceptor, LocalGate
 from meshwarden.files import RuntimeDir
 from protos.meshwarden.v1 import registration_pb2, registration_pb2_grpc
-from tests.servers.identity import IdentityServer, identity_server
+from tests.servers.identity import TRUST_DOMAIN, IdentityServer, identity_server
 
+TD = f"spiffe://{TRUST_DOMAIN}"
+AGENT = f"{TD}/meshwarden/agent/join_token/a"
 DAY_NS = 86_400 * 10**9
 Command = Callable[..., Awaitable[Result]]
 Story = Callable[[IdentityServer, Command], Awaitable[None]]
@@ -49,6 +51,13 @@ def run(folder: Path, story: Story) -> None:
 def unboxed(result: Result) -> str:
     """What went wrong, out of its box."""
     return " ".join(result.output.replace("\N{BOX DRAWINGS LIGHT VERTICAL}", " ").split())
+
+
+def shown(result: Result) -> dict[str, str]:
+    """The rows of a table with two columns."""
+    assert result.exit_code == 0, result.output
+    rows = [re.split(r"  +", line, maxsplit=1) for line in result.stdout.splitlines()]
+    return {row[0]: row[1] for row in rows if len(row) == 2}
 
 
 async def agents(server: IdentityServer) -> set[str]:
@@ -96,5 +105,68 @@ def test_what_is_no_duration_prunes_nothing(tmp_path: Path, duration: str) -> No
         done = await command("agent", "prune", "--expired-for", duration, "--yes")
         assert (done.exit_code, "such as 30m" in unboxed(done)) == (2, True)
         assert [each[1] for each in await server.audited()] == []
+
+    run(tmp_path, story)
+
+
+def test_an_entry_is_shown_as_people_read_it_and_told_as_programs_do(tmp_path: Path) -> None:
+    """A time as a time, with what was not given left out; as JSON each number with its unit."""
+    made = ("entry", "create", f"{TD}/web", "--parent", AGENT, "--selector", "unix:uid:1")
+    more = ("--x509-ttl", "90", "--dns-name", "web.svc", "--admin", "--hint", "h")
+
+    async def story(_: IdentityServer, command: Command) -> None:
+        dry = shown(await command(*made, "--dry-run"))
+        assert dry == {
+            "gives": f"{TD}/web",
+            "parent": AGENT,
+            "to whom has": "unix:uid:1",
+            "from": "a command",
+        }
+        told = json.loads((await command(*made, "--dry-run", "-o", "json")).stdout)
+        assert (told["id"], told["created_ns"]) == ("", 0)
+        found = shown(await command(*made, *more))
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ", found.pop("made"))
+        entry_id = found.pop("entry")
+        assert found == {
+            **dry, "DNS names": "web.svc", "certificates": "for 90 s", "hint": "h",
+            "role": "admin", "version": "1",
+        }  # fmt: skip
+        again = await command("entry", "show", entry_id)
+        assert {**found, "entry": entry_id}.items() <= shown(again).items()
+        told = json.loads((await command("entry", "show", entry_id, "-o", "json")).stdout)
+        assert (told["origin"], told["x509_ttl_s"]) == ("api", 90)
+        assert told["created_ns"] > 10**18
+        twice = await command(*made)
+        assert f"is entry {entry_id} already, registered by command" in twice.stderr
+
+    run(tmp_path, story)
+
+
+def test_a_list_that_was_narrowed_to_nothing_says_no_more(tmp_path: Path) -> None:
+    """There may be entries; and who administers the service can be seen in the list."""
+
+    async def story(server: IdentityServer, command: Command) -> None:
+        assert "'meshwarden entry create' makes one" in (await command("entry", "list")).stdout
+        await server.put(parent_id=AGENT, admin=True)
+        head, row = (await command("entry", "list")).stdout.splitlines()
+        assert (head.split()[-1], row.split()[-1]) == ("role", "admin")
+        none = await command("entry", "list", "--parent", f"{AGENT}x")
+        assert (none.exit_code, none.stdout) == (0, "no such entry\n")
+
+    run(tmp_path, story)
+
+
+def test_an_agent_that_was_let_back_in_has_no_certificate_until_it_attests(tmp_path: Path) -> None:
+    """The list doesn't say that the one it had is good."""
+
+    async def story(server: IdentityServer, command: Command) -> None:
+        agent = await server.new_agent()
+        states = ["good for 59 min"]
+        assert states[0] in (await command("agent", "list")).stdout
+        for how in ("ban", "unban"):
+            await command("agent", how, agent.spiffe_id, *(["--yes"] if how == "ban" else []))
+            states.append((await command("agent", "list")).stdout)
+        assert "  banned  " in states[1]
+        assert "  none: has to attest  " in states[2]
 
     run(tmp_path, story)
