@@ -85,6 +85,7 @@ _WORDS: dict[Any, str] = {
     bool: "true or false",
     str: "text",
     Address: "IP:PORT",
+    Address | None: "IP:PORT",
     Path: "a path",
     Path | None: "a path",
     tuple[str, ...]: "a list of text",
@@ -284,7 +285,7 @@ def _believe(key: Key, reading: Reading) -> object:
     if isinstance(value, str):
         if not value and key.is_optional:
             return None
-        if key.kind is Address:
+        if key.kind in (Address, Address | None):
             return Address.parse(value)
         if key.kind in (Path, Path | None):
             return _path(value, reading.folder)

@@ -49,12 +49,14 @@ class LinkState:
         fault: Why not, in words; "" where it is.
         since_ns: Since when it is as it is.
         sessions: How many sessions there were.
+        synced_ns: When entries were last taken from the server; 0 for never.
     """
 
     connected: bool = False
     fault: str = "it has not been reached yet"
     since_ns: int = 0
     sessions: int = 0
+    synced_ns: int = 0
 
 
 class Link(Signer, TokenSigner):
@@ -240,6 +242,7 @@ class Link(Signer, TokenSigner):
             self.state.connected, self.state.fault = True, ""
             self.state.since_ns = self._now_ns()
             self._identities.retry_now()
+        self.state.synced_ns = self._now_ns()
         self._session_was_good = True
 
     async def _take_bundles(self, bundles: tuple[Bundle, ...]) -> None:

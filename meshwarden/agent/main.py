@@ -28,6 +28,7 @@ from meshwarden.agent.keep import Keep
 from meshwarden.agent.link import Link
 from meshwarden.agent.listener import open_listener
 from meshwarden.agent.local_door import LocalDoor
+from meshwarden.agent.metrics_port import MetricsPort, open_port
 from meshwarden.agent.places import Places, places
 from meshwarden.agent.relay import Relay
 from meshwarden.agent.renewer import Renewer
@@ -94,10 +95,12 @@ def run(settings: Settings, join_token: str = "", internal: Path | None = None) 
         with contextlib.ExitStack() as held:
             held.enter_context(lock_dir(where.state, "agent.state_dir"))
             listener = held.enter_context(open_listener(where))
+            address = settings.agent.metrics
+            port = held.enter_context(open_port(address)) if address is not None else None
             raise_file_limit()
             door = _door(settings, where, join_token, internal)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_serve(settings, where, door, listener))
+                runner.run(_serve(settings, where, door, listener, port))
     except (ForeignPackageError, NotBelievedError, RuntimeDirError, OSError) as error:
         print(f"meshwarden: {error}", file=sys.stderr)  # noqa: T201 - the user's terminal
         return _FAILED_START
@@ -113,7 +116,13 @@ def main() -> int:
     return run(settings, internal=RuntimeDir(Path(os.environ[RUNTIME_VARIABLE])).admin_socket)
 
 
-async def _serve(settings: Settings, where: Places, door: Door, listener: socket.socket) -> None:
+async def _serve(
+    settings: Settings,
+    where: Places,
+    door: Door,
+    listener: socket.socket,
+    metrics_port: socket.socket | None,
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -125,6 +134,7 @@ async def _serve(settings: Settings, where: Places, door: Door, listener: socket
     _recall(settings, keep, door, identities)
     link = Link(door, identities, keep, clock.now_ns, _draw)
     tokens = Tokens(identities, link, clock.now_ns, _draw, settings.agent.tokens_per_s)
+    renewer = Renewer(identities, link, clock.now_ns)
     relay = Relay(where.inner, where.private, settings.agent.max_connections)
     attestation = Attestation(relay, _attestors(settings))
     api = WorkloadApi(
@@ -150,12 +160,24 @@ async def _serve(settings: Settings, where: Places, door: Door, listener: socket
         asyncio.create_task(work)
         for work in (
             link.run(),
-            Renewer(identities, link, clock.now_ns).run(),
+            renewer.run(),
             relay.serve(listener),
             _save(settings, keep, door, identities),
             _tell(settings, where, door, link, identities, relay),
         )
     ]
+    if metrics_port is not None:
+        # Only who wants metrics pays for them.
+        from meshwarden.agent.metrics import (  # noqa: PLC0415
+            CONTENT_TYPE,
+            AgentMetrics,
+            Parts,
+        )
+
+        told = AgentMetrics(Parts(door, link, identities, renewer, tokens, api, relay))
+        serving = MetricsPort(told.exposition, CONTENT_TYPE).serve(metrics_port)
+        tasks.append(asyncio.create_task(serving))
+        _LOG.info("metrics are served on http://%s/metrics", settings.agent.metrics)
     waiting = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)

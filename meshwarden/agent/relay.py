@@ -32,6 +32,7 @@ class Relay:
 
     Attributes:
         look_every_s: How soon a connection is closed whose process has ended, in seconds.
+        refused: Connections that were not carried on.
     """
 
     look_every_s = 5.0
@@ -51,6 +52,7 @@ class Relay:
         self._of_user: Counter[int] = Counter()
         self._ends: dict[str, tuple[End, End]] = {}
         self._next_warning_s = 0.0
+        self.refused = 0
 
     @property
     def count(self) -> int:
@@ -79,11 +81,9 @@ class Relay:
                 try:
                     await self._carry(connection)
                 except (OSError, PeerError) as error:
-                    connection.close()
-                    self._warn(f"a connection was refused: {error}", loop.time())
+                    self._refuse(connection, str(error), loop.time())
                 except Exception as error:  # noqa: BLE001 - one caller's, whatever it is
-                    connection.close()
-                    self._warn(f"a connection was refused: {fault_id(error)}", loop.time())
+                    self._refuse(connection, fault_id(error), loop.time())
         finally:
             sweeping.cancel()
             for outside, _ in tuple(self._ends.values()):
@@ -145,11 +145,13 @@ class Relay:
         caller.close()
         self._ends.pop(name)[1].abort()
 
-    def _warn(self, message: str, now_s: float) -> None:
-        """Log what a local process may provoke without end: a line now and then."""
+    def _refuse(self, connection: socket.socket, reason: str, now_s: float) -> None:
+        """Close what isn't carried on; a process may provoke it without end, so log it seldom."""
+        connection.close()
+        self.refused += 1
         if now_s >= self._next_warning_s:
             self._next_warning_s = now_s + _WARNINGS_APART_S
-            _LOG.warning("%s", message)
+            _LOG.warning("a connection was refused: %s", reason)
 
     async def _connect(self, name: str) -> socket.socket:
         """Connect to the server from a name that it will see; nothing stays on the disk."""

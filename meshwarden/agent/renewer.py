@@ -6,6 +6,7 @@ public halves.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -76,12 +77,18 @@ class Signer(Protocol):
 
 
 class Renewer:
-    """Keeps `Identities` signed."""
+    """Keeps `Identities` signed.
+
+    Attributes:
+        outcomes: How many orders there were: signed, refused by the server, failed for want of an
+            answer, or unfit: signed, but not what was ordered.
+    """
 
     def __init__(self, identities: Identities, signer: Signer, now_ns: Callable[[], int]) -> None:
         self._identities = identities
         self._signer = signer
         self._now_ns = now_ns
+        self.outcomes = Counter(signed=0, refused=0, failed=0, unfit=0)
 
     async def run(self) -> None:
         """Renew until cancelled."""
@@ -109,6 +116,7 @@ class Renewer:
         try:
             answers = await self._signer.sign(orders)
         except LinkDownError as error:
+            self.outcomes["failed"] += len(due)
             for each in due:
                 self._identities.fail(each.claim, f"the server can't be asked: {error}")
             return
@@ -118,13 +126,16 @@ class Renewer:
     def _take(self, due: Due, key: PrivateKey, answer: Signed | Refused) -> None:
         claim = due.claim
         if isinstance(answer, Refused):
+            self.outcomes["refused"] += 1
             _LOG.warning("%s was not signed: %s", claim.spiffe_id, answer.reason)
             self._identities.fail(claim, f"the server refused: {answer.reason}")
             return
         if fault := _fault(claim.spiffe_id, key, answer):
+            self.outcomes["unfit"] += 1
             _LOG.error("%s: what the server signed is not used: %s", claim.spiffe_id, fault)
             self._identities.fail(claim, fault)
             return
+        self.outcomes["signed"] += 1
         self._identities.accept(
             Svid(
                 claim, answer.chain, private_der(key), self._now_ns(), answer.not_after_ns,

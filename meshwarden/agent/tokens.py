@@ -7,7 +7,7 @@ already, and shares the limit.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -67,7 +67,12 @@ class TokenSigner(Protocol):
 
 
 class Tokens:
-    """Gives a workload its tokens: one order at a time for each, and none while one is fresh."""
+    """Gives a workload its tokens: one order at a time for each, and none while one is fresh.
+
+    Attributes:
+        outcomes: How many orders there were: signed, refused by the server, or failed for want of
+            an answer.
+    """
 
     def __init__(
         self,
@@ -91,9 +96,15 @@ class Tokens:
         self._now_ns = now_ns
         self._draw = draw
         self._pace = Pace(per_s, max(1, round(per_s * _BURST_S)), _IDENTITIES)
+        self.outcomes = Counter(signed=0, refused=0, failed=0)
         # With each, the time from which a new one is wanted.
         self._kept: OrderedDict[_Name, tuple[SignedToken, int]] = OrderedDict()
         self._orders: dict[_Name, asyncio.Task[SignedToken | Refused]] = {}
+
+    @property
+    def kept(self) -> int:
+        """Tokens that are kept, those included that have expired since."""
+        return len(self._kept)
 
     async def token(
         self, claim: Claim, audiences: tuple[str, ...], selectors: frozenset[Selector]
@@ -138,7 +149,14 @@ class Tokens:
         self, name: _Name, selectors: frozenset[Selector]
     ) -> SignedToken | Refused:
         claim, audiences = name
-        made = await self._signer.sign_token(claim.entry_id, audiences, tuple(sorted(selectors)))
+        try:
+            made = await self._signer.sign_token(
+                claim.entry_id, audiences, tuple(sorted(selectors))
+            )
+        except LinkDownError:
+            self.outcomes["failed"] += 1
+            raise
+        self.outcomes["refused" if isinstance(made, Refused) else "signed"] += 1
         if isinstance(made, SignedToken):
             now_ns = self._now_ns()
             self._kept[name] = (made, renewal_ns(now_ns, made.expires_ns, self._draw()))

@@ -7,7 +7,9 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from enum import Enum
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
@@ -31,7 +33,7 @@ from meshwarden.agent.tokens import Tokens, TooSoon
 from protos.spiffe.workload import workload_pb2 as pb
 from protos.spiffe.workload import workload_pb2_grpc
 
-__all__ = ["WorkloadApi"]
+__all__ = ["Refusal", "WorkloadApi"]
 
 _LOG = logging.getLogger(__name__)
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -46,8 +48,29 @@ _Code = grpc.StatusCode
 _TENTH_NS = 100_000_000
 
 
+class Refusal(Enum):
+    """Why a call is refused: by metrics' name, and gRPC's code."""
+
+    BAD_REQUEST = "bad_request", _Code.INVALID_ARGUMENT
+    BAD_TOKEN = "bad_token", _Code.INVALID_ARGUMENT
+    CALLER_ENDED = "caller_ended", _Code.UNAVAILABLE
+    NO_HEADER = "no_header", _Code.INVALID_ARGUMENT
+    NO_IDENTITY = "no_identity", _Code.PERMISSION_DENIED
+    NOT_READY = "not_ready", _Code.UNAVAILABLE
+    NOT_SIGNED = "not_signed", _Code.PERMISSION_DENIED
+    NOT_THEIRS = "not_theirs", _Code.PERMISSION_DENIED
+    SERVER_AWAY = "server_away", _Code.UNAVAILABLE
+    TOO_MANY_TOKENS = "too_many_tokens", _Code.RESOURCE_EXHAUSTED
+    UNKNOWN_CALLER = "unknown_caller", _Code.PERMISSION_DENIED
+
+
 class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
-    """Serves workloads, each by what is found on its process when it calls."""
+    """Serves workloads, each by what is found on its process when it calls.
+
+    Attributes:
+        refusals: How many calls were refused, or ended, by the name of the reason.
+        streams: How many calls go on: of the Workload API, and of SDS.
+    """
 
     def __init__(
         self,
@@ -72,6 +95,8 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         self._now_ns = now_ns
         self._why_waiting = why_waiting
         self._lines = Pace(*_LINES)
+        self.refusals = Counter({each.value[0]: 0 for each in Refusal})
+        self.streams = Counter(workload=0, sds=0)
         # All streams of one view send one message.
         self._messages: WeakKeyDictionary[WorkloadSvids, pb.X509SVIDResponse] = WeakKeyDictionary()
 
@@ -113,7 +138,7 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         try:
             audiences = jwt_svid.check_audiences(tuple(dict.fromkeys(request.audience)))
         except OrderError as error:
-            await _abort(context, _Code.INVALID_ARGUMENT, str(error))
+            await self._refuse(context, Refusal.BAD_REQUEST, str(error))
         claims = await self._claims(context, selectors)
         if request.spiffe_id:
             claims = await self._only(context, claims, request.spiffe_id)
@@ -122,11 +147,12 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
             try:
                 made = await self._tokens.token(claim, audiences, selectors)
             except LinkDownError as error:
-                await _abort(context, _Code.UNAVAILABLE, f"no token can be had: {error}")
+                await self._refuse(context, Refusal.SERVER_AWAY, f"no token can be had: {error}")
             if isinstance(made, TooSoon):
                 await self._slow_down(context, caller, claim, made)
             if isinstance(made, Refused):
-                await _abort(context, _Code.PERMISSION_DENIED, f"{claim.spiffe_id}: {made.reason}")
+                why = f"{claim.spiffe_id}: {made.reason}"
+                await self._refuse(context, Refusal.NOT_SIGNED, why)
             entry = self._identities.entry(claim)
             hint = entry.hint if entry is not None else ""
             # Section 6.2.1: unique in a response.
@@ -144,13 +170,14 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
     ) -> pb.ValidateJWTSVIDResponse:
         selectors = await self._found(context)
         if not request.audience or not request.svid:
-            await _abort(context, _Code.INVALID_ARGUMENT, "name an audience and give a token")
+            why = "name an audience and give a token"
+            await self._refuse(context, Refusal.BAD_REQUEST, why)
         # Who may not have the bundle may not have it used either.
         await self._claims(context, selectors)
         try:
             valid = self._validate(request.svid, request.audience)
         except TokenError as error:
-            await _abort(context, _Code.INVALID_ARGUMENT, str(error))
+            await self._refuse(context, Refusal.BAD_TOKEN, str(error))
         claims = Struct()
         claims.update(valid.claims)
         return pb.ValidateJWTSVIDResponse(spiffe_id=str(valid.spiffe_id), claims=claims)
@@ -169,15 +196,17 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         Ends the call when that is nothing, with the reason.
         """
         caller = await self._known(context)
-        async with contextlib.aclosing(self._views_of(context, caller)) as views:
-            async for view in views:
-                yield view
+        with self._counted("sds"):
+            async with contextlib.aclosing(self._views_of(context, caller)) as views:
+                async for view in views:
+                    yield view
 
     async def _views(self, context: _Context) -> AsyncIterator[WorkloadSvids]:
         caller = await self._caller(context)
-        async with contextlib.aclosing(self._views_of(context, caller)) as views:
-            async for view in views:
-                yield view
+        with self._counted("workload"):
+            async with contextlib.aclosing(self._views_of(context, caller)) as views:
+                async for view in views:
+                    yield view
 
     async def _views_of(
         self, context: _Context, caller: Caller
@@ -189,7 +218,7 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
                 async with asyncio.timeout(_PATIENCE_S):
                     view = await anext(views)
             except TimeoutError:
-                await _abort(context, _Code.UNAVAILABLE, self._why_waiting())
+                await self._refuse(context, Refusal.NOT_READY, self._why_waiting())
             while True:
                 if not view.svids:
                     await self._deny(context, caller, view.why, notes)
@@ -210,17 +239,14 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
 
     async def _caller(self, context: _Context) -> Caller:
         if _HEADER not in (context.invocation_metadata() or ()):
-            await _abort(
-                context,
-                _Code.INVALID_ARGUMENT,
-                "the metadata 'workload.spiffe.io: true' is missing",
-            )
+            why = "the metadata 'workload.spiffe.io: true' is missing"
+            await self._refuse(context, Refusal.NO_HEADER, why)
         return await self._known(context)
 
     async def _known(self, context: _Context) -> Caller:
         caller = self._attestation.caller(context.peer())
         if caller is None:
-            await _abort(context, _Code.PERMISSION_DENIED, "the caller can't be told")
+            await self._refuse(context, Refusal.UNKNOWN_CALLER, "the caller can't be told")
         return caller
 
     async def _attest(
@@ -229,7 +255,7 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         try:
             found = await self._attestation.attest(caller)
         except PeerError as error:
-            await _abort(context, _Code.UNAVAILABLE, str(error))
+            await self._refuse(context, Refusal.CALLER_ENDED, str(error))
         return found.selectors, found.notes
 
     async def _claims(self, context: _Context, selectors: frozenset[Selector]) -> tuple[Claim, ...]:
@@ -237,7 +263,7 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
             async with asyncio.timeout(_PATIENCE_S):
                 claims = await self._identities.claims(selectors)
         except TimeoutError:
-            await _abort(context, _Code.UNAVAILABLE, self._why_waiting())
+            await self._refuse(context, Refusal.NOT_READY, self._why_waiting())
         if isinstance(claims, str):
             await self._deny(context, await self._caller(context), claims, ())
         return claims
@@ -248,13 +274,13 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         try:
             wanted = parse(spiffe_id)
         except InvalidSpiffeIdError as error:
-            await _abort(context, _Code.INVALID_ARGUMENT, f"this is no SPIFFE ID: {error}")
+            why = f"this is no SPIFFE ID: {error}"
+            await self._refuse(context, Refusal.BAD_REQUEST, why)
         chosen = tuple(claim for claim in claims if claim.spiffe_id == wanted)
         if not chosen:
             theirs = ", ".join(sorted({str(claim.spiffe_id) for claim in claims}))
-            await _abort(
-                context, _Code.PERMISSION_DENIED, f"{wanted} is not the caller's; he is {theirs}"
-            )
+            why = f"{wanted} is not the caller's; he is {theirs}"
+            await self._refuse(context, Refusal.NOT_THEIRS, why)
         return chosen[:1]
 
     async def _deny(
@@ -263,7 +289,7 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         """Answer who has no identity with the reason: what was found, and what is nearest."""
         told = "; ".join((f"no identity issued: {why}", *notes))
         self._note(caller, told)
-        await _abort(context, _Code.PERMISSION_DENIED, told)
+        await self._refuse(context, Refusal.NO_IDENTITY, told)
 
     async def _slow_down(
         self, context: _Context, caller: Caller, claim: Claim, made: TooSoon
@@ -275,17 +301,26 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
             "Those that it has already are given on"
         )
         self._note(caller, told)
-        await _abort(context, _Code.RESOURCE_EXHAUSTED, told)
+        await self._refuse(context, Refusal.TOO_MANY_TOKENS, told)
 
     def _note(self, caller: Caller, told: str) -> None:
         """Log a refusal, but not each: every user of the machine may ask without end."""
         if not self._lines.take(str(caller.peer.uid), 1, self._now_ns()):
             _LOG.info("pid %d of user %d: %s", caller.peer.pid, caller.peer.uid, told)
 
+    async def _refuse(self, context: _Context, why: Refusal, message: str) -> NoReturn:
+        name, code = why.value
+        self.refusals[name] += 1
+        await context.abort(code, message)
+        raise AssertionError("abort raises")
 
-async def _abort(context: _Context, code: grpc.StatusCode, message: str) -> NoReturn:
-    await context.abort(code, message)
-    raise AssertionError("abort raises")
+    @contextlib.contextmanager
+    def _counted(self, api: str) -> Iterator[None]:
+        self.streams[api] += 1
+        try:
+            yield
+        finally:
+            self.streams[api] -= 1
 
 
 def _x509_svids(view: WorkloadSvids) -> pb.X509SVIDResponse:

@@ -63,6 +63,9 @@ def agent(  # noqa: PLR0913, PLR0917 - options of a command line
     runtime_dir: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Overrides agent.runtime_dir.")
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="IP:PORT", help="Overrides agent.metrics.")
+    ] = None,
     insecure_bootstrap: Annotated[  # noqa: FBT002 - a flag of a command line
         bool,
         typer.Option(
@@ -86,6 +89,7 @@ def agent(  # noqa: PLR0913, PLR0917 - options of a command line
         "agent.socket": ("--socket", socket),
         "agent.state_dir": ("--state-dir", state_dir),
         "agent.runtime_dir": ("--runtime-dir", runtime_dir),
+        "agent.metrics": ("--metrics", metrics),
         "agent.insecure_bootstrap": (
             "--insecure-bootstrap",
             "true" if insecure_bootstrap else None,

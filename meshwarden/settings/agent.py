@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from meshwarden.settings.address import Address
+
 __all__ = ["Agent"]
 
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -88,6 +90,15 @@ class Agent:
                 "default": "`api.sock` in `agent.runtime_dir`",
                 "example": "/run/meshwarden-agent/api.sock",
             },
+        ),
+    ] = None
+    metrics: Annotated[
+        Address | None,
+        Meta(
+            description="Where `/metrics` and `/healthz` of the agent are served: in plain text, "
+            "to whoever gets there, as every user of this machine gets to 127.0.0.1. Neither has "
+            "a secret or a SPIFFE ID.",
+            extra={"default": "none", "example": "127.0.0.1:9193"},
         ),
     ] = None
     attestors: Annotated[

@@ -39,6 +39,9 @@ class Endpoint:
         signer: The server behind it.
         identities: What it serves.
         relay: Its front.
+        api: The service itself.
+        tokens: What it has tokens from.
+        renewer: What has certificates signed for it.
     """
 
     socket: Path
@@ -46,6 +49,9 @@ class Endpoint:
     signer: FakeSigner
     identities: Identities
     relay: Relay
+    api: WorkloadApi
+    tokens: Tokens
+    renewer: Renewer
 
     def know(self, *entries: WorkloadEntry) -> None:
         """Be told entries and bundle."""
@@ -76,10 +82,10 @@ async def endpoint(
     relay = Relay(private / "inner", private, most)
     attestation = Attestation(relay, {"unix": ADAPTER.build(ADAPTER.config())})
     tokens = Tokens(identities, signer, clock.now_ns, random.random, tokens_per_s)
+    api = WorkloadApi(attestation, identities, tokens, clock.now_ns, lambda: "no server yet")
+    renewer = Renewer(identities, signer, clock.now_ns)
     server = grpc.aio.server()
-    workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(
-        WorkloadApi(attestation, identities, tokens, clock.now_ns, lambda: "no server yet"), server
-    )
+    workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(api, server)
     server.add_insecure_port(f"unix:{private / 'inner'}")
     await server.start()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -87,10 +93,12 @@ async def endpoint(
         listener.listen(500)
         tasks = [
             asyncio.create_task(relay.serve(listener)),
-            asyncio.create_task(Renewer(identities, signer, clock.now_ns).run()),
+            asyncio.create_task(renewer.run()),
         ]
         try:
-            yield Endpoint(folder / "api", private / "inner", signer, identities, relay)
+            yield Endpoint(
+                folder / "api", private / "inner", signer, identities, relay, api, tokens, renewer
+            )
         finally:
             for task in tasks:
                 task.cancel()

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.support.agent import TRUST_DOMAIN, create_entry, served
+from tests.e2e.support.clients import send
 from tests.e2e.support.instance import Place
+from tests.e2e.support.service import service_port
 
 POLICY = {"policy.csv": "p, *, *, *, /**, allow\n"}
 AGENT = f"spiffe://{TRUST_DOMAIN}/meshwarden/agent/embedded/local"
@@ -31,17 +33,23 @@ def embedded(folder: Path, **settings: object) -> Place:
 def test_workloads_get_identities_without_a_token(
     new_folder: Callable[[], Path], transport: str
 ) -> None:
-    """With fronts and without; the agent is part of the service, and killed it comes back."""
-    place = embedded(new_folder(), **{"server.transport": transport})
+    """With fronts and without; the agent is part of the service, and has metrics of its own."""
+    port = service_port()
+    settings = {"server.transport": transport, "agent.metrics": f"127.0.0.1:{port}"}
+    place = embedded(new_folder(), **settings)
     path = place.folder / "run-agent" / "api.sock"
     with place.start() as instance:
         instance.wait_ready()
         create_entry(place, AGENT, "web", f"unix:uid:{os.getuid()}")
         before = served(path, timeout_s=30).svids[0]
         assert before.spiffe_id == f"spiffe://{TRUST_DOMAIN}/web"
-        told = place.command("agent", "status", "-o", "json")
-        assert told.returncode == 0, told.stderr
-        assert AGENT in told.stdout
+        status = place.command("agent", "status", "-o", "json")
+        assert status.returncode == 0, status.stderr
+        assert AGENT in status.stdout
+        told = send(port, path="/metrics").body.decode()
+        assert "meshwarden_agent_connected 1.0\n" in told
+        assert 'meshwarden_agent_svids{kind="x509"} 1.0\n' in told
+        assert "meshwarden_checks" not in told
     assert not path.exists()
 
 

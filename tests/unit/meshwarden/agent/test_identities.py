@@ -428,5 +428,7 @@ def test_a_certificate_that_was_not_ordered_is_not_served(fault: str) -> None:
         await world._renewer._have_signed(due)
         served = {svid.spiffe_id for svid in world.identities.svids.values()}
         assert served == (set() if fault == "id" else {"spiffe://td.example/api"})
+        assert world._renewer.outcomes["unfit"] == 2 - len(served)
+        assert world._renewer.outcomes["signed"] == len(served)
 
     run(story)

@@ -188,6 +188,7 @@ def test_too_many_connections_are_refused_and_one_user_gets_half(short: Path) ->
         reader, refused = await asyncio.open_unix_connection(path)
         assert await reader.read() == b""
         refused.close()
+        assert relay.refused == 1
         open_ones[0][1].close()
         await until(lambda: relay.count == 4)
         reader, again = await asyncio.open_unix_connection(path)
