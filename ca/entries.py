@@ -22,6 +22,7 @@ __all__ = [
     "fingerprint",
     "is_reserved",
     "match",
+    "needed",
     "set_digest",
     "why_none",
 ]
@@ -112,6 +113,23 @@ def match(entry: WorkloadEntry, found: frozenset[Selector]) -> Match | Miss:
         if isinstance(filled, templates.Unfilled):
             return Miss(filled.reason)
     return _made(str(text), [*map(str, names)])
+
+
+def needed(entry: WorkloadEntry, found: frozenset[Selector]) -> frozenset[Selector]:
+    """Give those of a workload's selectors that `match` looks at: by them alone it says the same.
+
+    A user may be in thousands of groups, of which an entry asks for one.
+    """
+    wanted = found.intersection(entry.selectors)
+    texts = (entry.spiffe_id, *entry.dns_names)
+    names = {name for text in texts for name in templates.placeholders(text)}
+    kinds = {name.partition(".")[0] for name in names}
+    filling = (
+        each
+        for each in found
+        if each.kind in kinds and not names.isdisjoint(templates.values_of([each]))
+    )
+    return wanted.union(filling)
 
 
 def _made(text: str, names: list[str]) -> Match | Miss:

@@ -4,12 +4,13 @@ An agent gets certificates for the entries that are its own, and for no others: 
 the SPIFFE ID comes from the entry, filled from the workload's selectors where it is a template.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ca import spiffe_id
-from ca.entries import Match, Miss, WorkloadEntry, match
+from ca.entries import Match, Miss, WorkloadEntry, match, needed
 from ca.entry_index import AgentEntries
 from ca.errors import IdentityError, OverloadedError
 from ca.issue import JwtOrder, X509Order, X509Svid
@@ -38,7 +39,11 @@ MAX_ORDERS = 200
 
 _MAX_BATCH_BYTES = 4 * 1024 * 1024
 _MAX_MESSAGE_BYTES = 64 * 1024
-_MAX_SELECTORS = 256
+_MAX_TOKEN_BYTES = 256 * 1024
+# Of one workload: two for each of 2,000 groups that its user is in.
+_MAX_SELECTORS = 4_096
+# Beyond so many the ledger has those that decided, and others have their turn in between.
+_MANY_SELECTORS = 256
 _NAME = "meshwarden.v1.Agent"
 
 
@@ -50,7 +55,7 @@ class NotYoursError(IdentityError):
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """What an agent may have, for an order of it."""
+    """What an agent may have, for an order of it; the selectors are for the ledger."""
 
     entry: WorkloadEntry
     match: Match
@@ -125,6 +130,8 @@ class AgentService:
         # Once for all orders: making it reads every entry of this agent.
         mine = self._registry.entries_of(call.agent)
         for place, wanted in enumerate(request.orders):
+            if len(wanted.selectors) > _MANY_SELECTORS:
+                await asyncio.sleep(0)
             try:
                 claim = self._claim(call, mine, wanted.entry_id, wanted.selectors)
             except IdentityError as error:
@@ -152,7 +159,7 @@ class AgentService:
     async def _sign_jwt(self, messages: Messages, context: Context) -> bytes:
         call = await self._door.admit(context)
         self._charge(call, 1, "tokens")
-        request = await one(messages, agent_pb2.SignJwtRequest, _MAX_MESSAGE_BYTES)
+        request = await one(messages, agent_pb2.SignJwtRequest, _MAX_TOKEN_BYTES)
         mine = self._registry.entries_of(call.agent)
         claim = self._claim(call, mine, request.entry_id, request.selectors)
         svid = await self._issuer.issue_jwt(
@@ -230,6 +237,8 @@ class AgentService:
         made = match(entry, found)
         if isinstance(made, Miss):
             raise NotYoursError(f"entry {entry_id} is not that workload's: {made.reason}")
+        if len(found) > _MANY_SELECTORS:
+            found = needed(entry, found)
         return _Claim(entry, made, tuple(map(str, sorted(found))))
 
     def _charge(self, call: AgentCall, cost: int, kind: str = "certificates") -> None:

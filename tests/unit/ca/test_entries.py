@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ca.entries import Entry, Match, Miss, WorkloadEntry, match, set_digest, why_none
+from ca.entries import Entry, Match, Miss, WorkloadEntry, match, needed, set_digest, why_none
 from ca.entry_draft import Draft, EntryRules, check_draft
 from ca.selectors import InvalidSelectorError, Selector, parse_selector
 
@@ -51,6 +51,33 @@ def test_the_trust_domain_is_filled_in_for_good() -> None:
         "spiffe://mesh.example/nodes/a",
         "spiffe://mesh.example/web",
     )
+
+
+PARTS = st.sampled_from(["ns", "sa", "ns:a", "sa:b", "ns:b", "label:app:web", "label:app", "uid:1"])
+FOUND = st.frozensets(st.builds(Selector, st.sampled_from(["k8s", "unix"]), PARTS), max_size=8)
+TEXTS = st.sampled_from(
+    ["spiffe://td/web", "spiffe://td/{{k8s.ns}}/{{k8s.sa}}", "spiffe://td/{{k8s.label.app}}"]
+)
+
+
+@given(FOUND, FOUND, TEXTS, st.lists(st.sampled_from(["{{k8s.sa}}.svc", "{{unix.ns}}"])))
+def test_what_is_needed_of_the_selectors_says_the_same_as_all_of_them(
+    found: frozenset[Selector], asked: frozenset[Selector], text: str, names: list[str]
+) -> None:
+    """The identity, the DNS names, or why there is none."""
+    entry = WorkloadEntry("e", text, tuple(sorted(asked)), dns_names=tuple(names))
+    few = needed(entry, found)
+    assert few <= found
+    assert match(entry, few) == match(entry, found)
+
+
+def test_of_thousands_of_groups_the_one_that_is_asked_for_is_needed() -> None:
+    """And whatever fills a template, also where it is too much."""
+    groups = frozenset(Selector("unix", f"supplementary_gid:{n}") for n in range(3_000))
+    seven = Selector("unix", "supplementary_gid:7")
+    assert needed(WorkloadEntry("e", WEB, (seven,)), groups) == {seven}
+    template = WorkloadEntry("e", "spiffe://td/{{unix.supplementary_gid}}", ())
+    assert needed(template, groups | {Selector("unix", "uid:1")}) == groups
 
 
 def test_a_template_of_the_workloads_own_selectors_needs_no_other_selector() -> None:

@@ -439,6 +439,42 @@ def test_a_batch_that_is_larger_than_the_limit_is_signed_once_in_a_while(tmp_pat
     run(tmp_path, story, signatures_per_s=1.0)
 
 
+async def recorded(server: IdentityServer) -> list[str]:
+    """Give the selectors of the newest row of the ledger that says what was intended."""
+    (issued,) = await server.opened.ledger.find("", "", 1)
+    return [*issued.row.entry.selectors]
+
+
+def test_a_user_in_very_many_groups_gets_what_one_of_them_gives(tmp_path: Path) -> None:
+    """Certificates and tokens; the ledger has what decided, and all of few."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        wanted = "unix:supplementary_group:developers-77"
+        made = await server.put(spiffe_id=WEB, parent_id=agent.spiffe_id, selectors=[wanted])
+        groups = [f"unix:supplementary_gid:{100_000 + n}" for n in range(2_000)]
+        groups += [f"unix:supplementary_group:developers-{n}" for n in range(2_000)]
+        for found, kept in ((groups, [wanted]), (groups[2_000:2_200], groups[2_000:2_200])):
+            all_of_it = order(made.workload.id, *found)
+            (result,) = await signed(server, agent, all_of_it)
+            assert result.svid.spiffe_id == WEB, result.refusal
+            assert await recorded(server) == sorted(kept)
+            token = await server.agents.SignJwt(
+                agent_pb2.SignJwtRequest(
+                    entry_id=made.workload.id, audiences=["a"], selectors=all_of_it.selectors
+                ),
+                metadata=agent.metadata,
+            )
+            assert token.spiffe_id == WEB
+            assert await recorded(server) == sorted(kept)
+        few, many = order(made.workload.id, wanted), order(made.workload.id, *groups, *groups)
+        results = await signed(server, agent, many, few)
+        assert "8000 selectors; at most 4096" in results[0].refusal.message
+        assert results[1].svid.spiffe_id == WEB
+
+    run(tmp_path, story)
+
+
 def test_an_agent_has_few_streams_of_a_kind(tmp_path: Path) -> None:
     """Whoever opens more is refused, and one that ends makes room."""
 
