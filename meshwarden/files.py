@@ -58,7 +58,7 @@ class RuntimeDir:
         return self.path / f"{name}.{epoch}.sock"
 
     def secret(self, name: str) -> Path:
-        """Where a secret is put for fronts to watch."""
+        """Where a secret is kept, for fronts that start without control to watch."""
         return self.path / f"{name}.secret.json"
 
     def hot_restart_socket(self) -> Path:

@@ -172,12 +172,16 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
             "admin.remote is on, but listen.tls is not: every remote call of the admin API will be "
             "refused, since over plain text nobody can be known"
         )
+    serving = None
+    if identity and settings.listen.tls.svid:
+        serving = identity.serving(settings, runtime, clock.now_ns)
     made = servers(
         runtime,
         guarded,
         InternalService(log),
         _gate(settings, administration, caller_behind_front),
         nodes,
+        serving=serving,
     )
     for server, socket in made:
         await listen(server, socket)
@@ -189,12 +193,10 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
         tasks.append(asyncio.create_task(administration.run()))
     if nodes:
         tasks.append(asyncio.create_task(nodes.run()))
-    serving = None
     if identity:
         tasks.append(asyncio.create_task(identity.run()))
-        if settings.listen.tls.svid:
-            serving = identity.serving(settings, runtime, clock.now_ns)
-            tasks.append(asyncio.create_task(serving.run()))
+    if serving:
+        tasks.append(asyncio.create_task(serving.run()))
     edge = None
     if os.environ.get(EDGE_VARIABLE) == "1":
         edge = GrpcioEdge(

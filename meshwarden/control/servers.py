@@ -18,8 +18,9 @@ from protos.envoy.service.auth.v3 import external_auth_pb2
 from protos.meshwarden.v1 import identity_pb2, identity_pb2_grpc, internal_pb2_grpc
 
 if TYPE_CHECKING:
-    # It loads what databases need, and most services issue nothing.
+    # They load what databases need, and most services issue nothing.
     from meshwarden.control.identity.nodes import Nodes
+    from meshwarden.control.identity.serving import Serving
 
 __all__ = [
     "AGENTS_OPTIONS",
@@ -76,12 +77,14 @@ def caller_behind_front(context: _Context) -> Caller:
     return caller_of(context.invocation_metadata() or ())
 
 
-def servers(
+def servers(  # noqa: PLR0913 - all that is served
     runtime: RuntimeDir,
     guarded: Sequence[Guarded],
     internal: InternalService,
     gate: Gate | None,
     nodes: "Nodes | None" = None,
+    *,
+    serving: "Serving | None" = None,
 ) -> tuple[tuple[grpc.aio.Server, Path], ...]:
     """Make the servers, each with the socket it is to listen on.
 
@@ -91,6 +94,7 @@ def servers(
         internal: For the fronts.
         gate: Whom remote callers have to pass; None serves them nothing that is guarded.
         nodes: Serves agents; None where nothing is issued.
+        serving: Has the port's own certificate, for the fronts; None where it comes from files.
     """
     interceptors = [AccessInterceptor(gate)] if gate else []
     public_server = grpc.aio.server(interceptors=interceptors, options=CONTROL_OPTIONS)
@@ -100,6 +104,8 @@ def servers(
     internal_server = grpc.aio.server(options=CONTROL_OPTIONS)
     identity_pb2_grpc.add_IdentityServicer_to_server(IdentityService(), public_server)
     internal_pb2_grpc.add_InternalServicer_to_server(internal, internal_server)
+    if serving is not None:
+        serving.serve_on(internal_server)
     for add, service in guarded:
         add(service, admin_server)
         if gate:

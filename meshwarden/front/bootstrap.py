@@ -99,12 +99,15 @@ class TlsSecrets:
     Attributes:
         server: SDS file of the certificate and its key.
         clients: SDS file of what client certificates are verified with.
+        internal_socket: Unix socket of control's internal server, which sends both by SDS; None
+            has Envoy watch the files.
         client_ca: PEM file that takes the place of `clients`.
         require_client_certificate: Whether a handshake without a client certificate fails.
     """
 
     server: Path
     clients: Path
+    internal_socket: Path | None = None
     client_ca: Path | None = None
     require_client_certificate: bool = False
 
@@ -376,6 +379,9 @@ def _clusters(front: FrontBootstrap) -> Iterable[dict[str, Any]]:
     yield _control_cluster("control", front.public_socket)
     if front.agents_socket:
         yield _control_cluster("agents", front.agents_socket)
+    # No route leads there: it is for Envoy itself.
+    if isinstance(front.tls, TlsSecrets) and front.tls.internal_socket:
+        yield _control_cluster("internal", front.tls.internal_socket)
 
 
 def _control_cluster(name: str, socket: Path) -> dict[str, Any]:
@@ -420,13 +426,28 @@ def _control_cluster(name: str, socket: Path) -> dict[str, Any]:
     }
 
 
+_BY_STREAM = {
+    "api_type": "GRPC",
+    "transport_api_version": "V3",
+    "grpc_services": [
+        {
+            "envoy_grpc": {
+                "cluster_name": "internal",
+                # By default Envoy comes to wait for half a minute, which may be a whole life.
+                "retry_policy": {"retry_back_off": {"base_interval": "0.2s", "max_interval": "5s"}},
+            }
+        }
+    ],
+}
+
+
 def _tls(tls: TlsFiles | TlsSecrets) -> dict[str, Any]:
     common: dict[str, Any] = {
         "alpn_protocols": ["h2", "http/1.1"],
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
     }
     if isinstance(tls, TlsSecrets):
-        common["tls_certificate_sds_secret_configs"] = [_watched(SERVER_SDS, tls.server)]
+        common["tls_certificate_sds_secret_configs"] = [_secret(SERVER_SDS, tls.server, tls)]
     else:
         common["tls_certificates"] = [
             {
@@ -437,7 +458,7 @@ def _tls(tls: TlsFiles | TlsSecrets) -> dict[str, Any]:
     if tls.client_ca is not None:
         common["validation_context"] = {"trusted_ca": {"filename": str(tls.client_ca)}}
     elif isinstance(tls, TlsSecrets):
-        common["validation_context_sds_secret_config"] = _watched(CLIENTS_SDS, tls.clients)
+        common["validation_context_sds_secret_config"] = _secret(CLIENTS_SDS, tls.clients, tls)
     return _typed(
         "envoy.transport_sockets.tls",
         "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
@@ -448,12 +469,17 @@ def _tls(tls: TlsFiles | TlsSecrets) -> dict[str, Any]:
     )
 
 
-def _watched(name: str, file: Path) -> dict[str, Any]:
-    """A secret in a file that Envoy reads again when another is put in its place."""
+def _secret(name: str, file: Path, tls: TlsSecrets) -> dict[str, Any]:
+    """A secret that control sends, or in a file that Envoy reads again when it is replaced."""
+    source = (
+        {"api_config_source": _BY_STREAM}
+        if tls.internal_socket
+        else {"path_config_source": {"path": str(file)}}
+    )
     return {
         "name": name,
         "sds_config": {
-            "path_config_source": {"path": str(file)},
+            **source,
             "resource_api_version": "V3",
             # By default a listener whose secret is late opens after 15 s, and then refuses every
             # handshake, taking its share of the port.

@@ -44,8 +44,12 @@ __all__ = ["FrontPrograms", "FrontSlot", "FrontStartError", "find_programs", "re
 _LOG = logging.getLogger(__name__)
 _READY_TIMEOUT_S = 45.0
 _POLL_S = 0.05
-_SECRET_POLL_S = 0.0625  # Adds up without an error.
+_SECRET_POLL_S = 0.05
 _PATIENCE_S = 10.0
+# How long the first start of a front waits for control before it takes what an earlier run has
+# kept: control is there within a second or two, and nobody has been served yet.
+_CONTROL_START_S = 5.0
+_GREETING_S = 1.0
 _BASE_IDS = 200_000_000  # Times ten, it still fits a signed 32-bit integer.
 _EPOCHS_IN_STEM = 10
 _EPOCH_NAMES = 3  # Envoy names its sockets by base id and epoch modulo this.
@@ -146,7 +150,7 @@ class FrontSlot:
         while True:
             started_s = loop.time()
             front = None
-            await self._until_secrets()
+            await self._until_secrets(0.0 if is_restart else _CONTROL_START_S)
             try:
                 async with self._starting:
                     front = await self._start(heir_of=None, is_restart=is_restart)
@@ -244,7 +248,7 @@ class FrontSlot:
         Raises:
             FrontStartError: It came to grief, and so would an heir.
         """
-        config, _ = self._write_config()
+        config, _ = await self._write_config()
         command = [*self._command(config), "--mode", "validate"]
         name = f"{self.name}-rehearsal"
         child = await Child.start(name, command, self._environment(name))
@@ -263,7 +267,7 @@ class FrontSlot:
     async def _start(self, heir_of: _Envoy | None, *, is_restart: bool = False) -> _Envoy:
         if self._stopping:
             raise FrontStartError("the service is stopping")
-        config, admin_socket = self._write_config()
+        config, admin_socket = await self._write_config()
         epoch = heir_of.epoch + 1 if heir_of else 0
         base_id = heir_of.base_id if heir_of else _new_base_id()
         drain_s = math.ceil(self._settings.server.drain_s)
@@ -280,12 +284,13 @@ class FrontSlot:
         self._running.add(envoy)
         return envoy
 
-    def _write_config(self) -> tuple[Path, Path]:
+    async def _write_config(self) -> tuple[Path, Path]:
         """Write the next process's configuration; give its path and that of its admin socket."""
         self._serial += 1
         config = self._runtime.front_bootstrap(self.name, self._serial)
         admin_socket = self._runtime.front_admin_socket(self.name, self._serial)
-        config.write_text(json.dumps(bootstrap(self._bootstrap(admin_socket))))
+        front = self._bootstrap(admin_socket, await self._tls())
+        config.write_text(json.dumps(bootstrap(front)))
         return config, admin_socket
 
     def _command(self, config: Path) -> list[str]:
@@ -313,7 +318,7 @@ class FrontSlot:
             await asyncio.sleep(_POLL_S)
         raise FrontStartError(f"it was not ready within {_READY_TIMEOUT_S:g} s")
 
-    def _bootstrap(self, admin_socket: Path) -> FrontBootstrap:
+    def _bootstrap(self, admin_socket: Path, tls: TlsFiles | TlsSecrets | None) -> FrontBootstrap:
         listen = self._settings.listen
         return FrontBootstrap(
             host=listen.address.host,
@@ -323,41 +328,54 @@ class FrontSlot:
             public_socket=self._runtime.public_socket,
             admin_socket=admin_socket,
             max_connections=listen.max_connections,
-            tls=self._tls(),
+            tls=tls,
             services=(*PUBLIC_SERVICES, *GUARDED_SERVICES)
             if self._settings.admin.remote
             else PUBLIC_SERVICES,
             agents_socket=self._runtime.agents_socket if self._settings.identity.is_on else None,
         )
 
-    def _tls(self) -> TlsFiles | TlsSecrets | None:
+    async def _tls(self) -> TlsFiles | TlsSecrets | None:
         tls = self._settings.listen.tls
         if tls.svid:
-            secret = self._runtime.secret
+            # Envoy can't take a secret from a second place, so each start decides: from control by
+            # a stream, or from the kept files while control is away; they are renewed when it is
+            # back. Where control goes between this look and Envoy's first question, that front
+            # opens when control is back, or starts again by the files after _READY_TIMEOUT_S;
+            # until then the others serve.
+            is_there = await _is_greeted(self._runtime.internal_socket)
             return TlsSecrets(
-                secret(SERVER_SDS),
-                secret(CLIENTS_SDS),
-                tls.client_ca,
-                tls.require_client_certificate,
+                *self._kept_secrets(),
+                internal_socket=self._runtime.internal_socket if is_there else None,
+                client_ca=tls.client_ca,
+                require_client_certificate=tls.require_client_certificate,
             )
         if tls.certificate and tls.key:
             return TlsFiles(tls.certificate, tls.key, tls.client_ca, tls.require_client_certificate)
         return None
 
-    async def _until_secrets(self) -> None:
-        """Wait for the first certificate from control; Envoy refuses a file that isn't there.
+    async def _until_secrets(self, patience_s: float) -> None:
+        """Wait for somebody who has the port's certificate: control, or files that it has kept.
 
-        Those of an earlier run do: a front must not need control to start.
+        A front must not need control to start, so files do, after `patience_s`; Envoy refuses one
+        that isn't there.
         """
         if not self._settings.listen.tls.svid:
             return
-        files = [self._runtime.secret(name) for name in (SERVER_SDS, CLIENTS_SDS)]
-        waited_s = 0.0
-        while not all(file.exists() for file in files):
-            if waited_s and waited_s % _PATIENCE_S == 0:
+        loop = asyncio.get_running_loop()
+        started_s = told_s = loop.time()
+        while not await _is_greeted(self._runtime.internal_socket):
+            now_s = loop.time()
+            is_kept = all(file.exists() for file in self._kept_secrets())
+            if is_kept and now_s - started_s >= patience_s:
+                return
+            if now_s - told_s >= _PATIENCE_S:
                 _LOG.warning("%s waits for control to issue the port's certificate", self.name)
+                told_s = now_s
             await asyncio.sleep(_SECRET_POLL_S)
-            waited_s += _SECRET_POLL_S
+
+    def _kept_secrets(self) -> tuple[Path, Path]:
+        return self._runtime.secret(SERVER_SDS), self._runtime.secret(CLIENTS_SDS)
 
     def _environment(self, name: str, *, is_restart: bool = False) -> dict[str, str]:
         return {
@@ -393,6 +411,22 @@ def remove_leftovers(runtime: RuntimeDir) -> None:
         if number.isdigit():
             _shared_memory(int(number) // _EPOCHS_IN_STEM).unlink(missing_ok=True)
         path.unlink(missing_ok=True)
+
+
+async def _is_greeted(socket: Path) -> bool:
+    """Whether a gRPC server is there and alive: it speaks first.
+
+    Source: RFC 9113, section 3.4.
+    """
+    try:
+        async with asyncio.timeout(_GREETING_S):
+            reader, writer = await asyncio.open_unix_connection(socket)
+            try:
+                return bool(await reader.read(1))
+            finally:
+                writer.close()
+    except OSError:  # The time-out is one too.
+        return False
 
 
 def _stem(base_id: int) -> int:

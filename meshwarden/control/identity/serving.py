@@ -1,15 +1,18 @@
-"""The service's own certificate: issued like any other, renewed, and put where fronts watch.
+"""The service's own certificate: issued like any other, renewed, and sent to the fronts by SDS.
 
-A front's Envoy reads its secrets from files in the runtime directory (SDS by path) and takes up
-each new one without a restart. They stay when control goes: a front that starts meanwhile serves
-by the last certificate, at once.
+A front's Envoy has a stream for each secret over the internal socket, and takes up each new one
+without a restart. The last of each is kept in a file too, in the form that Envoy reads: a front
+that starts while control is away serves by it at once, and watches it.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from typing import Any
 
+import grpc.aio
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 
 from ca.bundle import Bundle
 from ca.errors import IdentityError
@@ -20,10 +23,14 @@ from ca.spiffe_id import SpiffeId
 from meshwarden import metrics
 from meshwarden.control.identity.issuer import Issuer
 from meshwarden.files import CLIENTS_SDS, SERVER_SDS, RuntimeDir, replace_file
-from meshwarden.sds.secrets import certificate_secret, roots_secret
+from meshwarden.sds.secrets import FixedSecrets, certificate_secret, roots_secret
+from meshwarden.sds.service import SecretService
 from meshwarden.settings import Settings
 from protos.envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from protos.envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
+from protos.envoy.service.secret.v3.sds_pb2_grpc import (
+    add_SecretDiscoveryServiceServicer_to_server,
+)
 
 __all__ = ["SERVING_PATH", "Serving", "names_of"]
 
@@ -73,7 +80,7 @@ class Serving:
         Args:
             issuer: Signs.
             names: DNS names and IP addresses that stand in the certificate.
-            runtime: Where secrets are put.
+            runtime: Where secrets are kept.
             now_ns: The time.
             draw: A random number from 0 to below 1, anew at each call.
         """
@@ -85,16 +92,37 @@ class Serving:
         self.pem: tuple[bytes, bytes] | None = None
         self.roots_pem: bytes | None = None
         self.ready = asyncio.Event()
+        self._secrets: dict[str, Secret] = {}
+        self._changed = asyncio.Event()
+        self._is_over = False
 
     async def run(self) -> None:
-        """Renew at half-life and follow the bundle, for ever."""
-        await asyncio.gather(self._renew(), self._follow(self._issuer.bundles()))
+        """Renew at half-life and follow the bundle, until cancelled; then no stream goes on."""
+        try:
+            await asyncio.gather(self._renew(), self._follow(self._issuer.bundles()))
+        finally:
+            self._is_over = True
+            self._changed.set()
+
+    def serve_on(self, server: grpc.aio.Server) -> None:
+        """Send the secrets to whoever calls on a server: only the owner may reach it."""
+        add_SecretDiscoveryServiceServicer_to_server(
+            SecretService(self._views, lambda secrets, _wish: secrets), server
+        )
+
+    async def _views(self, _context: Any) -> AsyncGenerator[FixedSecrets, None]:
+        while not self._is_over:
+            changed = self._changed
+            if self._secrets.keys() >= {SERVER_SDS, CLIENTS_SDS}:
+                yield FixedSecrets(self._secrets.values())
+            await changed.wait()
 
     async def _renew(self) -> None:
         attempt = 0
         while True:
             svid = await self._issued()
             if svid is None:
+                self._restore()
                 pause_s = retry_pause_s(attempt, _USUAL_LIFE_S, self._draw())
                 attempt += 1
                 await asyncio.sleep(pause_s)
@@ -129,6 +157,7 @@ class Serving:
             self._tell()
 
     def _put(self, secret: Secret) -> None:
+        self._show(secret)
         response = DiscoveryResponse()
         response.resources.add().Pack(secret)
         file = self._runtime.secret(secret.name)
@@ -136,6 +165,24 @@ class Serving:
             replace_file(file, json_format.MessageToJson(response).encode(), durable=False)
         except OSError as error:  # A full disk: what is there still holds.
             _LOG.warning("%s can't be written: %s", file, error)
+
+    def _restore(self) -> None:
+        """Serve what an earlier control has kept, where there is nothing newer."""
+        for name in {SERVER_SDS, CLIENTS_SDS} - self._secrets.keys():
+            file, secret = self._runtime.secret(name), Secret()
+            try:
+                response = json_format.Parse(file.read_bytes(), DiscoveryResponse())
+                if response.resources[0].Unpack(secret) and secret.name == name:
+                    self._show(secret)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, IndexError, DecodeError, json_format.ParseError):
+                _LOG.warning("%s is not what was kept there", file)
+
+    def _show(self, secret: Secret) -> None:
+        self._secrets[secret.name] = secret
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def _tell(self) -> None:
         if self.pem is not None and self.roots_pem is not None:

@@ -1,5 +1,7 @@
 """The public port with an SVID of the service's own: verified, renewed, there without control."""
 
+import base64
+import http.client
 import os
 import signal
 import socket
@@ -48,16 +50,47 @@ def roots(place: Place) -> str:
     return said.stdout
 
 
-def leaf(place: Place) -> bytes:
-    """The certificate that the port shows, verified by name and by the bundle."""
-    context = ssl.create_default_context(cadata=roots(place))
+@contextmanager
+def connected(place: Place, context: ssl.SSLContext) -> Iterator[tuple[ssl.SSLSocket, bytes]]:
+    """A connection to the port, and the certificate that it shows."""
     with (
         socket.create_connection(("127.0.0.1", place.port), timeout=5) as plain,
         context.wrap_socket(plain, server_hostname="mesh.example") as connection,
     ):
         found = connection.getpeercert(binary_form=True)
-    assert found is not None
-    return found
+        assert found is not None
+        yield connection, found
+
+
+def verifying(place: Place) -> ssl.SSLContext:
+    """Verifies by name and by the bundle."""
+    return ssl.create_default_context(cadata=roots(place))
+
+
+def leaf(place: Place) -> bytes:
+    """The certificate that the port shows, verified."""
+    with connected(place, verifying(place)) as (_, found):
+        return found
+
+
+def answering(place: Place, context: ssl.SSLContext) -> bytes:
+    """The certificate that the port shows to whom it answers a request, over HTTP/1.1."""
+    with connected(place, context) as (connection, found):
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: mesh.example\r\n\r\n")
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        return found
+
+
+def config_of(place: Place, name: str = "front-0") -> str:
+    """What the newest process of a front was told."""
+    files = place.run_dir.glob(f"{name}.*.json")
+    return max(files, key=lambda file: int(file.name.split(".")[1])).read_text()
+
+
+def is_by_stream(place: Place) -> bool:
+    """Whether a front has its certificate from control, and looks at no file."""
+    config = config_of(place)
+    return "api_config_source" in config and ".secret.json" not in config
 
 
 def whoami(place: Place, folder: Path) -> identity_pb2.WhoAmIReply:
@@ -108,38 +141,102 @@ def test_it_is_renewed_while_connections_go_on(new_folder: Callable[[], Path]) -
 
 
 @pytest.mark.timeout(180)
+def test_renewals_come_by_a_stream_and_no_handshake_fails(new_folder: Callable[[], Path]) -> None:
+    """No file is read, and the next renewal puts right what is kept; the key is shown nowhere."""
+    with running(new_folder(), **{"server.fronts": 2}) as (place, instance):
+        assert is_by_stream(place)
+        fronts = instance.pids("front")
+        kept = place.run_dir / "server.secret.json"
+        key = base64.b64encode(b"-----BEGIN PRIVATE KEY-----").decode()
+        context = verifying(place)
+        seen = {answering(place, context)}
+        kept.write_text("nonsense")
+        (place.run_dir / "clients.secret.json").unlink()
+        # A handshake that fails, or a request, ends the test.
+        instance.wait_for(lambda: seen.add(answering(place, context)) or len(seen) > 2, 4 * TTL_S)
+        assert key in kept.read_text()
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert instance.pids("front") == fronts
+        for text in (dumped(place), config_of(place), instance.said()):
+            assert key not in text
+            assert "PRIVATE KEY" not in text
+
+
+def dumped(place: Place) -> str:
+    """What a front's Envoy shows its owner of its configuration."""
+    (admin,) = place.run_dir.glob("front-0.*.sock")
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(admin))
+    connection.request("GET", "/config_dump")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    assert "SecretsConfigDump" in text
+    return text
+
+
+@pytest.mark.timeout(180)
+def test_renewals_go_on_when_control_was_killed(new_folder: Callable[[], Path]) -> None:
+    """The front keeps what it has; control is back with a newer one, and renews that too."""
+    with running(new_folder(), **{"identity.x509_ttl_s": 30}) as (place, instance):
+        context = verifying(place)
+        front, control = instance.front(), instance.control
+        seen = {answering(place, context)}
+        os.kill(control, signal.SIGKILL)
+        instance.wait_for(lambda: seen.add(answering(place, context)) or len(seen) > 2, 60)
+        assert instance.control != control
+        assert instance.front() == front
+        assert is_by_stream(place)
+
+
+@pytest.mark.timeout(180)
+def test_a_service_that_starts_again_in_its_place_asks_control_again(
+    new_folder: Callable[[], Path],
+) -> None:
+    """What an earlier run has kept is for a front that starts without control."""
+    with running(new_folder()) as (place, instance):
+        first = leaf(place)
+        instance.send_signal(signal.SIGTERM)
+        assert instance.ended() == 0
+        assert (place.run_dir / "server.secret.json").exists()
+        with place.start() as again:
+            again.wait_ready()
+            assert is_by_stream(place)
+            assert leaf(place) != first
+
+
+@pytest.mark.timeout(180)
 def test_a_front_that_starts_without_control_serves_by_the_kept_one(
     new_folder: Callable[[], Path],
 ) -> None:
-    """At once: it needs nobody's answer to open its port with a certificate."""
-    with running(new_folder(), **{"identity.x509_ttl_s": 600}) as (place, instance):
-        before = leaf(place)
+    """At once; it is renewed when control is back, and its heir gets its own by a stream again."""
+    with running(new_folder()) as (place, instance):
         control, front = instance.control, instance.front()
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # While nobody renews it, it may expire.
         os.kill(control, signal.SIGSTOP)
         try:
+            before = answering(place, context)
             os.kill(front, signal.SIGKILL)
 
             def serves_again() -> bool:
                 try:
-                    return instance.front() != front and leaf_of(place, before)
+                    return instance.front() != front and answering(place, context) == before
                 except (KeyError, OSError):
                     return False
 
             instance.wait_for(serves_again, 20)
+            assert not is_by_stream(place)
         finally:
             os.kill(control, signal.SIGCONT)
-
-
-def leaf_of(place: Place, certificate: bytes) -> bool:
-    """Whether the port shows that certificate; asks nobody but the port."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with (
-        socket.create_connection(("127.0.0.1", place.port), timeout=5) as plain,
-        context.wrap_socket(plain) as connection,
-    ):
-        return connection.getpeercert(binary_form=True) == certificate
+        seen = {before}
+        instance.wait_for(lambda: seen.add(answering(place, context)) or len(seen) > 2, 4 * TTL_S)
+        assert not is_by_stream(place)
+        said = place.command("restart", "fronts")
+        assert said.returncode == 0, said.stderr
+        assert is_by_stream(place)
+        instance.wait_for(lambda: seen.add(answering(place, context)) or len(seen) > 3, 4 * TTL_S)
 
 
 def test_grpcio_serves_it_too(new_folder: Callable[[], Path]) -> None:

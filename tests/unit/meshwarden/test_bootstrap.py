@@ -21,6 +21,7 @@ from meshwarden.front.bootstrap import (
     TlsSecrets,
     bootstrap,
 )
+from protos.envoy.service.secret.v3 import sds_pb2
 from protos.meshwarden.v1 import admin_pb2, internal_pb2
 
 FRONT = FrontBootstrap(
@@ -33,6 +34,11 @@ FRONT = FrontBootstrap(
 )
 SKIP = "type.googleapis.com/envoy.extensions.filters.common.matcher.action.v3.SkipFilter"
 TLS = TlsFiles(Path("/tls/cert.pem"), Path("/tls/key.pem"))
+STREAMED = TlsSecrets(
+    Path("/run/server.secret.json"),
+    Path("/run/clients.secret.json"),
+    internal_socket=Path("/run/mw/internal.sock"),
+)
 
 
 def values(tree: object, key: str) -> Iterator[Any]:
@@ -81,7 +87,7 @@ def test_guarded_services_reach_control_where_they_are_named() -> None:
         assert told_headers == {SOURCE_HEADER, TLS_HEADER}
 
 
-@pytest.mark.parametrize("module", [admin_pb2, internal_pb2])
+@pytest.mark.parametrize("module", [admin_pb2, internal_pb2, sds_pb2])
 def test_what_is_for_the_owner_is_no_public_service(module: Any) -> None:
     """They have sockets of their own."""
     names = {service.full_name for service in module.DESCRIPTOR.services_by_name.values()}
@@ -155,22 +161,48 @@ def test_plain_text_has_no_tls_and_tls_has_its_files(told: dict[str, Any]) -> No
     assert asked["require_client_certificate"] is True
 
 
-def test_its_own_certificate_is_watched_and_its_port_waits_for_it() -> None:
-    """Client certificates are asked for and verified; an authority of the user's takes over."""
-    secrets = TlsSecrets(Path("/run/server.secret.json"), Path("/run/clients.secret.json"))
-    served = one(bootstrap(replace(FRONT, tls=secrets)), "common_tls_context")
+def secrets_of(tls: TlsSecrets) -> dict[str, Any]:
+    """Where each secret of a front comes from, by name."""
+    served = one(bootstrap(replace(FRONT, tls=tls)), "common_tls_context")
     (certificate,) = served["tls_certificate_sds_secret_configs"]
-    for each in (certificate, served["validation_context_sds_secret_config"]):
-        source = each["sds_config"]
-        assert source["path_config_source"] == {"path": f"/run/{each['name']}.secret.json"}
+    asked = (certificate, served["validation_context_sds_secret_config"])
+    return {each["name"]: each["sds_config"] for each in asked}
+
+
+def test_its_own_certificate_comes_from_control_and_its_port_waits_for_it() -> None:
+    """By a stream over the internal socket, where no client's call gets to."""
+    told = bootstrap(replace(FRONT, tls=STREAMED))
+    sources = secrets_of(STREAMED)
+    assert sources.keys() == {"server", "clients"}
+    for source in sources.values():
+        cluster = one(source["api_config_source"], "cluster_name")
         assert source["initial_fetch_timeout"] == "0s"
-    given = replace(secrets, client_ca=Path("/tls/ca.pem"))
+    (where,) = (each for each in told["static_resources"]["clusters"] if each["name"] == cluster)
+    assert one(where, "pipe") == {"path": "/run/mw/internal.sock"}
+    assert cluster not in [*values(one(told, "virtual_hosts"), "cluster")]
+    assert not list(values(told, "path_config_source"))
+
+
+def test_without_control_its_own_certificate_is_watched_in_files() -> None:
+    """The same two; the port waits for them too."""
+    watching = replace(STREAMED, internal_socket=None)
+    for name, source in secrets_of(watching).items():
+        assert source["path_config_source"] == {"path": f"/run/{name}.secret.json"}
+        assert source["initial_fetch_timeout"] == "0s"
+    assert "internal.sock" not in json.dumps(bootstrap(replace(FRONT, tls=watching)))
+
+
+@pytest.mark.parametrize("socket", [None, Path("/run/mw/internal.sock")])
+def test_an_authority_of_the_users_verifies_clients(socket: Path | None) -> None:
+    """In the place of ours."""
+    given = replace(STREAMED, internal_socket=socket, client_ca=Path("/tls/ca.pem"))
     served = one(bootstrap(replace(FRONT, tls=given)), "common_tls_context")
     assert served["validation_context"] == {"trusted_ca": {"filename": "/tls/ca.pem"}}
     assert "validation_context_sds_secret_config" not in served
 
 
-def test_envoy_takes_it(told: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("tls", [None, STREAMED])
+def test_envoy_takes_it(tls: TlsSecrets | None, tmp_path: Path) -> None:
     """Every field is known to the Envoy that we run."""
     envoy = pytest.importorskip("envoy", reason="no Envoy for this platform")
     (module,) = Path(importlib.import_module("pyvoy").__path__[0]).glob("_pyvoy*.so")
@@ -180,6 +212,7 @@ def test_envoy_takes_it(told: dict[str, Any], tmp_path: Path) -> None:
             module=str(module),
             admin_socket=tmp_path / "admin.sock",
             public_socket=tmp_path / "public.sock",
+            tls=tls,
         )
     )
     # The app itself would need a service around it: a front that answers nothing will do here.

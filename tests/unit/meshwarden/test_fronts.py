@@ -1,13 +1,15 @@
 """A front's slot: one that serves, renewed and started again, whatever comes between."""
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,8 @@ import find_libpython
 import pytest
 
 from meshwarden import status
-from meshwarden.files import RuntimeDir
-from meshwarden.settings import Runtime, Server, Settings
+from meshwarden.files import CLIENTS_SDS, SERVER_SDS, RuntimeDir
+from meshwarden.settings import Listen, Runtime, Server, Settings, Tls
 from meshwarden.supervisor import fronts
 from meshwarden.supervisor.fronts import (
     FrontPrograms,
@@ -29,7 +31,12 @@ from tests.fakes import envoy_program
 
 
 class World:
-    """A slot of fake Envoys."""
+    """A slot of fake Envoys.
+
+    Attributes:
+        slot: With a port of plain text.
+        tls_slot: With one whose certificate control issues.
+    """
 
     def __init__(self, folder: Path) -> None:
         program = folder / "envoy"
@@ -42,6 +49,8 @@ class World:
         )
         programs = FrontPrograms(program, Path("/module.so"), Path("libc.so.6"))
         self.slot = FrontSlot(0, settings, self.runtime, programs)
+        with_tls = replace(settings, listen=Listen(tls=Tls(svid=True)))
+        self.tls_slot = FrontSlot(1, with_tls, self.runtime, programs)
 
     def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
         """Keep the slot running while a scenario goes on, then stop it."""
@@ -304,6 +313,102 @@ def test_a_kill_ends_all_of_a_slot(world: World) -> None:
 
     world.run(scenario)
     assert world.asked(1) == []
+
+
+@contextlib.asynccontextmanager
+async def control(world: World, *, is_hung: bool = False) -> AsyncIterator[None]:
+    """Something that listens where control does; it greets as a gRPC server does, or is hung."""
+
+    async def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not is_hung:
+            writer.write(b"\0\0\0\4\0\0\0\0\0")  # SETTINGS, empty.
+        await over.wait()
+        writer.close()
+
+    over = asyncio.Event()
+    async with await asyncio.start_unix_server(connected, world.runtime.internal_socket):
+        try:
+            yield
+        finally:
+            over.set()
+
+
+async def told(world: World, serial: int) -> str:
+    """What the nth process with a certificate of control's was told, once it was."""
+    file = world.runtime.front_bootstrap("front-1", serial)
+    while not file.exists() or not (text := file.read_text()).endswith("}"):
+        await asyncio.sleep(0.01)
+    return text
+
+
+@pytest.fixture
+def secure(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Give a world of less patience, where its other slot runs."""
+    monkeypatch.setattr(fronts, "_CONTROL_START_S", 0.5)
+    monkeypatch.setattr(fronts, "_GREETING_S", 0.2)
+    world.slot = world.tls_slot
+    return world
+
+
+def keep(world: World) -> None:
+    """Have what an earlier control has kept."""
+    for name in (SERVER_SDS, CLIENTS_SDS):
+        world.runtime.secret(name).write_text("{}")
+
+
+def test_a_front_gets_its_certificate_from_control_which_has_just_been_started(
+    secure: World,
+) -> None:
+    """What an earlier run has kept isn't taken while control only needs its time to start."""
+    keep(secure)
+
+    async def scenario() -> None:
+        await asyncio.sleep(0.2)
+        async with control(secure):
+            config = await told(secure, 1)
+        assert str(secure.runtime.internal_socket) in config
+        assert "path_config_source" not in config
+
+    secure.run(scenario)
+
+
+@pytest.mark.parametrize("is_hung", [False, True])
+def test_a_front_that_starts_without_control_watches_what_was_kept(
+    is_hung: bool,  # noqa: FBT001
+    secure: World,
+) -> None:
+    """Also where control is there and stands still; its heir gets its own from control again."""
+    keep(secure)
+
+    async def scenario() -> None:
+        async with contextlib.AsyncExitStack() as hung:
+            if is_hung:
+                await hung.enter_async_context(control(secure, is_hung=True))
+            config = await told(secure, 1)
+        assert config.count(".secret.json") == 2
+        assert str(secure.runtime.internal_socket) not in config
+        await secure.serving()
+        async with control(secure):
+            await secure.slot.renew()
+            assert "path_config_source" not in await told(secure, 3)  # Its rehearsal was the 2nd.
+
+    secure.run(scenario)
+
+
+def test_without_control_and_anything_kept_no_front_is_started(
+    secure: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Envoy would refuse to start; it is said what is waited for."""
+    monkeypatch.setattr(fronts, "_PATIENCE_S", 0.3)
+
+    async def scenario() -> None:
+        while "front-1 waits for control" not in caplog.text:
+            await asyncio.sleep(0.01)
+        assert not secure.leftovers()
+        keep(secure)
+        await secure.serving()
+
+    secure.run(scenario)
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
