@@ -27,6 +27,7 @@ __all__ = ["Database", "open_database"]
 _POLL_S = 0.2
 # A notification can be lost with a connection that died silently: look without one too.
 _SLOW_POLL_S = 2.0
+_ANSWER_S = 1.0
 _RETRY_S = 0.5
 _Result = TypeVar("_Result")
 
@@ -144,18 +145,20 @@ def _postgresql(address: str, channel: str) -> Database:
     async def changes(probe: str) -> AsyncGenerator[None]:
         import psycopg  # noqa: PLC0415 - only who watches needs it
 
+        from adapters.sql.patience import AsyncConnection as Patient  # noqa: PLC0415 - likewise
+
         plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
         while True:
             seen: object = changes  # Equal to no row: the first look always tells.
             try:
-                async with await psycopg.AsyncConnection.connect(
+                async with await Patient.connect(
                     plain, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S
                 ) as connection:
                     # Before the first look: no change falls between.
                     await connection.execute(f"LISTEN {channel}")
                     while True:
                         # A silent connection is asked all the same, so that a dead one is noticed.
-                        async with asyncio.timeout(_SLOW_POLL_S):
+                        async with asyncio.timeout(_ANSWER_S):
                             found = await (await connection.execute(probe)).fetchone()
                         if found != seen:
                             yield
@@ -163,6 +166,7 @@ def _postgresql(address: str, channel: str) -> Database:
                         async for _ in connection.notifies(timeout=_SLOW_POLL_S, stop_after=1):
                             pass
             except (psycopg.Error, OSError, TimeoutError):
+                await engine.dispose()  # Whoever looks next must not try the others one by one.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.sleep(_RETRY_S)
 

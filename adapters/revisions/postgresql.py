@@ -18,6 +18,7 @@ __all__ = ["ADAPTER", "Config"]
 _CHANNEL = "meshwarden_revision"
 # A notification can be lost with a connection that died silently: look without one too.
 _SLOW_POLL_S = 2.0
+_ANSWER_S = 1.0
 _RETRY_S = 0.5
 
 
@@ -39,11 +40,13 @@ def _build(config: Config) -> RevisionStore:
     async def watch() -> AsyncIterator[None]:
         import psycopg  # noqa: PLC0415 - only who watches needs it
 
+        from adapters.sql.patience import AsyncConnection as Patient  # noqa: PLC0415 - likewise
+
         plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
         while True:
             yield  # At the start, and after each lost connection: what was missed is found.
             try:
-                async with await psycopg.AsyncConnection.connect(
+                async with await Patient.connect(
                     plain, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S
                 ) as connection:
                     await connection.execute(f"LISTEN {_CHANNEL}")
@@ -52,10 +55,11 @@ def _build(config: Config) -> RevisionStore:
                         async for _ in connection.notifies(timeout=_SLOW_POLL_S, stop_after=1):
                             pass
                         # A silent connection is asked, so that a dead one is noticed.
-                        async with asyncio.timeout(_SLOW_POLL_S):
+                        async with asyncio.timeout(_ANSWER_S):
                             await connection.execute("SELECT 1")
                         yield
             except (psycopg.Error, OSError, TimeoutError):
+                await engine.dispose()  # Whoever looks next must not try the others one by one.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.sleep(_RETRY_S)
 

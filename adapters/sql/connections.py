@@ -90,11 +90,14 @@ def postgresql_url(url: str) -> URL:
 
 def postgresql_engine(url: URL) -> AsyncEngine:
     """Make an engine for a PostgreSQL; nothing is connected yet."""
+    from adapters.sql.patience import AsyncConnection as Patient  # noqa: PLC0415 - SQLite needs none
+
     return create_async_engine(
         url,
         pool_pre_ping=True,
         pool_size=4,
         connect_args={
+            "async_creator_fn": Patient.connect,
             "connect_timeout": CONNECT_TIMEOUT_S,
             "tcp_user_timeout": _UNACKNOWLEDGED_MS,
         },
@@ -175,16 +178,17 @@ class Transactions:
     @asynccontextmanager
     async def _bounded(self, limit_s: float) -> AsyncGenerator[None]:
         """End what takes too long, and translate what goes wrong."""
+        limit = asyncio.timeout(limit_s)
         try:
-            async with asyncio.timeout(limit_s):
+            async with limit:
                 yield
         except IntegrityError:
             raise
-        except TimeoutError as error:
-            # What went silent under one connection did so under those that wait beside it.
-            await self._engine.dispose()
-            raise self._unavailable(f"the store did not answer in {limit_s:g} s") from error
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError) as error:  # A TimeoutError is one, too.
+            if limit.expired():
+                # What went silent under one connection did so under those that wait beside it.
+                await self._engine.dispose()
+                raise self._unavailable(f"the store did not answer in {limit_s:g} s") from error
             raise self._unavailable(f"the store: {said(error)}") from error
 
 

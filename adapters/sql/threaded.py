@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.sql.connections import (
@@ -32,6 +32,9 @@ __all__ = ["ThreadedDatabase", "open_threaded"]
 _CONNECT_TIMEOUT_S = 3
 # For one statement, the wait for a lock included; longer than a slow disk, shorter than patience.
 _STATEMENT_TIMEOUT_MS = 5_000
+# For the pause between two statements of a transaction; others wait for its locks, and not longer
+# than a statement may take.
+_IDLE_TIMEOUT_MS = 3_000
 _Result = TypeVar("_Result")
 
 
@@ -179,18 +182,29 @@ def open_threaded(url: str, file: Path) -> ThreadedDatabase:
 
 
 def _postgresql(url: str) -> Engine:
-    return create_engine(
+    from adapters.sql.patience import Connection as Patient  # noqa: PLC0415 - SQLite needs none
+
+    engine = create_engine(
         postgresql_url(url),
         pool_pre_ping=True,
         pool_size=2,
         connect_args={
             "connect_timeout": _CONNECT_TIMEOUT_S,
-            "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}",
+            # Whoever went silent within a transaction must not hold its locks until the server's
+            # kernel gives up on him.
+            "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} "
+            f"-c idle_in_transaction_session_timeout={_IDLE_TIMEOUT_MS}",
             # A server that went away without a word: the thread must not wait for the kernel's
             # quarter of an hour.
             "tcp_user_timeout": _STATEMENT_TIMEOUT_MS,
         },
     )
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: object, _record: object, words: Any, named: Any) -> Patient:
+        return Patient.connect(*words, **named)
+
+    return engine
 
 
 def _sqlite(file: Path) -> Engine:

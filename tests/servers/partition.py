@@ -14,6 +14,10 @@ class Partition:
 
     After `end`, new connections pass again; those of before stay dead without a word, as behind a
     router that has forgotten them.
+
+    Attributes:
+        port: Where it listens.
+        is_cut: Whether nothing passes now.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -22,7 +26,7 @@ class Partition:
         self.port: int = self._listener.getsockname()[1]
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._dead: list[socket.socket] = []
-        self._is_cut = False
+        self.is_cut = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._selector = selectors.DefaultSelector()
@@ -31,7 +35,7 @@ class Partition:
     def begin(self) -> None:
         """Swallow everything from now on; new connections are taken and get no answer."""
         with self._lock:
-            self._is_cut = True
+            self.is_cut = True
             for each in tuple(self._pairs):
                 self._selector.unregister(each)
                 self._dead.append(each)
@@ -40,7 +44,7 @@ class Partition:
     def end(self) -> None:
         """Let new connections through."""
         with self._lock:
-            self._is_cut = False
+            self.is_cut = False
 
     def __enter__(self) -> Self:
         """Begin to pass bytes on."""
@@ -67,7 +71,7 @@ class Partition:
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
-        if self._is_cut:
+        if self.is_cut:
             self._dead.append(client)
             return
         try:

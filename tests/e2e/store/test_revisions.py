@@ -24,7 +24,8 @@ OPEN = "p, *, shop, GET, /open, allow\n"
 MORE = OPEN + "p, *, shop, GET, /more, allow\n"
 OTHER = "p, *, shop, GET, /more, allow\n"
 SPREAD_S = 5.0
-SILENT_S = 30.0
+# For a machine that does other things too.
+MARGIN_S = 2.0
 POLICY = (sys.executable, "-m", "meshwarden", "policy")
 
 
@@ -235,13 +236,13 @@ def test_replicas_agree_and_outlive_an_outage(
 
 
 @pytest.mark.requires_debian_package(PACKAGE, command=COMMAND)
+@pytest.mark.parametrize("cut_s", [0.5, 8.0])
 def test_replicas_agree_soon_after_a_partition_that_nobody_was_told_of(
-    new_folder: Callable[[], Path], server: Postgresql
+    new_folder: Callable[[], Path], server: Postgresql, cut_s: float
 ) -> None:
     """Something between takes all that is sent and answers nothing, and old connections never
-    speak again. Meanwhile the replica goes on by what it has; then it gets what was changed, a
-    deletion too. The driver waits for such a server for some seconds at each end of a wait of ours;
-    where packets are lost, the kernel tells it after three.
+    speak again: of a short one, only they tell. Meanwhile the replica goes on by what it has; then
+    it gets what was changed, a deletion too, in the 5 s of promise 24.
     """
     with Partition(server.port) as partition:
         settings = {"policy.source": "store"}
@@ -257,10 +258,10 @@ def test_replicas_agree_soon_after_a_partition_that_nobody_was_told_of(
             partition.begin()
             assert command(other, "apply", policy(other.folder, "after", OTHER))[0] == 0
             waits_for(other, "/open", allowed=False)
-            time.sleep(8)
+            time.sleep(cut_s)
             assert status(cut_off, "/open") == 0
             partition.end()
             ended_s = time.monotonic()
-            waits_for(cut_off, "/open", allowed=False, within_s=SILENT_S)
+            waits_for(cut_off, "/open", allowed=False, within_s=SPREAD_S + MARGIN_S)
             waits_for(cut_off, "/more", allowed=True)
-            assert time.monotonic() - ended_s < SILENT_S
+            assert time.monotonic() - ended_s < SPREAD_S + MARGIN_S

@@ -1,0 +1,165 @@
+"""A PostgreSQL that takes what it is sent and says nothing: who waits for it is told in time."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from adapters.identity.ledger import SqlIssuanceLog, open_ledger
+from adapters.sql.tables import REVISION
+from adapters.sql.threaded import open_threaded
+from authz.revisions import RevisionStore, StoreUnavailableError
+from ca.errors import IdentityStoreError
+from ca.ledger import Entry, Event
+from deploy.demo.processes import free_ports
+from meshwarden import plugins
+from tests.servers.partition import Partition
+from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
+
+pytestmark = pytest.mark.requires_debian_package(PACKAGE, command=COMMAND)
+LOOK_S = 2.0
+STATEMENT_S = 6.0
+# For a machine that does other things too.
+MARGIN_S = 1.0
+SERIALS = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgresql]:
+    """A real PostgreSQL."""
+    with postgresql(free_ports(1)[0]) as running:
+        yield running
+
+
+@pytest.fixture
+def partition(server: Postgresql) -> Iterator[Partition]:
+    """What stands between it and us."""
+    with Partition(server.port) as running:
+        yield running
+
+
+@pytest.fixture
+def url(server: Postgresql, partition: Partition) -> str:
+    """How to connect through that."""
+    return server.url.replace(f":{server.port}/", f":{partition.port}/")
+
+
+@asynccontextmanager
+async def store_at(url: str) -> AsyncIterator[RevisionStore]:
+    """Open a store, connected."""
+    adapter = plugins.load("revisions", "postgresql")
+    store: RevisionStore = adapter.build(adapter.config(url=url))
+    try:
+        await store.head("policy")
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def ledger_at(url: str) -> AsyncIterator[SqlIssuanceLog]:
+    """Open a ledger, connected."""
+    ledger = open_ledger(url, Path())
+    try:
+        await append(ledger)
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+async def append(ledger: SqlIssuanceLog) -> int:
+    """Put one row on it; give its number."""
+    entry = Entry(Event.INTENDED, "x509", "spiffe://mesh.example/a", serial=f"{next(SERIALS)}")
+    return (await ledger.append([entry], 7, Ed25519PrivateKey.generate()))[-1].number
+
+
+async def took_s(waiting: Awaitable[Any], error: type[Exception]) -> float:
+    """Tell how long it is until something fails."""
+    begun_s = time.monotonic()
+    with pytest.raises(error, match=r"the store"):
+        await waiting
+    return time.monotonic() - begun_s
+
+
+def test_a_look_ends_soon_and_leaves_nothing_behind(url: str, partition: Partition) -> None:
+    """Whatever waited beside it is forgotten too, so that the next connection is a new one."""
+
+    async def story() -> None:
+        async with store_at(url) as store:
+            await asyncio.gather(*(store.head("policy") for _ in range(4)))
+            before = asyncio.all_tasks()
+            partition.begin()
+            assert await took_s(store.head("policy"), StoreUnavailableError) < LOOK_S + 2 * MARGIN_S
+            assert asyncio.all_tasks() == before
+            partition.end()
+            begun_s = time.monotonic()
+            await store.head("policy")
+            assert time.monotonic() - begun_s < MARGIN_S
+
+    asyncio.run(story())
+
+
+def test_a_slow_server_is_told_that_nobody_waits_any_more(server: Postgresql) -> None:
+    """Else those who give up and come again would take all of its connections."""
+
+    async def story() -> None:
+        async with (
+            store_at(server.url) as store,
+            await psycopg.AsyncConnection.connect(server.url) as other,
+        ):
+            await other.execute(f"LOCK TABLE {REVISION.name}")
+            for _ in range(2):
+                spent_s = await took_s(store.head("policy"), StoreUnavailableError)
+                assert LOOK_S <= spent_s < LOOK_S + 2 * MARGIN_S
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            assert await (await other.execute(waiting)).fetchone() == (0,)
+
+    asyncio.run(story())
+
+
+def test_a_ledger_ends_its_wait_and_goes_on_when_the_server_is_back(
+    url: str, partition: Partition
+) -> None:
+    """Its one thread is not held for ever."""
+
+    async def story() -> None:
+        async with ledger_at(url) as ledger:
+            partition.begin()
+            spent_s = await took_s(append(ledger), IdentityStoreError)
+            assert spent_s < STATEMENT_S + 3 + 2 * MARGIN_S
+            partition.end()
+            await append(ledger)
+
+    asyncio.run(story())
+
+
+def test_who_goes_silent_within_a_transaction_holds_nobody_up_for_long(
+    server: Postgresql, url: str, partition: Partition
+) -> None:
+    """All replicas write to one ledger, one after the other."""
+
+    async def story() -> None:
+        database = open_threaded(url, Path())
+        async with ledger_at(server.url) as other:
+
+            def goes_silent(cursor: Any) -> None:
+                partition.begin()
+                cursor.execute("SELECT 1")
+
+            lost = database.write_by_driver(SqlIssuanceLog(database)._begin, goes_silent)
+            losing = asyncio.create_task(lost)
+            while not partition.is_cut:
+                await asyncio.sleep(0.01)
+            await append(other)
+            with pytest.raises(IdentityStoreError):
+                await losing
+        await database.close()
+
+    asyncio.run(story())
