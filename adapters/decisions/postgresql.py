@@ -41,6 +41,7 @@ _CONNECT_S = 3
 _TIMEOUTS = (
     "-c statement_timeout=10000 -c lock_timeout=3000 -c idle_in_transaction_session_timeout=10000"
 )
+_PATIENCE_S = 11.0  # Above the server's own limits.
 _DEAD_MS = 5000  # A connection whose other end is silent for so long is gone.
 _SHARES = 8
 _SLICE = 2_000
@@ -276,15 +277,17 @@ class PostgresqlArchive(DecisionArchive):
 
 
 def _connected(config: Config) -> "Connection[Any]":
-    import psycopg  # noqa: PLC0415 - see above
+    from adapters.sql.patience import Connection as Patient  # noqa: PLC0415 - see above
 
-    return psycopg.connect(
+    connection = Patient.connect(
         config.url,
         autocommit=True,
         connect_timeout=_CONNECT_S,
         options=_TIMEOUTS,
         tcp_user_timeout=_DEAD_MS,
     )
+    connection.patience_s = _PATIENCE_S
+    return connection
 
 
 def _said(error: Exception) -> str:

@@ -155,7 +155,8 @@ def _postgresql(address: str, channel: str) -> Database:
                     plain, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S
                 ) as connection:
                     # Before the first look: no change falls between.
-                    await connection.execute(f"LISTEN {channel}")
+                    async with asyncio.timeout(_ANSWER_S):
+                        await connection.execute(f"LISTEN {channel}")
                     while True:
                         # A silent connection is asked all the same, so that a dead one is noticed.
                         async with asyncio.timeout(_ANSWER_S):

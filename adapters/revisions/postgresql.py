@@ -49,7 +49,8 @@ def _build(config: Config) -> RevisionStore:
                 async with await Patient.connect(
                     plain, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S
                 ) as connection:
-                    await connection.execute(f"LISTEN {_CHANNEL}")
+                    async with asyncio.timeout(_ANSWER_S):
+                        await connection.execute(f"LISTEN {_CHANNEL}")
                     yield  # What came between the look above and LISTEN.
                     while True:
                         async for _ in connection.notifies(timeout=_SLOW_POLL_S, stop_after=1):

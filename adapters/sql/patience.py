@@ -18,8 +18,6 @@ __all__ = ["AsyncConnection", "Connection"]
 # What a server that is there takes to hear of a cancellation, and again to say that it did as told.
 # The driver's own bounds are ten times this.
 _CANCEL_S = 0.5
-# Above what the server itself allows a statement (`adapters/sql/threaded.py`).
-_STATEMENT_S = 6.0
 _Result = TypeVar("_Result")
 _Steps = Generator[Any, Any, _Result]
 
@@ -52,11 +50,17 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
 
 
 class Connection(psycopg.Connection[Any]):
-    """One for threads, which nobody can cancel: each statement ends by itself."""
+    """One for threads, which nobody can cancel: each statement ends by itself.
+
+    Attributes:
+        patience_s: The longest wait for a statement; above what the server itself allows one.
+    """
+
+    patience_s = 6.0
 
     @override
     def wait(self, gen: _Steps[_Result], *args: Any, **kwargs: Any) -> _Result:
-        ends_s = time.monotonic() + _STATEMENT_S
+        ends_s = time.monotonic() + self.patience_s
         try:
             return super().wait(_until(gen, lambda: ends_s), *args, **kwargs)
         except _SilentError:

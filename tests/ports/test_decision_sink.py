@@ -19,6 +19,7 @@ from meshwarden import plugins
 from telemetry.record import record_line
 from telemetry.sink import ArchiveUnavailableError, DecisionArchive, DecisionSink, Search, Written
 from tests.fakes.decisions import START_NS, decision, decision_id, line
+from tests.servers.partition import Partition
 from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
 
 DAY_NS = 86_400 * 10**9
@@ -388,6 +389,26 @@ def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
             running.start()
             assert sink.write([line(2)]) == Written(1)
             assert numbers(archive_of(sink)) == [1, 2]
+
+
+@needs_postgresql
+def test_a_server_that_went_silent_is_given_up_and_tried_again(
+    server: Postgresql, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the one thread that writes would wait for ever, after a partition of a second."""
+    monkeypatch.setattr("adapters.decisions.postgresql._PATIENCE_S", 1.0)
+    with Partition(server.port) as partition:
+        far = server.url.replace(f":{server.port}/", f":{partition.port}/")
+        place = Schema("postgresql", far, tmp_path)
+        place.empty()
+        with place.opened() as sink:
+            assert sink.write([line(1)]) == Written(1)
+            partition.begin()
+            lost = sink.write([line(2)])
+            assert (lost.count, lost.may_retry) == (0, True)
+            assert "stopped to answer" in lost.fault
+            partition.end()
+            assert sink.write([line(2)]) == Written(1)
 
 
 @needs_postgresql

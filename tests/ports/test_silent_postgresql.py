@@ -1,9 +1,10 @@
 """A PostgreSQL that takes what it is sent and says nothing: who waits for it is told in time."""
 
 import asyncio
+import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from adapters.identity.database import open_database
 from adapters.identity.ledger import SqlIssuanceLog, open_ledger
 from adapters.sql.tables import REVISION
 from adapters.sql.threaded import open_threaded
@@ -25,6 +27,7 @@ from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
 
 pytestmark = pytest.mark.requires_debian_package(PACKAGE, command=COMMAND)
 LOOK_S = 2.0
+SPREAD_S = 5.0
 STATEMENT_S = 6.0
 # For a machine that does other things too.
 MARGIN_S = 1.0
@@ -120,6 +123,38 @@ def test_a_slow_server_is_told_that_nobody_waits_any_more(server: Postgresql) ->
                 assert LOOK_S <= spent_s < LOOK_S + 2 * MARGIN_S
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             assert await (await other.execute(waiting)).fetchone() == (0,)
+
+    asyncio.run(story())
+
+
+def changes_of_revisions(url: str) -> AsyncGenerator[None]:
+    """Watch revisions."""
+    adapter = plugins.load("revisions", "postgresql")
+    changes: AsyncGenerator[None] = adapter.build(adapter.config(url=url)).changes()
+    return changes
+
+
+def changes_of_identities(url: str) -> AsyncGenerator[None]:
+    """Watch what identities are issued by."""
+    return open_database(url, Path(), "meshwarden_test").watch("SELECT 1")
+
+
+@pytest.mark.parametrize("watch", [changes_of_revisions, changes_of_identities])
+def test_a_watcher_that_is_cut_off_as_it_begins_looks_again_soon(
+    watch: Callable[[str], AsyncGenerator[None]], url: str, partition: Partition
+) -> None:
+    """Its first words are lost like any others."""
+
+    async def story() -> None:
+        partition.begin_at(b"LISTEN")
+        async with contextlib.aclosing(watch(url)) as changes:
+            while not partition.is_cut:
+                looking = asyncio.ensure_future(anext(changes))
+                while not (looking.done() or partition.is_cut):
+                    await asyncio.sleep(0.01)
+            partition.end()
+            async with asyncio.timeout(SPREAD_S + MARGIN_S):
+                await looking
 
     asyncio.run(story())
 

@@ -27,7 +27,8 @@ class Partition:
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._dead: list[socket.socket] = []
         self.is_cut = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._trigger = b""
         self._stop = threading.Event()
         self._selector = selectors.DefaultSelector()
         self._thread = threading.Thread(target=self._run, name="partition")
@@ -40,6 +41,10 @@ class Partition:
                 self._selector.unregister(each)
                 self._dead.append(each)
             self._pairs.clear()
+
+    def begin_at(self, trigger: bytes) -> None:
+        """Do so as soon as somebody sends this, and swallow that too."""
+        self._trigger = trigger
 
     def end(self) -> None:
         """Let new connections through."""
@@ -90,6 +95,10 @@ class Partition:
         data = b""
         with contextlib.suppress(OSError):
             data = reader.recv(65_536)
+            if self._trigger and self._trigger in data:
+                self._trigger = b""
+                self.begin()
+                return
             writer.sendall(data)
         if not data:
             for each in (reader, writer):
