@@ -24,6 +24,8 @@ ENDPOINT_VARIABLE = "SPIFFE_ENDPOINT_SOCKET"
 _HEADER = (("workload.spiffe.io", "true"),)
 _SECOND_NS = 1_000_000_000
 _MAX_CERTIFICATES = 64
+# How grpcio begins to tell that it found nobody; the system's own word comes last.
+_NOT_CONNECTED = "failed to connect to all addresses"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,10 @@ class Update:
         for svid in self.svids:
             if spiffe_id in {"", svid.spiffe_id} and hint in {"", svid.hint}:
                 return svid
-        there = ", ".join(f"{each.spiffe_id} ({each.hint})" for each in self.svids)
+        there = ", ".join(
+            f"{each.spiffe_id} ({each.hint})" if each.hint else each.spiffe_id
+            for each in self.svids
+        )
         raise WorkloadApiError(f"no such identity; there are: {there}", "PERMISSION_DENIED")
 
 
@@ -113,6 +118,7 @@ class WorkloadClient:
             WorkloadApiError: The endpoint is none.
         """
         options = (("grpc.enable_retries", 0), ("grpc.default_authority", "localhost"))
+        self._endpoint = endpoint
         self._channel = grpc.insecure_channel(target_of(endpoint), options=options)
         self._stub = workload_pb2_grpc.SpiffeWorkloadAPIStub(self._channel)
 
@@ -126,7 +132,7 @@ class WorkloadClient:
         Raises:
             WorkloadApiError: The API refuses, or went away.
         """
-        with _told():
+        with self._told():
             replies: Any = self._stub.FetchX509SVID(
                 pb.X509SVIDRequest(), metadata=_HEADER, timeout=timeout_s
             )
@@ -152,7 +158,7 @@ class WorkloadClient:
         Raises:
             WorkloadApiError: There are none.
         """
-        with _told():
+        with self._told():
             request = pb.JWTSVIDRequest(audience=audiences, spiffe_id=spiffe_id)
             reply = self._stub.FetchJWTSVID(request, metadata=_HEADER, timeout=timeout_s)
         return [*reply.svids]
@@ -163,7 +169,7 @@ class WorkloadClient:
         Raises:
             WorkloadApiError: There are none.
         """
-        with _told():
+        with self._told():
             replies: Any = self._stub.FetchJWTBundles(
                 pb.JWTBundlesRequest(), metadata=_HEADER, timeout=timeout_s
             )
@@ -178,20 +184,25 @@ class WorkloadClient:
         Raises:
             WorkloadApiError: INVALID_ARGUMENT where it doesn't hold.
         """
-        with _told():
+        with self._told():
             request = pb.ValidateJWTSVIDRequest(audience=audience, svid=token)
             return self._stub.ValidateJWTSVID(request, metadata=_HEADER, timeout=timeout_s)
 
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except grpc.RpcError as error:
-        code = error.code()
-        raise WorkloadApiError(error.details() or code.name, code.name) from error
-    except (ValueError, IndexError) as error:
-        raise WorkloadApiError(f"the API's answer makes no sense: {error}", "INTERNAL") from error
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            code = error.code()
+            told = error.details() or code.name
+            if code is grpc.StatusCode.UNAVAILABLE and told.startswith(_NOT_CONNECTED):
+                why = told.rpartition(": ")[2]
+                told = f"{self._endpoint}: no Workload API answers: {why}"
+            raise WorkloadApiError(told, code.name) from error
+        except (ValueError, IndexError) as error:
+            raise WorkloadApiError(
+                f"the API's answer makes no sense: {error}", "INTERNAL"
+            ) from error
 
 
 def _update(reply: pb.X509SVIDResponse) -> Update:

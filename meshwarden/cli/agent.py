@@ -19,7 +19,11 @@ _MOST_TOKEN_BYTES = 4096
 
 app = typer.Typer(
     name="agent",
-    help="Run the agent that gives this machine's workloads their identities; or see to agents.",
+    help="Run the agent that gives this machine's workloads their identities; or see to agents."
+    "\n\n"
+    "Without a command it runs until SIGTERM or Ctrl-C, and exits with 0 then, with 2 where it "
+    "can't start or the service doesn't believe it. 'status' is about the agent on this machine; "
+    "the other commands ask the service about all of them.",
     invoke_without_command=True,
 )
 agents.add_to(app)
@@ -30,10 +34,18 @@ def agent(  # noqa: PLR0913, PLR0917 - options of a command line
     context: typer.Context,
     config: ConfigFile = None,
     server: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Overrides agent.server.")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="The service's public port, by TLS; overrides agent.server."
+        ),
     ] = None,
     trust_bundle: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Overrides agent.trust_bundle.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="PEM file of who vouches for the service, as 'bundle show' gives it; overrides "
+            "agent.trust_bundle. A join token mostly holds its hash, which is enough.",
+        ),
     ] = None,
     join_token: Annotated[
         str | None,
@@ -47,30 +59,47 @@ def agent(  # noqa: PLR0913, PLR0917 - options of a command line
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Overrides agent.join_token_file, a file of mode 0600; '-' reads the token from "
-            "standard input.",
+            help="File of the join token, mode 0600; '-' reads it from standard input. Overrides "
+            "agent.join_token_file.",
         ),
     ] = None,
     attestor: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Overrides agent.attestor.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How this machine proves which one it is: join_token, x509pop or k8s_psat; "
+            "overrides agent.attestor.",
+        ),
     ] = None,
     socket: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Overrides agent.socket.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The socket that workloads connect to; overrides agent.socket."
+        ),
     ] = None,
     state_dir: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Overrides agent.state_dir.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="What is kept over restarts, keys included; overrides agent.state_dir.",
+        ),
     ] = None,
     runtime_dir: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Overrides agent.runtime_dir.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Holds the sockets; overrides agent.runtime_dir."),
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(metavar="IP:PORT", help="Overrides agent.metrics.")
+        str | None,
+        typer.Option(
+            metavar="IP:PORT", help="Serve /metrics and /healthz there; overrides agent.metrics."
+        ),
     ] = None,
     insecure_bootstrap: Annotated[  # noqa: FBT002 - a flag of a command line
         bool,
         typer.Option(
             "--insecure-bootstrap",
-            help="Believe the first server there is, where nothing is known to prove it by.",
+            help="Believe the first server there is, where nothing is known to prove it by. "
+            "Whoever is in between then gets the join token.",
         ),
     ] = False,
 ) -> None:
@@ -106,13 +135,14 @@ def agent(  # noqa: PLR0913, PLR0917 - options of a command line
 def status(
     config: ConfigFile = None,
     runtime_dir: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Overrides agent.runtime_dir.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The agent's own; overrides agent.runtime_dir."),
     ] = None,
     output: Output = Form.HUMAN,
 ) -> None:
     """Show how the agent on this machine is doing.
 
-    Exits with 1 when it doesn't reach the service, or has expired.
+    Exits with 0 when it follows the service, with 1 when it doesn't, with 2 when none runs.
     """
     options = {"agent.runtime_dir": ("--runtime-dir", runtime_dir)}
     settings = load_settings(config, options).settings
@@ -152,7 +182,7 @@ def _show(told: dict[str, Any]) -> None:
         ("agent", told["agent"] or "not attested yet"),
         ("server", told["server"] or "the service that it is part of"),
         ("connected", connected),
-        ("own certificate", _until(told["own_expires_ns"])),
+        ("own certificate", _own(told)),
         ("entries", entries),
         ("identities", f"{told['identities']}, the first expires {_until(told['next_expires_ns'])}")
         if told["identities"]
@@ -162,6 +192,11 @@ def _show(told: dict[str, Any]) -> None:
         *(("not signed", each) for each in told["refusals"]),
     ]
     show(table(("", ""), rows))
+
+
+def _own(told: dict[str, Any]) -> str:
+    """Say until when the agent's own certificate holds; a part of the service needs none."""
+    return _until(told["own_expires_ns"]) if told["server"] else "none is needed"
 
 
 def _until(at_ns: int) -> str:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +29,9 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 _COMMAND_TIMEOUT_S = 60.0
 
 app = typer.Typer(
-    name="identity", help="What this process is, by a SPIFFE Workload API.", no_args_is_help=True
+    name="identity",
+    help="Ask a SPIFFE Workload API who this process is.",
+    no_args_is_help=True,
 )
 
 Socket = Annotated[
@@ -36,7 +39,7 @@ Socket = Annotated[
     typer.Option(
         "--socket",
         metavar="ENDPOINT",
-        help="unix:///PATH or tcp://IP:PORT of the Workload API; else SPIFFE_ENDPOINT_SOCKET.",
+        help="The Workload API, as unix:///PATH or tcp://IP:PORT; else SPIFFE_ENDPOINT_SOCKET.",
     ),
 ]
 Timeout = Annotated[
@@ -44,7 +47,11 @@ Timeout = Annotated[
 ]
 Id = Annotated[
     str,
-    typer.Option("--spiffe-id", metavar="ID", help="Which of several identities; else the first."),
+    typer.Option(
+        "--spiffe-id",
+        metavar="ID",
+        help="Which of several identities.",
+    ),
 ]
 Hint = Annotated[
     str, typer.Option(metavar="TEXT", help="Which of several identities, by its entry's hint.")
@@ -61,11 +68,13 @@ class Kind(StrEnum):
 
 @app.command()
 def fetch(  # noqa: PLR0913, PLR0917 - options of a command line
-    kind: Annotated[Kind, typer.Argument(metavar="x509|jwt|bundles")] = Kind.X509,
+    kind: Annotated[
+        Kind, typer.Argument(metavar="KIND", help="What is to be shown: x509, jwt or bundles.")
+    ] = Kind.X509,
     socket: Socket = None,
     audience: Annotated[
         list[str] | None,
-        typer.Option("--audience", metavar="NAME", help="Of a jwt; may be repeated."),
+        typer.Option("--audience", metavar="NAME", help="Whom a jwt is for; may be repeated."),
     ] = None,
     spiffe_id: Id = "",
     hint: Hint = "",
@@ -74,38 +83,45 @@ def fetch(  # noqa: PLR0913, PLR0917 - options of a command line
         typer.Option(
             "--write",
             metavar="FOLDER",
-            help="Write x509 as files of mode 0600: svid.pem, svid.key, bundle.pem, and the "
-            "files of the SPIFFE Filesystem Delivery standard.",
+            help="With x509: write files of mode 0600 there, svid.pem, svid.key, bundle.pem, and "
+            "those of the SPIFFE Filesystem Delivery standard.",
         ),
     ] = None,
     timeout: Timeout = 15.0,
     output: Output = Form.HUMAN,
 ) -> None:
-    """Show what this process is given; keys go to files only.
+    """Show the certificates, a token or the bundles that this process gets.
 
-    Exits with 1 where it has no identity.
+    All identities are shown, and the first is written, where neither --spiffe-id nor --hint says
+    which. A key is never shown: --write puts it into a file.
+
+    Exits with 1 where there is no identity.
     """
     with _client(socket) as client:
         if kind is Kind.JWT:
             if not audience:
-                complain("a jwt is for somebody: name it by --audience")
+                complain("a jwt is for somebody: say for whom by --audience NAME")
                 raise typer.Exit(FAULT)
             tokens = client.tokens(audience, spiffe_id, timeout)
             chosen = [each for each in tokens if hint in {"", each.hint}]
+            if not chosen:
+                complain(f"no identity has the hint {hint!r}")
+                raise typer.Exit(DENIED)
             _show_tokens(chosen, output)
             return
         update = client.fetch(timeout)
         if kind is Kind.BUNDLES:
             _show_bundles(update, client.jwt_bundles(timeout), output)
             return
+        chosen_one = update.choose(spiffe_id, hint)
         if write is not None:
-            _write(write, update.choose(spiffe_id, hint), update)
-        _show_svids(update, output)
+            _write(write, chosen_one, update)
+        _show_svids(replace(update, svids=(chosen_one,)) if spiffe_id or hint else update, output)
 
 
 @app.command()
 def watch(socket: Socket = None, output: Output = Form.HUMAN) -> None:
-    """Show what this process is given, and again on each change, until Ctrl-C."""
+    """Show the certificates that this process gets, and again on each change, until Ctrl-C."""
     for update in _following(socket):
         if output is Form.HUMAN:
             now = time.strftime("%H:%M:%S", time.gmtime())
@@ -119,9 +135,13 @@ def watch(socket: Socket = None, output: Output = Form.HUMAN) -> None:
 @app.command()
 def validate(
     token: Annotated[
-        str, typer.Argument(metavar="TOKEN", help="'-' reads it from standard input.")
+        str,
+        typer.Argument(
+            metavar="TOKEN",
+            help="The JWT-SVID; '-' reads it from standard input, where no other user sees it.",
+        ),
     ],
-    audience: Annotated[str, typer.Option(metavar="NAME", help="Who it must be for.")],
+    audience: Annotated[str, typer.Option(metavar="NAME", help="Whom it must be for.")],
     socket: Socket = None,
     timeout: Timeout = 15.0,
     output: Output = Form.HUMAN,
@@ -150,11 +170,20 @@ def validate(
 
 @app.command()
 def write(
-    folder: Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Where files go.")],
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--dir",
+            metavar="FOLDER",
+            help="For svid.pem, svid.key, bundle.pem and the like; made if it isn't there.",
+        ),
+    ],
     run: Annotated[
         str,
         typer.Option(
-            "--run", metavar="COMMAND", help="Run after each time that files were written."
+            "--run",
+            metavar="COMMAND",
+            help="Run it each time that files were written, as 'nginx -s reload'; by no shell.",
         ),
     ] = "",
     socket: Socket = None,
@@ -163,8 +192,9 @@ def write(
 ) -> None:
     """Keep an identity in files for software that knows no SPIFFE, until SIGTERM or Ctrl-C.
 
-    All files of a set are replaced at once. What the Workload API takes back stays in the files,
-    and is told on standard error.
+    It is the first identity, where neither --spiffe-id nor --hint says which. All files of a set
+    are replaced at once. What the Workload API takes back stays in the files, and is told on
+    standard error.
     """
     for update in _following(socket):
         try:

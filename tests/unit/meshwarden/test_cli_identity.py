@@ -1,0 +1,96 @@
+"""`meshwarden identity` where a process has several identities, or nobody is asked."""
+
+import asyncio
+import json
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from typer.testing import CliRunner, Result
+
+from meshwarden.cli.main import app
+from tests.fakes.endpoint import Endpoint, endpoint, own_entry
+
+WEB, ZOO = "spiffe://td.example/web", "spiffe://td.example/zoo"
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Give a folder whose path is short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="mw-") as name:
+        yield Path(name)
+
+
+def ask(served: Endpoint, *words: str) -> Awaitable[Result]:
+    """Run a command in this process, in a thread."""
+    arguments = ["identity", *words, "--socket", f"unix://{served.socket}"]
+    return asyncio.to_thread(CliRunner().invoke, app, arguments)
+
+
+def run(short: Path, test: Callable[[Endpoint], Awaitable[None]]) -> None:
+    """Run a test on an endpoint with two identities for this process."""
+
+    async def in_loop() -> None:
+        async with asyncio.timeout(30), endpoint(short) as served:
+            served.know(own_entry(hint="site"), own_entry("zoo"))
+            await test(served)
+
+    asyncio.run(in_loop())
+
+
+def shown(result: Result) -> list[str]:
+    """Give the SPIFFE IDs that a command told as JSON."""
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    return [each["spiffe_id"] for each in (told["svids"] if isinstance(told, dict) else told)]
+
+
+@pytest.mark.parametrize("kind", [["x509"], ["jwt", "--audience", "shop"]])
+def test_what_is_shown_is_what_was_asked_for(short: Path, kind: list[str]) -> None:
+    """All identities, or the one that is named, by its ID or its hint."""
+
+    async def story(served: Endpoint) -> None:
+        fetch = ("fetch", *kind, "-o", "json")
+        assert shown(await ask(served, *fetch)) == [WEB, ZOO]
+        assert shown(await ask(served, *fetch, "--spiffe-id", ZOO)) == [ZOO]
+        assert shown(await ask(served, *fetch, "--hint", "site")) == [WEB]
+        for wrong in (("--spiffe-id", "spiffe://td.example/no"), ("--hint", "no")):
+            result = await ask(served, *fetch, *wrong)
+            assert result.exit_code == 1
+            assert wrong[1] in result.stderr or f"there are: {WEB} (site), {ZOO}" in result.stderr
+
+    run(short, story)
+
+
+def test_the_identity_that_is_named_is_written(short: Path) -> None:
+    """The first of them otherwise."""
+
+    async def story(served: Endpoint) -> None:
+        for options, expected in ((("--spiffe-id", ZOO), ZOO), ((), WEB)):
+            folder = short / expected[-3:]
+            result = await ask(served, "fetch", "--write", str(folder), *options)
+            assert result.exit_code == 0, result.output
+            written = await asyncio.to_thread((folder / "svid.pem").read_bytes)
+            (svid,) = [
+                each for each in served.identities.svids.values() if each.spiffe_id == expected
+            ]
+            leaf, *_ = x509.load_pem_x509_certificates(written)
+            assert leaf.public_bytes(Encoding.DER) == svid.chain[0]
+
+    run(short, story)
+
+
+def test_where_nobody_answers_the_endpoint_is_named(short: Path) -> None:
+    """With the system's own word for it, and exit code 2."""
+    missing = CliRunner().invoke(app, ["identity", "fetch", "--socket", f"{short}/none"])
+    assert missing.exit_code == 2
+    assert f"{short}/none: no Workload API answers: No such file or directory" in missing.stderr
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        where = f"tcp://127.0.0.1:{closed.getsockname()[1]}"
+    refused = CliRunner().invoke(app, ["identity", "fetch", "--socket", where])
+    assert refused.exit_code == 2
+    assert f"{where}: no Workload API answers: Connection refused" in refused.stderr
