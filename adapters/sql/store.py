@@ -178,7 +178,7 @@ class SqlRevisionStore(RevisionStore):
     @property
     @override
     def tokens(self) -> TokenStore:
-        return SqlTokenStore(self._transactions.run)
+        return SqlTokenStore(self._transactions.run, self._transactions.read)
 
     @override
     async def close(self) -> None:

@@ -32,10 +32,12 @@ class SqlTokenStore(TokenStore):
     Args:
         in_transaction: Does something whole or not at all, within a time-out, and translates what
             goes wrong.
+        reading: Does the same with what only reads.
     """
 
-    def __init__(self, in_transaction: _InTransaction) -> None:
+    def __init__(self, in_transaction: _InTransaction, reading: _InTransaction) -> None:
         self._in_transaction = in_transaction
+        self._reading = reading
 
     @override
     async def add(self, token: Token, audit: AuditEntry, forget_before_ns: int) -> None:
@@ -62,7 +64,7 @@ class SqlTokenStore(TokenStore):
         async def run(connection: AsyncConnection) -> list[Token]:
             return [Token(**row) for row in (await connection.execute(wanted)).mappings()]
 
-        return await self._in_transaction(run)
+        return await self._reading(run)
 
     @override
     async def revoke(self, ids: Sequence[str], audit: AuditEntry) -> None:

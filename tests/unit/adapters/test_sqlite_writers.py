@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from adapters.identity.entries import open_registry
 from adapters.identity.ledger import open_ledger
+from adapters.revisions.sqlite import ADAPTER, Config
 from adapters.sql import connections
 from adapters.sql.turns import Turns, turns_of
 from ca.errors import IdentityStoreError
@@ -94,16 +95,20 @@ def test_who_reads_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     file = tmp_path / "store.db"
 
     async def story() -> None:
-        store = open_registry("", file)
+        store, revisions = open_registry("", file), ADAPTER.build(Config(file))
         await store.put_agent(agent(1), AUDIT)
+        await revisions.head("policy")  # Whoever comes first may have tables to make.
         async with locked(file):
             assert await store.agent(agent(1).spiffe_id) == agent(1)
             assert (await store.changes(0)).agents == (agent(1),)
             assert await store.tokens() == []
+            assert await revisions.head("policy") is None
+            assert await revisions.tokens.all() == []
             with pytest.raises(IdentityStoreError, match="locked"):
                 await store.put_agent(agent(2), AUDIT)
         await store.put_agent(agent(2), AUDIT)
         await store.close()
+        await revisions.close()
 
     run(story())
 
