@@ -103,8 +103,9 @@ class Tokens:
 
     @property
     def kept(self) -> int:
-        """Tokens that are kept, those included that have expired since."""
-        return len(self._kept)
+        """How many tokens are kept that have not expired."""
+        now_ns = self._now_ns()
+        return sum(now_ns < token.expires_ns for token, _ in self._kept.values())
 
     async def token(
         self, claim: Claim, audiences: tuple[str, ...], selectors: frozenset[Selector]

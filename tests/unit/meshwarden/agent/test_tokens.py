@@ -66,6 +66,7 @@ def test_a_token_is_the_same_until_the_middle_of_its_life() -> None:
         assert await world.get("a") is first
         await world.get("b")
         assert world.signer.tokens == 2
+        assert world.tokens.kept == 2
         world.now_ns += 2 * SECOND
         assert await world.get("a") is not first
         assert world.signer.tokens == 3
@@ -95,7 +96,9 @@ def test_in_an_outage_an_old_token_does_until_it_expires() -> None:
         world.signer.is_down = True
         world.now_ns += 299 * SECOND
         assert await world.get("a") is first
+        assert world.tokens.kept == 1
         world.now_ns += 1 * SECOND
+        assert world.tokens.kept == 0
         with pytest.raises(LinkDownError):
             await world.get("a")
 
