@@ -130,6 +130,14 @@ class ShadowKeeper:
             FunctionModuleError: A function of its isn't installed here; likewise.
         """
         self._check_free()
+        # Who asked may go away in its course; its thread goes on, and nobody gets a turn before it
+        # has ended.
+        setting = asyncio.create_task(self._set_in_turn(text, origin, message, who))
+        return await asyncio.shield(setting)
+
+    async def _set_in_turn(
+        self, text: PolicyText, origin: str, message: str, who: Who
+    ) -> shadow.Candidate:
         async with self._lock:
             snapshot = await asyncio.to_thread(self._built, text)
             candidate = shadow.Candidate(

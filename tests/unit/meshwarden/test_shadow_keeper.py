@@ -1,7 +1,10 @@
 """The candidate of one instance: kept over restarts, changed by those who may, never in the way."""
 
 import asyncio
+import contextlib
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +65,31 @@ def test_what_is_taken_away_is_gone_after_a_restart_too(tmp_path: Path) -> None:
     assert asyncio.run(kept.stop("", ANN)) is None
     assert keeper(tmp_path).candidate is None
     assert publication.stamp(tmp_path / "shadow") is None
+
+
+def test_one_whose_author_went_away_is_not_overtaken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is judged by and what is told of it are of one candidate, the last that was set."""
+    kept, publish = keeper(tmp_path), publication.publish
+    is_begun, meeting, met = threading.Event(), threading.Barrier(2), []
+
+    def meet(*made: Any) -> None:
+        is_begun.set()
+        with contextlib.suppress(threading.BrokenBarrierError):
+            met.append(meeting.wait(0.5))
+        publish(*made)
+
+    monkeypatch.setattr(publication, "publish", meet)
+
+    async def story() -> shadow.Candidate:
+        first = asyncio.create_task(kept.set(ONE, "folder", "why", ANN))
+        await asyncio.to_thread(is_begun.wait, 10)
+        first.cancel()
+        return await kept.set(OTHER, "folder", "why", ANN)
+
+    made = asyncio.run(story())
+    assert (met, kept.candidate, kept.text()) == ([], made, OTHER)
 
 
 def test_only_the_candidate_that_was_seen_is_taken_away(tmp_path: Path) -> None:
