@@ -146,6 +146,10 @@ class VerifiedChain:
             raise CertificateError(
                 f"{where} is {', '.join(uris)}, not spiffe://{self.trust_domain}"
             )
+        if not _may_sign_for(self.trust_domain, each):
+            raise CertificateError(
+                f"{where} may not sign for spiffe://{self.trust_domain}, by its name constraints"
+            )
 
     def public_key(self, index: int) -> PublicKey:
         """Give the key of one of the certificates, counted from 0."""
@@ -306,6 +310,31 @@ def _uris(each: x509.Certificate) -> list[str]:
     except x509.ExtensionNotFound:
         return []
     return names.get_values_for_type(x509.UniformResourceIdentifier)
+
+
+def _may_sign_for(trust_domain: str, each: x509.Certificate) -> bool:
+    """Whether its name constraints, if any, let it; RFC 5280 section 4.2.1.10."""
+    try:
+        limits = each.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return True
+    permitted, excluded = _hosts(limits.permitted_subtrees), _hosts(limits.excluded_subtrees)
+    if any(_is_within(trust_domain, host) for host in excluded):
+        return False
+    return not permitted or any(_is_within(trust_domain, host) for host in permitted)
+
+
+def _hosts(names: Sequence[x509.GeneralName] | None) -> list[str]:
+    return [
+        name.value.lower()
+        for name in names or ()
+        if isinstance(name, x509.UniformResourceIdentifier)
+    ]
+
+
+def _is_within(trust_domain: str, host: str) -> bool:
+    # With a dot before it, it stands for all below it, and not for itself.
+    return trust_domain.endswith(host) if host.startswith(".") else trust_domain == host
 
 
 def _place(index: int) -> str:

@@ -1,6 +1,6 @@
 """X509-SVIDs: exactly the standard's fields, and a validator that notices anything else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -342,6 +342,54 @@ def test_an_authority_without_a_name_is_none() -> None:
     extensions = authority_extensions(AuthorityProfile(DOMAIN, "root", 0), key.public_key())
     with pytest.raises(CertificateError, match="has no subject"):
         VerifiedChain([certificate(key, none, key, extensions, subject=none)], DOMAIN)
+
+
+def constrained(
+    permitted: Sequence[x509.GeneralName] | None, excluded: Sequence[x509.GeneralName] | None
+) -> bytes:
+    """Make a root that may sign for some names only."""
+    key = generate(KeyType.EC_P256)
+    extensions = authority_extensions(AuthorityProfile(DOMAIN, "root", 0), key.public_key())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Acme")])
+    limits = (x509.NameConstraints(permitted, excluded), True)
+    return certificate(key, name, key, [*extensions, limits], subject=name)
+
+
+@pytest.mark.parametrize(
+    ("permitted", "excluded"),
+    [
+        (["other.example"], None),
+        ([".mesh.example"], None),
+        ([".other.example", "sub.mesh.example"], None),
+        (None, ["mesh.example"]),
+        (["mesh.example"], [".example"]),
+    ],
+)
+def test_an_authority_that_may_not_sign_for_the_trust_domain_is_refused(
+    permitted: list[str] | None, excluded: list[str] | None
+) -> None:
+    """RFC 5280 section 4.2.1.10: nobody would accept what it signs."""
+    lists = [
+        each and [*map(x509.UniformResourceIdentifier, each)] for each in (permitted, excluded)
+    ]
+    with pytest.raises(CertificateError, match=r"may not sign for spiffe://mesh\.example"):
+        VerifiedChain([constrained(*lists)], DOMAIN)
+
+
+@pytest.mark.parametrize(
+    ("permitted", "excluded"),
+    [
+        ([x509.UniformResourceIdentifier("Mesh.Example")], None),
+        ([x509.UniformResourceIdentifier(".example")], None),
+        ([x509.DNSName("corp.example")], None),
+        (None, [x509.UniformResourceIdentifier(".mesh.example")]),
+    ],
+)
+def test_an_authority_that_may_sign_for_the_trust_domain_among_others_is_taken(
+    permitted: Sequence[x509.GeneralName] | None, excluded: Sequence[x509.GeneralName] | None
+) -> None:
+    """A limit on names of one kind is none on those of another."""
+    VerifiedChain([constrained(permitted, excluded)], DOMAIN)
 
 
 # By the tag of a text in DER; what the library can't read it refuses (below).
