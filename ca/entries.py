@@ -14,6 +14,7 @@ from ca.spiffe_id import SpiffeId
 
 __all__ = [
     "API",
+    "MANY_SELECTORS",
     "Entry",
     "Match",
     "Miss",
@@ -24,11 +25,15 @@ __all__ = [
     "match",
     "needed",
     "set_digest",
+    "shortened",
     "why_none",
 ]
 
 API = "api"
 """The origin of an entry that somebody registered by the API."""
+
+MANY_SELECTORS = 256
+"""Beyond so many of a workload's selectors only those that decided are told and recorded."""
 
 _NEAREST = 3
 
@@ -130,6 +135,11 @@ def needed(entry: WorkloadEntry, found: frozenset[Selector]) -> frozenset[Select
         if each.kind in kinds and not names.isdisjoint(templates.values_of([each]))
     )
     return wanted.union(filling)
+
+
+def shortened(entry: WorkloadEntry, found: frozenset[Selector]) -> frozenset[Selector]:
+    """Give what an order names of a workload's selectors: all, or of too many those `needed`."""
+    return found if len(found) <= MANY_SELECTORS else needed(entry, found)
 
 
 def _made(text: str, names: list[str]) -> Match | Miss:

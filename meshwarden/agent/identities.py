@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
 from ca.bundle import Bundle
-from ca.entries import Match, WorkloadEntry, match, why_none
+from ca.entries import Match, WorkloadEntry, match, shortened, why_none
 from ca.renewal import Renewals, renewal_ns, resumed_ns, retry_pause_s
 from ca.selectors import Selector
 from meshwarden.agent.svids import Claim, Due, Svid, WorkloadSvids
@@ -197,7 +197,8 @@ class Identities:
                 self._svids.pop(claim, None)  # Nobody has asked for it since its last renewal.
             else:
                 self._under_way[claim] = entry.version
-                found.append(Due(claim, entry.version, self._wanted[claim]))
+                selectors = shortened(entry, frozenset(self._wanted[claim]))
+                found.append(Due(claim, entry.version, tuple(sorted(selectors))))
         return found
 
     def next_ns(self) -> int | None:

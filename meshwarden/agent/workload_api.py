@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from ca import jwt_svid
 from ca.bundle import Bundle
+from ca.entries import shortened
 from ca.errors import OrderError, TokenError
 from ca.pace import Pace
 from ca.selectors import Selector
@@ -144,8 +145,10 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
             claims = await self._only(context, claims, request.spiffe_id)
         reply, hints = pb.JWTSVIDResponse(), {""}
         for claim in claims:
+            entry = self._identities.entry(claim)
+            few = selectors if entry is None else shortened(entry, selectors)
             try:
-                made = await self._tokens.token(claim, audiences, selectors)
+                made = await self._tokens.token(claim, audiences, few)
             except LinkDownError as error:
                 await self._refuse(context, Refusal.SERVER_AWAY, f"no token can be had: {error}")
             if isinstance(made, TooSoon):
@@ -153,7 +156,6 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
             if isinstance(made, Refused):
                 why = f"{claim.spiffe_id}: {made.reason}"
                 await self._refuse(context, Refusal.NOT_SIGNED, why)
-            entry = self._identities.entry(claim)
             hint = entry.hint if entry is not None else ""
             # Section 6.2.1: unique in a response.
             reply.svids.add(

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ca import spiffe_id
-from ca.entries import Match, Miss, WorkloadEntry, match, needed
+from ca.entries import MANY_SELECTORS, Match, Miss, WorkloadEntry, match, shortened
 from ca.entry_index import AgentEntries
 from ca.errors import IdentityError, OverloadedError
 from ca.issue import JwtOrder, X509Order, X509Svid
@@ -42,8 +42,6 @@ _MAX_MESSAGE_BYTES = 64 * 1024
 _MAX_TOKEN_BYTES = 256 * 1024
 # Of one workload: two for each of 2,000 groups that its user is in.
 _MAX_SELECTORS = 4_096
-# Beyond so many the ledger has those that decided, and others have their turn in between.
-_MANY_SELECTORS = 256
 _NAME = "meshwarden.v1.Agent"
 
 
@@ -130,7 +128,7 @@ class AgentService:
         # Once for all orders: making it reads every entry of this agent.
         mine = self._registry.entries_of(call.agent)
         for place, wanted in enumerate(request.orders):
-            if len(wanted.selectors) > _MANY_SELECTORS:
+            if len(wanted.selectors) > MANY_SELECTORS:
                 await asyncio.sleep(0)
             try:
                 claim = self._claim(call, mine, wanted.entry_id, wanted.selectors)
@@ -237,9 +235,7 @@ class AgentService:
         made = match(entry, found)
         if isinstance(made, Miss):
             raise NotYoursError(f"entry {entry_id} is not that workload's: {made.reason}")
-        if len(found) > _MANY_SELECTORS:
-            found = needed(entry, found)
-        return _Claim(entry, made, tuple(map(str, sorted(found))))
+        return _Claim(entry, made, tuple(map(str, sorted(shortened(entry, found)))))
 
     def _charge(self, call: AgentCall, cost: int, kind: str = "certificates") -> None:
         """Count what an agent asks for.

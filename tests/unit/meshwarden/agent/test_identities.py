@@ -432,3 +432,22 @@ def test_a_certificate_that_was_not_ordered_is_not_served(fault: str) -> None:
         assert world._renewer.outcomes["signed"] == len(served)
 
     run(story)
+
+
+@pytest.mark.parametrize(
+    ("others", "named"), [(0, tuple(sorted(APP))), (3_000, (UID,))], ids=["few", "many"]
+)
+def test_an_order_for_one_in_thousands_of_groups_names_those_that_decide(
+    others: int, named: tuple[Selector, ...]
+) -> None:
+    """A batch of such orders is no longer than any other; of a few selectors all are named."""
+
+    async def story(world: World) -> None:
+        world.know(WEB)
+        groups = frozenset(Selector("unix", f"supplementary_gid:{n}") for n in range(others))
+        async with world.follow(APP | groups) as following:
+            await following()
+            [due] = world.identities.due(100)
+            assert due.selectors == named
+
+    run(story)
