@@ -31,6 +31,7 @@ from meshwarden.agent.peers import Caller, PeerError
 from meshwarden.agent.renewer import LinkDownError, Refused
 from meshwarden.agent.svids import Claim, WorkloadSvids
 from meshwarden.agent.tokens import Tokens, TooSoon
+from meshwarden.sds.service import Reason
 from protos.spiffe.workload import workload_pb2 as pb
 from protos.spiffe.workload import workload_pb2_grpc
 
@@ -202,6 +203,10 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
             async with contextlib.aclosing(self._views_of(context, caller)) as views:
                 async for view in views:
                     yield view
+
+    def note_envoy(self, why: Reason) -> None:
+        """Count a call of an Envoy's that SDS has ended."""
+        self.refusals[Refusal[why.upper()].value[0]] += 1
 
     async def _views(self, context: _Context) -> AsyncIterator[WorkloadSvids]:
         caller = await self._caller(context)

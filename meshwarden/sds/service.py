@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
@@ -23,7 +23,7 @@ from protos.envoy.service.discovery.v3.discovery_pb2 import (
 )
 from protos.envoy.service.secret.v3.sds_pb2_grpc import SecretDiscoveryServiceServicer
 
-__all__ = ["SecretService", "Views"]
+__all__ = ["Reason", "SecretService", "Views"]
 
 _LOG = logging.getLogger(__name__)
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -36,21 +36,31 @@ Views = Callable[[_Context], AsyncGenerator[_View, None]]
 """Follows what a caller gets, the newest view each time it is asked; ends the call where that is
 nothing, and itself where nothing will come any more."""
 
+Reason = Literal["bad_request", "not_theirs"]
+"""Why a call is ended here: it can't be meant, or names only what its caller doesn't have."""
+
 _MAX_REASON_CHARACTERS = 500
 
 
 class SecretService(SecretDiscoveryServiceServicer, Generic[_View]):
     """Serves Envoys, each by what its process gets."""
 
-    def __init__(self, views: Views[_View], secrets: Callable[[_View, Wish], Secrets]) -> None:
+    def __init__(
+        self,
+        views: Views[_View],
+        secrets: Callable[[_View, Wish], Secrets],
+        refused: Callable[[Reason], None] = lambda _: None,
+    ) -> None:
         """Serve the views of callers.
 
         Args:
             views: Follows them.
             secrets: Makes secrets of one, as a client wants them.
+            refused: Is told of each call that is ended here.
         """
         self._views = views
         self._secrets = secrets
+        self._refused = refused
 
     @override
     async def StreamSecrets(
@@ -82,8 +92,10 @@ class SecretService(SecretDiscoveryServiceServicer, Generic[_View]):
         try:
             reply = subscriber.asked(request, secrets)
         except RequestError as error:
+            self._refused("bad_request")
             await _abort(context, _Code.INVALID_ARGUMENT, str(error))
         if subscriber.missing:
+            self._refused("not_theirs")
             await _abort(context, _Code.NOT_FOUND, secrets.why_not(subscriber.missing[0]))
         return reply or answer((), "")
 
@@ -122,10 +134,12 @@ class SecretService(SecretDiscoveryServiceServicer, Generic[_View]):
                     if subscriber.missing and not subscriber.has_some:
                         secrets = self._secrets(view, wish or Wish())
                         reason = secrets.why_not(subscriber.missing[0])
+                        self._refused("not_theirs")
                         await _abort(context, _Code.PERMISSION_DENIED, reason)
                     if reply is not None:
                         yield reply
             except RequestError as error:
+                self._refused("bad_request")
                 await _abort(context, _Code.INVALID_ARGUMENT, str(error))
             finally:
                 for task in (request, newer):

@@ -21,6 +21,9 @@ from meshwarden.agent.relay import Relay
 from meshwarden.agent.renewer import Renewer
 from meshwarden.agent.tokens import Tokens
 from meshwarden.agent.workload_api import WorkloadApi
+from meshwarden.sds.secrets import WorkloadSecrets
+from meshwarden.sds.service import SecretService
+from protos.envoy.service.secret.v3 import sds_pb2_grpc
 from protos.spiffe.workload import workload_pb2_grpc
 from tests.fakes.signer import FakeSigner
 
@@ -86,6 +89,9 @@ async def endpoint(
     renewer = Renewer(identities, signer, clock.now_ns)
     server = grpc.aio.server()
     workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(api, server)
+    sds_pb2_grpc.add_SecretDiscoveryServiceServicer_to_server(
+        SecretService(api.envoy_views, WorkloadSecrets, api.note_envoy), server
+    )
     server.add_insecure_port(f"unix:{private / 'inner'}")
     await server.start()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:

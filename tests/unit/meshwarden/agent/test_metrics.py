@@ -24,10 +24,16 @@ from meshwarden.agent.metrics import CONTENT_TYPE, AgentMetrics, Parts
 from meshwarden.agent.metrics_port import MetricsPort, open_port
 from meshwarden.settings import Address
 from meshwarden.supervisor.lifecycle import RuntimeDirError
+from protos.envoy.service.discovery.v3.discovery_pb2 import (
+    DeltaDiscoveryRequest,
+    DiscoveryRequest,
+)
+from protos.envoy.service.secret.v3.sds_pb2_grpc import SecretDiscoveryServiceStub
 from protos.spiffe.workload import workload_pb2 as pb
 from protos.spiffe.workload import workload_pb2_grpc
 from tests.e2e.support.service import service_port
 from tests.fakes.endpoint import HEADER, Endpoint, endpoint, own_entry
+from tests.unit.meshwarden.sds.test_streams import ask
 
 Stub = workload_pb2_grpc.SpiffeWorkloadAPIStub
 Samples = Mapping[str, float]
@@ -182,6 +188,39 @@ def test_refusals_are_counted_by_reason(short: Path) -> None:
             "bad_request", "bad_token", "no_header", "no_identity", "not_theirs",
             "too_many_tokens", "unknown_caller",
         }  # fmt: skip
+
+    run(short, story)
+
+
+def test_envoys_are_refused_by_the_same_reasons(short: Path) -> None:
+    """In each form of SDS; who gets a secret counts as nothing."""
+
+    async def story(served: Endpoint, look: Callable[[], Samples]) -> None:
+        served.know(own_entry())
+        foreign = "spiffe://td.example/admin"
+        async with served.channel() as channel:
+            stub = SecretDiscoveryServiceStub(channel)
+            await stub.FetchSecrets(ask("default"))
+            await refused(stub.FetchSecrets(ask("default", foreign)))
+            await refused(stub.FetchSecrets(DiscoveryRequest(type_url="x")))
+            for stream, wrong in (
+                (stub.StreamSecrets, ask(foreign)),
+                (stub.StreamSecrets, DiscoveryRequest(type_url="x")),
+                (stub.DeltaSecrets, DeltaDiscoveryRequest(resource_names_subscribe=[foreign])),
+                (stub.DeltaSecrets, DeltaDiscoveryRequest(type_url="x")),
+            ):
+                call = stream()
+                await call.write(wrong)
+                await refused(call.read())
+            served.know(replace(own_entry(), selectors=(Selector("unix", "path:/no"),)))
+            await refused(stub.FetchSecrets(ask("default")))
+        begin = "meshwarden_agent_refusals_total{reason="
+        counted = {
+            name.removeprefix(begin)[:-1]: number
+            for name, number in look().items()
+            if name.startswith(begin) and number
+        }
+        assert counted == {"not_theirs": 3, "bad_request": 3, "no_identity": 1}
 
     run(short, story)
 
