@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from ca.constraints import NameLimits, authority_fault
 from ca.errors import CertificateError
 from ca.keys import PublicKey, hash_for, is_signed_by, key_type, public_der, weakness
 from ca.leaf import InvalidLeafError, Leaf, key_identifier, read_leaf, read_names
@@ -114,6 +115,15 @@ class VerifiedChain:
             above = parsed[min(index + 1, len(parsed) - 1)]
             self._check_authority(each, below=index, where=_place(index))
             _check_signature(each, above, _place(index))
+        for index, each in enumerate(parsed):
+            if fault := authority_fault(each, parsed[min(index + 1, len(parsed) - 1)]):
+                raise CertificateError(f"{_place(index)} {fault}")
+        self._limits = [
+            (index, NameLimits(each))
+            for index, each in enumerate(parsed)
+            if _has(each, x509.NameConstraints)
+        ]
+        self._check_limits(parsed)
         self.not_before_ns = max(_begin_ns(each) for each in parsed)
         self.not_after_ns = min(_end_ns(each) for each in parsed)
         self._keys = [each.public_key() for each in parsed]
@@ -146,10 +156,34 @@ class VerifiedChain:
             raise CertificateError(
                 f"{where} is {', '.join(uris)}, not spiffe://{self.trust_domain}"
             )
-        if not _may_sign_for(self.trust_domain, each):
-            raise CertificateError(
-                f"{where} may not sign for spiffe://{self.trust_domain}, by its name constraints"
-            )
+
+    def _check_limits(self, parsed: Sequence[x509.Certificate]) -> None:
+        for index, limits in self._limits:
+            if not limits.allow_host(self.trust_domain):
+                raise CertificateError(
+                    f"{_place(index)} may not sign for spiffe://{self.trust_domain}, "
+                    "by its name constraints"
+                )
+        # They hold for authorities below as well; what names those have is theirs to choose.
+        for index, each in enumerate(parsed):
+            above = [limits for place, limits in self._limits if place > index]
+            for name in _other_names(each):
+                if not all(limits.allow_name(name) for limits in above):
+                    raise CertificateError(
+                        f"{_place(index)} has the name {name!r}, which one above it does not allow"
+                    )
+
+    def name_fault(self, names: Sequence[str]) -> str:
+        """Say why these may not stand in an X509-SVID; "" for nothing.
+
+        Args:
+            names: DNS names and IP addresses, checked.
+        """
+        for index, limits in self._limits:
+            for name in names:
+                if not limits.allow_name(name):
+                    return f"{_place(index)} may not sign for {name!r}, by its name constraints"
+        return ""
 
     def public_key(self, index: int) -> PublicKey:
         """Give the key of one of the certificates, counted from 0."""
@@ -177,6 +211,8 @@ class VerifiedChain:
             raise CertificateError(f"{where} is an authority")
         _check_leaf_usage(seen, expected.public_key, where)
         _check_leaf_names(seen[_SUBJECT_ALTERNATIVE_NAME][1], expected, where)
+        if fault := self.name_fault(expected.names):
+            raise CertificateError(f"{where} would not hold: {fault}")
         _check_leaf_key(found, expected.public_key, where)
         if found.serial != expected.serial or found.serial.bit_length() > _MAX_SERIAL_BITS:
             raise CertificateError(f"{where} has another serial than the ledger")
@@ -312,29 +348,18 @@ def _uris(each: x509.Certificate) -> list[str]:
     return names.get_values_for_type(x509.UniformResourceIdentifier)
 
 
-def _may_sign_for(trust_domain: str, each: x509.Certificate) -> bool:
-    """Whether its name constraints, if any, let it; RFC 5280 section 4.2.1.10."""
+def _has(each: x509.Certificate, kind: type[x509.ExtensionType]) -> bool:
+    return any(isinstance(extension.value, kind) for extension in each.extensions)
+
+
+def _other_names(each: x509.Certificate) -> list[str]:
+    """Give the DNS names and addresses that an authority has of its own."""
     try:
-        limits = each.extensions.get_extension_for_class(x509.NameConstraints).value
+        names = each.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return True
-    permitted, excluded = _hosts(limits.permitted_subtrees), _hosts(limits.excluded_subtrees)
-    if any(_is_within(trust_domain, host) for host in excluded):
-        return False
-    return not permitted or any(_is_within(trust_domain, host) for host in permitted)
-
-
-def _hosts(names: Sequence[x509.GeneralName] | None) -> list[str]:
-    return [
-        name.value.lower()
-        for name in names or ()
-        if isinstance(name, x509.UniformResourceIdentifier)
-    ]
-
-
-def _is_within(trust_domain: str, host: str) -> bool:
-    # With a dot before it, it stands for all below it, and not for itself.
-    return trust_domain.endswith(host) if host.startswith(".") else trust_domain == host
+        return []
+    addresses = map(str, names.get_values_for_type(x509.IPAddress))
+    return [*map(str.lower, names.get_values_for_type(x509.DNSName)), *addresses]
 
 
 def _place(index: int) -> str:

@@ -191,6 +191,7 @@ class Issuer:
         ttl_s = min(order.ttl_s or self._limits.x509_ttl_s, self._limits.max_x509_ttl_s)
         times = signing.times(now_ns, ttl_s)
         request = check_csr(order.csr, allowed_id=order.spiffe_id, dns_names=order.dns_names)
+        signing.check_names(request.names)
         return X509Intent(request, times, serial)
 
     def _check_id(self, spiffe_id: SpiffeId) -> None:

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ca.authority import Authorities, Authority, Kind
 from ca.bundle import Bundle
 from ca.csr import CheckedCsr
-from ca.errors import CertificateError, NoAuthorityError
+from ca.errors import CertificateError, NoAuthorityError, OrderError
 from ca.issue import X509Svid
 from ca.jwt_svid import CheckedJwt, JwtSigner, validate
 from ca.jwt_svid import sign as sign_jwt
@@ -109,6 +109,16 @@ class Signing:
         """
         authority = self.authorities.by_id(self.jwt_authority_id)
         return validity(now_ns, ttl_s, [authority.validity] if authority else ())
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Check that a certificate with these DNS names and addresses would hold.
+
+        Raises:
+            OrderError: The authority that signs, or one above it, has constraints against one.
+            NoAuthorityError: There is none.
+        """
+        if fault := self._certificates.verifier.name_fault(names):
+            raise OrderError(f"no certificate with these names would hold: {fault}")
 
     def sign_x509(self, intent: X509Intent, now_ns: int) -> X509Svid:
         """Sign, look at what came out, and give it only then.

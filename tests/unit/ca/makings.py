@@ -87,6 +87,7 @@ def certificate(  # noqa: PLR0913 - the parts of one
     subject: x509.Name | None = None,
     begin_ns: int = NOW - 60 * SECOND,
     end_ns: int = NOW + 600 * SECOND,
+    algorithm: hashes.HashAlgorithm | None = None,
 ) -> bytes:
     """Make a certificate of any content, in DER."""
     builder = (
@@ -100,4 +101,4 @@ def certificate(  # noqa: PLR0913 - the parts of one
     )
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(issuer_key, hashes.SHA256()).public_bytes(Encoding.DER)
+    return builder.sign(issuer_key, algorithm or hashes.SHA256()).public_bytes(Encoding.DER)
