@@ -15,6 +15,7 @@ from typing import Protocol
 from ca.pace import Pace
 from ca.renewal import renewal_ns
 from ca.selectors import Selector
+from ca.spiffe_id import SpiffeId
 from meshwarden.agent.identities import Identities
 from meshwarden.agent.renewer import LinkDownError, Refused
 from meshwarden.agent.svids import Claim
@@ -22,12 +23,14 @@ from meshwarden.agent.svids import Claim
 __all__ = ["SignedToken", "TokenSigner", "Tokens", "TooSoon"]
 
 _KEPT = 4096
-"""Tokens kept: workloads choose audiences, so there is no other bound."""
+"""Tokens kept: workloads choose audiences, so there is no other bound. Beyond it whoever has the
+most loses one, and who has few keeps them."""
 _BURST_S = 10
 _IDENTITIES = 10_000
 """SPIFFE IDs whose orders are counted; who is forgotten may order a whole burst again."""
 
 _Name = tuple[Claim, tuple[str, ...]]
+_NONE: OrderedDict[_Name, tuple["SignedToken", int]] = OrderedDict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +100,21 @@ class Tokens:
         self._draw = draw
         self._pace = Pace(per_s, max(1, round(per_s * _BURST_S)), _IDENTITIES)
         self.outcomes = Counter(signed=0, refused=0, failed=0)
-        # With each, the time from which a new one is wanted.
-        self._kept: OrderedDict[_Name, tuple[SignedToken, int]] = OrderedDict()
+        # Of each SPIFFE ID, both in the order of the last call; with each token, the time from
+        # which a new one is wanted.
+        self._kept: OrderedDict[SpiffeId, OrderedDict[_Name, tuple[SignedToken, int]]] = (
+            OrderedDict()
+        )
+        self._count = 0
         self._orders: dict[_Name, asyncio.Task[SignedToken | Refused]] = {}
 
     @property
     def kept(self) -> int:
         """How many tokens are kept that have not expired."""
         now_ns = self._now_ns()
-        return sum(now_ns < token.expires_ns for token, _ in self._kept.values())
+        return sum(
+            now_ns < token.expires_ns for own in self._kept.values() for token, _ in own.values()
+        )
 
     async def token(
         self, claim: Claim, audiences: tuple[str, ...], selectors: frozenset[Selector]
@@ -119,10 +128,12 @@ class Tokens:
             LinkDownError: There is none, and the server can't be asked.
         """
         name = (claim, audiences)
-        kept = self._kept.get(name)
+        own = self._kept.get(claim.spiffe_id, _NONE)
+        kept = own.get(name)
         now_ns = self._now_ns()
         if kept is not None and now_ns < kept[1]:
-            self._kept.move_to_end(name)
+            own.move_to_end(name)
+            self._kept.move_to_end(claim.spiffe_id)
             return kept[0]
         old = kept[0] if kept is not None and now_ns < kept[0].expires_ns else None
         if name not in self._orders:
@@ -159,9 +170,31 @@ class Tokens:
             raise
         self.outcomes["refused" if isinstance(made, Refused) else "signed"] += 1
         if isinstance(made, SignedToken):
-            now_ns = self._now_ns()
-            self._kept[name] = (made, renewal_ns(now_ns, made.expires_ns, self._draw()))
-            self._kept.move_to_end(name)
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
+            self._keep(name, made)
         return made
+
+    def _keep(self, name: _Name, made: SignedToken) -> None:
+        now_ns = self._now_ns()
+        own = self._kept.setdefault(name[0].spiffe_id, OrderedDict())
+        self._count += name not in own
+        own[name] = (made, renewal_ns(now_ns, made.expires_ns, self._draw()))
+        own.move_to_end(name)
+        self._kept.move_to_end(name[0].spiffe_id)
+        if self._count > _KEPT:
+            self._forget_expired(now_ns)
+        while self._count > _KEPT:
+            # Of those who have as many, the one who has not asked for longest.
+            most = max(self._kept, key=lambda each: len(self._kept[each]))
+            self._kept[most].popitem(last=False)
+            self._count -= 1
+            if not self._kept[most]:
+                del self._kept[most]
+
+    def _forget_expired(self, now_ns: int) -> None:
+        """Cost: O(tokens kept), and only where there are too many."""
+        for spiffe_id, own in tuple(self._kept.items()):
+            for name in [name for name, (token, _) in own.items() if token.expires_ns <= now_ns]:
+                del own[name]
+                self._count -= 1
+            if not own:
+                del self._kept[spiffe_id]

@@ -211,10 +211,58 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(world: World) -> None:
         for audience in "abcd":
             await world.get(audience)
-        assert len(world.tokens._kept) == 3
+        assert world.tokens.kept == 3
         await world.get("b")
         assert world.signer.tokens == 4
         await world.get("a")
         assert world.signer.tokens == 5
+
+    run(story)
+
+
+def test_who_asks_for_ever_other_audiences_loses_his_own_tokens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not those of others, however long ago they were asked for."""
+    monkeypatch.setattr(tokens_module, "_KEPT", 5)
+
+    async def story(world: World) -> None:
+        mine = [await world.get(audience, name="zoo") for audience in "ab"]
+        await world.use_up()
+        assert world.tokens.kept == 5
+        assert [await world.get(audience, name="zoo") for audience in "ab"] == mine
+        assert world.signer.tokens == 12
+        assert isinstance(await world.get("used-9"), SignedToken)
+
+    run(story)
+
+
+def test_what_has_expired_goes_before_what_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever it is of."""
+    monkeypatch.setattr(tokens_module, "_KEPT", 4)
+
+    async def story(world: World) -> None:
+        await world.get("old", name="zoo")
+        world.now_ns += 200 * SECOND
+        mine = [await world.get(audience) for audience in "abc"]
+        world.now_ns += 100 * SECOND
+        await world.get("new", name="zoo")
+        assert world.tokens.kept == 4
+        assert [await world.get(audience) for audience in "abc"] == mine
+
+    run(story)
+
+
+def test_no_trace_is_left_of_who_lost_his_last_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template may give a node any number of identities."""
+    monkeypatch.setattr(tokens_module, "_KEPT", 3)
+
+    async def story(world: World) -> None:
+        for number in range(50):
+            claim = Claim("web", parse(f"spiffe://td.example/u/{number}"))
+            await world.tokens.token(claim, ("a",), frozenset({UID}))
+            await world.get("mine", name="zoo")
+        assert len(world.tokens._kept) == world.tokens.kept == 3
+        assert world.signer.tokens == 51, "who asks all the time lost his only one"
 
     run(story)
