@@ -34,6 +34,9 @@ _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
 
 _SECOND_NS = 1_000_000_000
 _MAX_CHAIN = 8
+# What 64 bits hold, in whole seconds: from 1677 to 2262. Some authorities end in 9999 (RFC 5280
+# section 4.1.2.5), which is as good as that.
+_LAST_NS = (1 << 63) // _SECOND_NS * _SECOND_NS
 _MAX_SERIAL_BITS = 8 * 20 - 1  # RFC 5280 section 4.1.2.2; the first bit is the sign.
 # Object identifiers as they stand in a certificate (RFC 5280 section 4.2.1).
 _SUBJECT_KEY_IDENTIFIER = b"\x55\x1d\x0e"
@@ -240,7 +243,8 @@ def times_of(certificate: bytes) -> tuple[int, int, int]:
         CertificateError: It can't be read.
     """
     found = parse_certificate(certificate, "the certificate")
-    return found.serial_number, _begin_ns(found), _end_ns(found)
+    begin_ns, end_ns = max(_begin_ns(found), -_LAST_NS), min(_end_ns(found), _LAST_NS)
+    return found.serial_number, begin_ns, end_ns
 
 
 def subject_of(certificate: bytes) -> str:

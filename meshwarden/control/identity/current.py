@@ -109,12 +109,25 @@ class CurrentAuthorities:
 
     async def _follow_files(self, plugged: PluggedAuthority) -> None:
         async for _ in plugged.changes():
+            await self._take_files()
+
+    async def _take_files(self) -> None:
+        """Take what the files hold, once that can be done.
+
+        Tried again even if they don't change: a database comes back, a certificate begins to hold.
+        """
+        told = ""
+        while True:
             try:
                 await self.start()
             except IdentityError as error:
-                _LOG.error("identity: the authority in files was not taken: %s", error)
+                if str(error) != told:
+                    told = str(error)
+                    _LOG.error("identity: the authority in files was not taken: %s", error)
+                await asyncio.sleep(_RETRY_S)
             else:
                 _LOG.info("identity: the authority in files is taken")
+                return
 
     async def request_certificate(self) -> tuple[str, bytes]:
         """Ask for an intermediate's certificate; give the authority's id and PKCS#10 in DER.

@@ -5,6 +5,7 @@ replica believes what any of them signs by.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ __all__ = ["PluggedAuthority", "PluggedChain"]
 
 _POLL_S = 1.0
 _MAX_FILE_BYTES = 256 * 1024
+_Stamp = tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class PluggedAuthority:
     def __init__(self, chain: Path, key: Path) -> None:
         self._chain = chain
         self._key = key
+        self._loaded: _Stamp = ()
 
     def load(self, trust_domain: str, now_ns: int) -> PluggedChain:
         """Read and verify both.
@@ -51,8 +54,11 @@ class PluggedAuthority:
             CertificateError: The chain could not sign for the trust domain now, or isn't the key's.
             KeyNotOpenedError: The key can't be read, or others can.
         """
-        chain = certificates_of(_bytes_of(self._chain, "identity.ca_chain"))
+        # Before they are read: what changes meanwhile is another change.
+        self._loaded = self._stamp()
+        data = _bytes_of(self._chain, "identity.ca_chain")
         try:
+            chain = certificates_of(data)
             authorities = authorities_of_chain(trust_domain, chain, now_ns)
         except CertificateError as error:
             raise CertificateError(f"identity.ca_chain: {self._chain}: {error}") from error
@@ -65,25 +71,19 @@ class PluggedAuthority:
         return PluggedChain(authorities, key)
 
     async def changes(self) -> AsyncIterator[None]:
-        """Yield whenever one of the files is another than before, and both have come to rest."""
-        before = self._stamp()
+        """Yield whenever one of the files is another than was loaded, and both are at rest."""
         while True:
             await asyncio.sleep(_POLL_S)
             now = self._stamp()
-            if now == before:
+            if now == self._loaded:
                 continue
             # Two files are replaced one after the other: half of a new pair is no fault.
             await asyncio.sleep(_POLL_S)
             if self._stamp() == now:
-                before = now
                 yield
 
     def _load_key(self) -> PrivateKey:
-        data = _bytes_of(self._key, "identity.ca_key")
-        if self._key.stat().st_mode & 0o077:
-            raise KeyNotOpenedError(
-                f"identity.ca_key: {self._key} is open to others: 'chmod 600' it"
-            )
+        data = _bytes_of(self._key, "identity.ca_key", is_secret=True)
         try:
             key = load_pem_private_key(data, None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -98,7 +98,7 @@ class PluggedAuthority:
             )
         return key
 
-    def _stamp(self) -> tuple[tuple[int, int, int], ...]:
+    def _stamp(self) -> _Stamp:
         stamps = []
         for file in (self._chain, self._key):
             try:
@@ -110,9 +110,11 @@ class PluggedAuthority:
         return tuple(stamps)
 
 
-def _bytes_of(file: Path, setting: str) -> bytes:
+def _bytes_of(file: Path, setting: str, *, is_secret: bool = False) -> bytes:
     try:
         with file.open("rb") as source:
+            if is_secret and os.fstat(source.fileno()).st_mode & 0o077:
+                raise KeyNotOpenedError(f"{setting}: {file} is open to others: 'chmod 600' it")
             data = source.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         raise KeyNotOpenedError(f"{setting}: {file} can't be read: {error.strerror}") from error

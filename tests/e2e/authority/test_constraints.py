@@ -50,7 +50,7 @@ class Chain:
         usual = authority_extensions(AuthorityProfile(DOMAIN, "", 0), key.public_key())
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key())
         both = merged([*usual, (issuer, False)], below)
-        own = certificate(root_key, root_name, key, both, subject=name, **times, **parts)
+        own = certificate(root_key, root_name, key, both, subject=name, **{**times, **parts})
         self.root, self.own, self.key = root, own, key
         self.chain_file, self.key_file = folder / "chain.pem", folder / "mesh.key"
         self.write()
