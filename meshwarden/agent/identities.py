@@ -61,6 +61,7 @@ class Identities:
         self._draw = draw
         self._ahead = ahead
         self._entries: dict[str, WorkloadEntry] | None = None
+        self._templates: tuple[WorkloadEntry, ...] = ()
         self._bundles: tuple[Bundle, ...] = ()
         self._svids: dict[Claim, Svid] = {}
         self._refusals: dict[Claim, str] = {}
@@ -122,6 +123,16 @@ class Identities:
         claims = self._claims(self._entries.values(), selectors)
         return claims or why_none(self._entries.values(), selectors)
 
+    def newcomers(self, selectors: frozenset[Selector]) -> int:
+        """Tell how many identities would have to be ordered that templates make of this alone.
+
+        Cost: O(entries with templates); 0 before entries are known.
+        """
+        if selectors in self._groups:
+            return 0
+        claims = self._claims(self._templates, selectors)
+        return sum(claim not in self._svids and claim not in self._wanted for claim in claims)
+
     def entry(self, claim: Claim) -> WorkloadEntry | None:
         """Give the entry of a claim; None where it is gone."""
         return (self._entries or {}).get(claim.entry_id)
@@ -156,6 +167,7 @@ class Identities:
     def set_entries(self, entries: Iterable[WorkloadEntry]) -> None:
         """Replace the entries. What no entry gives any more is forgotten at once, key and all."""
         self._entries = {entry.id: entry for entry in sorted(entries, key=lambda each: each.id)}
+        self._templates = tuple(filter(_is_template, self._entries.values()))
         self._make_ahead()
         for group in self._groups.values():
             self._match(group)
@@ -185,13 +197,21 @@ class Identities:
     def due(self, limit: int) -> list[Due]:
         """Take up to `limit` identities to be signed now.
 
-        Each must be given to `accept`, `refuse` or `fail` then; until that it is not due again.
+        Each must be given to `accept` or `fail` then; until that it is not due again. Renewals go
+        by themselves: a server refuses an order whole that is more than it has room for, and those
+        who come in crowds must not take that from those who have been there.
         """
         if self._entries is None:
             return []
         self._forget_expired()
-        found = []
-        for claim in self._plan.due(self._now_ns(), limit):
+        now_ns, found = self._now_ns(), []
+        due = self._plan.due(now_ns, limit)
+        renewals = [claim for claim in due if claim in self._svids]
+        if renewals:
+            for claim in due:
+                if claim not in self._svids:
+                    self._plan.put(claim, now_ns)
+        for claim in renewals or due:
             entry = self.entry(claim)
             if entry is None or claim not in self._wanted:
                 self._svids.pop(claim, None)  # Nobody has asked for it since its last renewal.
@@ -272,7 +292,7 @@ class Identities:
         for entry in (self._entries or {}).values():
             if len(self._made_ahead) >= self._ahead:
                 break
-            if not _has_template((entry.spiffe_id, *entry.dns_names)):
+            if not _is_template(entry):
                 claims = self._claims((entry,), frozenset(entry.selectors))
                 self._made_ahead.update((claim, entry.selectors) for claim in claims)
 
@@ -365,6 +385,10 @@ class Identities:
 
 def _has_template(texts: Iterable[str]) -> bool:
     return any("{{" in text for text in texts)
+
+
+def _is_template(entry: WorkloadEntry) -> bool:
+    return _has_template((entry.spiffe_id, *entry.dns_names))
 
 
 def _gives(entry: WorkloadEntry, claim: Claim) -> bool:

@@ -143,6 +143,7 @@ async def _serve(
         tokens,
         clock.now_ns,
         lambda: _why_waiting(link, identities),
+        identities_per_s=settings.agent.identities_per_s,
     )
     server = grpc.aio.server(options=_OPTIONS)
     workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(api, server)

@@ -3,7 +3,8 @@
 Workloads choose audiences, so each could have any number signed. Orders are counted for each SPIFFE
 ID. A process can change what else is found on it: it may copy its program elsewhere, or have a
 range of users of its own; its identity it can't. What has the same identity shares its tokens
-already, and shares the limit.
+already, and shares the limit. Only a template may give one process many identities, by the hash of
+its program for one: so a user's orders are counted as well, whoever they are for.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ _KEPT = 4096
 """Tokens kept: workloads choose audiences, so there is no other bound. Beyond it whoever has the
 most loses one, and who has few keeps them."""
 _BURST_S = 10
+_USERS_SHARE = 10
+"""How many times what one identity may order one user may."""
 _IDENTITIES = 10_000
 """SPIFFE IDs whose orders are counted; who is forgotten may order a whole burst again."""
 
@@ -50,9 +53,15 @@ class SignedToken:
 
 @dataclass(frozen=True, slots=True)
 class TooSoon:
-    """An identity has had as many tokens signed as it may; after `wait_ns` it may have another."""
+    """There were as many orders as there may be; after `wait_ns` there may be another.
+
+    Attributes:
+        wait_ns: How long.
+        is_users: Whether they were one user's, for whichever identities; else the identity's.
+    """
 
     wait_ns: int
+    is_users: bool = False
 
 
 class TokenSigner(Protocol):
@@ -92,13 +101,15 @@ class Tokens:
             signer: Who signs.
             now_ns: The time.
             draw: A random number from 0 to below 1, anew at each call.
-            per_s: Orders a second for one identity; ten seconds' worth may come at once.
+            per_s: Orders a second for one identity, and ten times that for one user; ten seconds'
+                worth may come at once.
         """
         self._identities = identities
         self._signer = signer
         self._now_ns = now_ns
         self._draw = draw
         self._pace = Pace(per_s, max(1, round(per_s * _BURST_S)), _IDENTITIES)
+        self._users = Pace(per_s * _USERS_SHARE, self._pace.burst * _USERS_SHARE, _IDENTITIES)
         self.outcomes = Counter(signed=0, refused=0, failed=0)
         # Of each SPIFFE ID, both in the order of the last call; with each token, the time from
         # which a new one is wanted.
@@ -117,7 +128,11 @@ class Tokens:
         )
 
     async def token(
-        self, claim: Claim, audiences: tuple[str, ...], selectors: frozenset[Selector]
+        self,
+        claim: Claim,
+        audiences: tuple[str, ...],
+        selectors: frozenset[Selector],
+        uid: int,
     ) -> SignedToken | Refused | TooSoon:
         """Give a token for one identity.
 
@@ -140,6 +155,9 @@ class Tokens:
             wait_ns = self._pace.take(str(claim.spiffe_id), 1, now_ns)
             if wait_ns:
                 return old or TooSoon(wait_ns)
+            wait_ns = self._users.take(str(uid), 1, now_ns)
+            if wait_ns:
+                return old or TooSoon(wait_ns, is_users=True)
         try:
             made = await self._order(name, selectors)
         except LinkDownError:

@@ -45,6 +45,8 @@ _HEADER = ("workload.spiffe.io", "true")  # Workload Endpoint, section 3.
 _PATIENCE_S = 10.0
 # Lines of the log about callers that are refused: a second for each user, and at once.
 _LINES = (0.5, 20)
+# A machine that starts asks for all that runs on it; who makes up identities goes on.
+_NEWCOMERS_BURST_S = 300
 
 _Code = grpc.StatusCode
 _TENTH_NS = 100_000_000
@@ -62,6 +64,7 @@ class Refusal(Enum):
     NOT_SIGNED = "not_signed", _Code.PERMISSION_DENIED
     NOT_THEIRS = "not_theirs", _Code.PERMISSION_DENIED
     SERVER_AWAY = "server_away", _Code.UNAVAILABLE
+    TOO_MANY_IDENTITIES = "too_many_identities", _Code.RESOURCE_EXHAUSTED
     TOO_MANY_TOKENS = "too_many_tokens", _Code.RESOURCE_EXHAUSTED
     UNKNOWN_CALLER = "unknown_caller", _Code.PERMISSION_DENIED
 
@@ -74,13 +77,15 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         streams: How many calls go on: of the Workload API, and of SDS.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a workload is served by
         self,
         attestation: Attestation,
         identities: Identities,
         tokens: Tokens,
         now_ns: Callable[[], int],
         why_waiting: Callable[[], str],
+        *,
+        identities_per_s: float = 1.0,
     ) -> None:
         """Serve one node.
 
@@ -90,6 +95,8 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
             tokens: Has JWT-SVIDs.
             now_ns: The time.
             why_waiting: Says what the agent waits for, in words.
+            identities_per_s: Identities that one user's processes may be the first to ask for, of
+                templates; 300 seconds' worth may come at once.
         """
         self._attestation = attestation
         self._identities = identities
@@ -97,6 +104,9 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         self._now_ns = now_ns
         self._why_waiting = why_waiting
         self._lines = Pace(*_LINES)
+        self._newcomers = Pace(
+            identities_per_s, max(1, round(identities_per_s * _NEWCOMERS_BURST_S))
+        )
         self.refusals = Counter({each.value[0]: 0 for each in Refusal})
         self.streams = Counter(workload=0, sds=0)
         # All streams of one view send one message.
@@ -149,7 +159,7 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
             entry = self._identities.entry(claim)
             few = selectors if entry is None else shortened(entry, selectors)
             try:
-                made = await self._tokens.token(claim, audiences, few)
+                made = await self._tokens.token(claim, audiences, few, caller.peer.uid)
             except LinkDownError as error:
                 await self._refuse(context, Refusal.SERVER_AWAY, f"no token can be had: {error}")
             if isinstance(made, TooSoon):
@@ -220,6 +230,7 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
     ) -> AsyncGenerator[WorkloadSvids, None]:
         """Follow what a caller gets; end the call when that is nothing, with the reason."""
         selectors, notes = await self._attest(context, caller)
+        await self._admit(context, caller, selectors)
         async with contextlib.aclosing(self._identities.subscribe(selectors)) as views:
             try:
                 async with asyncio.timeout(_PATIENCE_S):
@@ -298,14 +309,33 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         self._note(caller, told)
         await self._refuse(context, Refusal.NO_IDENTITY, told)
 
+    async def _admit(
+        self, context: _Context, caller: Caller, selectors: frozenset[Selector]
+    ) -> None:
+        """Refuse who makes up identities faster than they can be signed for all of the machine."""
+        many = min(self._identities.newcomers(selectors), self._newcomers.burst)
+        if not many:
+            return
+        uid = caller.peer.uid
+        wait_ns = self._newcomers.take(str(uid), many, self._now_ns())
+        if wait_ns:
+            wait_s = math.ceil(wait_ns / _TENTH_NS) / 10
+            told = (
+                f"processes of user {uid} have asked for too many new identities: try again in "
+                f"{wait_s} s. Those that are there already are given on"
+            )
+            self._note(caller, told)
+            await self._refuse(context, Refusal.TOO_MANY_IDENTITIES, told)
+
     async def _slow_down(
         self, context: _Context, caller: Caller, claim: Claim, made: TooSoon
     ) -> NoReturn:
         """Answer who has tokens for ever other audiences signed."""
         wait_s = math.ceil(made.wait_ns / _TENTH_NS) / 10
+        who = f"user {caller.peer.uid}" if made.is_users else str(claim.spiffe_id)
         told = (
-            f"{claim.spiffe_id} has had too many tokens signed: try again in {wait_s} s. "
-            "Those that it has already are given on"
+            f"{who} has had too many tokens signed: try again in {wait_s} s. "
+            "Those that are there already are given on"
         )
         self._note(caller, told)
         await self._refuse(context, Refusal.TOO_MANY_TOKENS, told)

@@ -129,10 +129,22 @@ class Agent:
         Meta(
             ge=0.001,
             le=1_000_000,
-            description="JWT-SVIDs a second that are signed for one SPIFFE ID of this machine; ten "
-            "seconds' worth may come at once. Those that the agent still has don't count.",
+            description="JWT-SVIDs a second that are signed for one SPIFFE ID of this machine, and "
+            "ten times as many for one user; ten seconds' worth may come at once. Those that the "
+            "agent still has don't count.",
         ),
     ] = 10.0
+    identities_per_s: Annotated[
+        float,
+        Meta(
+            ge=0.001,
+            le=1_000_000,
+            description="Identities a second that processes of one user may be the first to ask "
+            "for, of entries with templates; 300 seconds' worth may come at once, as when a "
+            "machine starts. What is found on a process fills those, and he may run any program: "
+            "`unix:sha256` is his to choose.",
+        ),
+    ] = 1.0
     max_connections: Annotated[
         int,
         Meta(

@@ -75,7 +75,11 @@ def own_entry(name: str = "web", **fields: object) -> WorkloadEntry:
 
 @asynccontextmanager
 async def endpoint(
-    folder: Path, ttl_s: float = 3600, most: int = 200, tokens_per_s: float = 10
+    folder: Path,
+    ttl_s: float = 3600,
+    most: int = 200,
+    tokens_per_s: float = 10,
+    identities_per_s: float = 1,
 ) -> AsyncIterator[Endpoint]:
     """Serve until the `with` ends."""
     private = folder / "p"
@@ -85,7 +89,14 @@ async def endpoint(
     relay = Relay(private / "inner", private, most)
     attestation = Attestation(relay, {"unix": ADAPTER.build(ADAPTER.config())})
     tokens = Tokens(identities, signer, clock.now_ns, random.random, tokens_per_s)
-    api = WorkloadApi(attestation, identities, tokens, clock.now_ns, lambda: "no server yet")
+    api = WorkloadApi(
+        attestation,
+        identities,
+        tokens,
+        clock.now_ns,
+        lambda: "no server yet",
+        identities_per_s=identities_per_s,
+    )
     renewer = Renewer(identities, signer, clock.now_ns)
     server = grpc.aio.server()
     workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(api, server)

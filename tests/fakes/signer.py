@@ -29,6 +29,7 @@ class FakeSigner(Signer, TokenSigner):
     Attributes:
         ttl_s: Of what it signs.
         is_down: Whether it gives no answer.
+        most: Certificates that it has room for at a time: more in one call are refused whole.
         refusal: Why it signs nothing; "" where it does.
         batches: The orders that it got, each call's together.
         tokens: How many tokens it signed.
@@ -38,6 +39,7 @@ class FakeSigner(Signer, TokenSigner):
     def __init__(self, now_ns: Callable[[], int], ttl_s: float = 3600) -> None:
         self.ttl_s = ttl_s
         self.is_down = False
+        self.most = 1_000_000
         self.refusal = ""
         self.batches: list[Sequence[Order]] = []
         self.tokens = 0
@@ -61,6 +63,8 @@ class FakeSigner(Signer, TokenSigner):
         self.batches.append(orders)
         if self.is_down:
             raise LinkDownError("nobody answers")
+        if len(orders) > self.most:
+            raise LinkDownError("RESOURCE_EXHAUSTED: too many")
         if self.refusal:
             return [Refused(self.refusal)] * len(orders)
         return [self._sign(order) for order in orders]

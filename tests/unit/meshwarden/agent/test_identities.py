@@ -314,6 +314,49 @@ def test_a_template_is_written_out_by_what_is_found() -> None:
     run(story)
 
 
+def test_those_who_come_in_crowds_keep_no_renewal_back() -> None:
+    """Their orders may be more than the server takes of this node; renewals go by themselves."""
+
+    async def story(world: World) -> None:
+        world.know(WEB, TEMPLATE)
+        await world.sign()
+        (renewed,) = world.identities.svids
+        before = world.identities.svids[renewed]
+        world.signer.most = 3
+        world.now_ns += 2400 * SECOND
+        async with contextlib.AsyncExitStack() as crowd:
+            for number in range(10):
+                names = {Selector("k8s", "sa:web"), Selector("k8s", f"ns:made-up-{number}")}
+                following = await crowd.enter_async_context(world.follow(frozenset(names)))
+                assert await following() is None
+            await world.sign()
+        assert world.identities.svids[renewed] is not before
+        assert [len(batch) for batch in world.signer.batches] == [1, 1, 10]
+
+    run(story)
+
+
+def test_what_a_caller_would_be_the_first_to_have_signed_is_known() -> None:
+    """Only what a template makes of what is found on him: other entries are as many as they are."""
+
+    async def story(world: World) -> None:
+        names = {Selector("k8s", "sa:web"), Selector("k8s", "ns:shop"), UID}
+        pod = frozenset(names)
+        assert world.identities.newcomers(pod) == 0
+        world.identities._ahead = 0
+        world.know(WEB, TEMPLATE)
+        assert world.identities.newcomers(APP) == 0
+        assert world.identities.newcomers(pod) == 1
+        async with world.follow(pod) as following:
+            assert await following() is None
+            others = frozenset(names | {Selector("unix", "gid:8")})
+            assert world.identities.newcomers(pod) == world.identities.newcomers(others) == 0
+            await world.sign()
+        assert world.identities.newcomers(pod) == 0
+
+    run(story)
+
+
 def test_identities_are_signed_ahead_in_batches_up_to_a_bound() -> None:
     """A workload that starts need not wait; a node with very many entries doesn't fill up."""
 

@@ -38,9 +38,16 @@ class World:
         assert isinstance(claims, tuple)
         return next(each for each in claims if each.entry_id == name)
 
-    async def get(self, *audiences: str, name: str = "web") -> SignedToken | Refused | TooSoon:
+    async def get(
+        self, *audiences: str, name: str = "web", uid: int = 7
+    ) -> SignedToken | Refused | TooSoon:
         """Get a token."""
-        return await self.tokens.token(await self.claim(name), audiences, frozenset({UID}))
+        return await self.tokens.token(await self.claim(name), audiences, frozenset({UID}), uid)
+
+    async def get_made_up(self, number: int, uid: int = 7) -> SignedToken | Refused | TooSoon:
+        """Get one for an identity that a template has made of what the caller chose."""
+        claim = Claim("web", parse(f"spiffe://td.example/u/{number}"))
+        return await self.tokens.token(claim, ("a",), frozenset({UID}), uid)
 
     async def use_up(self) -> None:
         """Have as many signed as may come at once."""
@@ -145,6 +152,23 @@ def test_another_identity_has_its_own_pace() -> None:
     run(story)
 
 
+def test_a_user_who_makes_up_identities_has_a_pace_for_all_of_them() -> None:
+    """Ten times that of one; another user has his own, and what is kept is given on."""
+
+    async def story(world: World) -> None:
+        for number in range(100):
+            assert isinstance(await world.get_made_up(number), SignedToken)
+        told = await world.get_made_up(100)
+        assert told == TooSoon(SECOND // 10, is_users=True)
+        assert world.signer.tokens == 100
+        assert isinstance(await world.get_made_up(7), SignedToken)
+        assert isinstance(await world.get("a", uid=8), SignedToken)
+        world.now_ns += told.wait_ns
+        assert isinstance(await world.get_made_up(100), SignedToken)
+
+    run(story)
+
+
 def test_what_is_kept_does_not_count() -> None:
     """Nor what somebody else has ordered already; and it is given however many were refused."""
 
@@ -196,9 +220,7 @@ def test_how_many_are_counted_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 
     async def story(world: World) -> None:
         for number in range(50):
-            claim = Claim("web", parse(f"spiffe://td.example/u/{number}"))
-            made = await world.tokens.token(claim, ("a",), frozenset({UID}))
-            assert isinstance(made, SignedToken)
+            assert isinstance(await world.get_made_up(number), SignedToken)
         assert len(world.tokens._pace._full_ns) == 3
 
     run(story)
@@ -259,8 +281,7 @@ def test_no_trace_is_left_of_who_lost_his_last_token(monkeypatch: pytest.MonkeyP
 
     async def story(world: World) -> None:
         for number in range(50):
-            claim = Claim("web", parse(f"spiffe://td.example/u/{number}"))
-            await world.tokens.token(claim, ("a",), frozenset({UID}))
+            await world.get_made_up(number)
             await world.get("mine", name="zoo")
         assert len(world.tokens._kept) == world.tokens.kept == 3
         assert world.signer.tokens == 51, "who asks all the time lost his only one"

@@ -28,11 +28,12 @@ def run(
     test: Callable[[Endpoint], Awaitable[None]],
     ttl_s: float = 3600,
     tokens_per_s: float = 10,
+    identities_per_s: float = 1,
 ) -> None:
     """Run a test on an endpoint of its own."""
 
     async def in_loop() -> None:
-        made = endpoint(short, ttl_s, tokens_per_s=tokens_per_s)
+        made = endpoint(short, ttl_s, tokens_per_s=tokens_per_s, identities_per_s=identities_per_s)
         async with asyncio.timeout(30), made as served:
             await test(served)
 
@@ -299,6 +300,60 @@ def test_too_many_tokens_are_refused_until_a_time_that_is_told(
     said = [each for each in caplog.messages if "too many tokens" in each]
     assert 20 <= len(said) < 50
     assert f"pid {os.getpid()} of user {os.getuid()}: " in said[0]
+
+
+PROGRAM = """
+import sys
+import grpc
+from protos.spiffe.workload import workload_pb2 as pb, workload_pb2_grpc
+
+options = (("grpc.default_authority", "localhost"),)
+with grpc.insecure_channel(f"unix:{sys.argv[1]}", options=options) as channel:
+    stub = workload_pb2_grpc.SpiffeWorkloadAPIStub(channel)
+    call = stub.FetchX509SVID(pb.X509SVIDRequest(), metadata=(("workload.spiffe.io", "true"),))
+    try:
+        print(next(call).svids[0].spiffe_id)
+    except grpc.RpcError as error:
+        print(error.code().name, error.details())
+"""
+
+
+def test_a_user_who_makes_up_identities_has_few_of_them_signed(
+    short: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A template takes the hash of a program, and he may write any: RESOURCE_EXHAUSTED, and when
+    to come again. What is there already is given on.
+    """
+    caplog.set_level("INFO", "meshwarden.agent.workload_api")
+
+    async def fetched(served: Endpoint, name: str) -> str:
+        """What a program of another hash gets: this interpreter, and some bytes after it."""
+        program = short / name
+        if not program.exists():
+            program.write_bytes(Path(sys.executable).resolve().read_bytes() + name.encode())
+            program.chmod(0o700)
+        environment = {"PYTHONHOME": sys.base_prefix, "PYTHONPATH": os.pathsep.join(sys.path)}
+        child = await asyncio.create_subprocess_exec(
+            program, "-c", PROGRAM, served.socket,
+            stdout=asyncio.subprocess.PIPE, env={**os.environ, **environment},
+        )  # fmt: skip
+        said, _ = await child.communicate()
+        return said.decode().strip()
+
+    async def story(served: Endpoint) -> None:
+        served.know(replace(own_entry(), spiffe_id="spiffe://td.example/{{unix.sha256}}"))
+        first = await fetched(served, "a")
+        assert first.startswith("spiffe://td.example/")
+        why = await fetched(served, "b")
+        assert why.startswith("RESOURCE_EXHAUSTED processes of user")
+        assert "too many new identities: try again in " in why
+        assert await fetched(served, "a") == first
+        assert len(served.identities.svids) == 1
+        assert served.api.refusals["too_many_identities"] == 1
+
+    run(short, story, identities_per_s=0.001)
+    (said,) = [each for each in caplog.messages if "too many new identities" in each]
+    assert f"of user {os.getuid()}: " in said
 
 
 def test_a_token_is_validated_for_its_audience(short: Path) -> None:
