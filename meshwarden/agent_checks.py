@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from meshwarden import plugins
 from meshwarden.agent.places import places
 from meshwarden.settings import Settings
+from meshwarden.settings.agent import Agent
 
 __all__ = ["agent_faults"]
 
@@ -40,6 +41,7 @@ def agent_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         )
     if own.kubelet_url and not own.kubelet_url.startswith("https://"):
         yield ("agent.kubelet_url",), "must begin with https://: a token is sent there"
+    yield from _metrics(own)
     where = places(settings)
     if own.runtime_dir and len(os.fsencode(where.runtime)) > _FOLDER_BYTES:
         yield (
@@ -51,3 +53,13 @@ def agent_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             ("agent.socket",),
             f"{where.socket} is longer than the {_SOCKET_BYTES} bytes of a socket's path",
         )
+
+
+def _metrics(own: Agent) -> Iterator[tuple[tuple[str, ...], str]]:
+    asked = "agent.allow_plaintext_beyond_loopback"
+    if own.metrics and not (own.metrics.is_loopback or own.allow_plaintext_beyond_loopback):
+        message = (
+            f"{own.metrics} can be reached from other machines and is always plain text; ask for "
+            f"it by {asked} = true"
+        )
+        yield ("agent.metrics", asked), message

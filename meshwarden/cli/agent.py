@@ -91,7 +91,9 @@ def agent(  # noqa: PLR0913, PLR0917 - options of a command line
     metrics: Annotated[
         str | None,
         typer.Option(
-            metavar="IP:PORT", help="Serve /metrics and /healthz there; overrides agent.metrics."
+            metavar="IP:PORT",
+            help="Serve /metrics and /healthz there; overrides agent.metrics. Beyond loopback, "
+            "agent.allow_plaintext_beyond_loopback has to ask for it.",
         ),
     ] = None,
     insecure_bootstrap: Annotated[  # noqa: FBT002 - a flag of a command line

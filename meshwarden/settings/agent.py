@@ -101,6 +101,10 @@ class Agent:
             extra={"default": "none", "example": "127.0.0.1:9193"},
         ),
     ] = None
+    allow_plaintext_beyond_loopback: Annotated[
+        bool,
+        Meta(description="Serve `agent.metrics` on an address that other machines can reach."),
+    ] = False
     attestors: Annotated[
         tuple[str, ...],
         Meta(

@@ -14,7 +14,7 @@ from meshwarden.agent.keep import OwnIdentity
 from meshwarden.agent.places import places
 from meshwarden.agent.uplink import ServerAddress
 from meshwarden.agent_checks import agent_faults
-from meshwarden.settings import Identity, Runtime, Server, Settings
+from meshwarden.settings import Address, Identity, Listen, Runtime, Server, Settings
 from meshwarden.settings.agent import Agent
 
 TOKEN = TokenText(b"s" * 32, "a" * 64)
@@ -51,6 +51,8 @@ def test_anything_else_is_no_server(text: str) -> None:
         (Agent(kubelet_url="http://x"), "agent.kubelet_url", "https://"),
         (Agent(runtime_dir=Path("/" + "x" * 80)), "agent.runtime_dir", "too long"),
         (Agent(socket=Path("/" + "x" * 108)), "agent.socket", "107"),
+        (Agent(metrics=Address("0.0.0.0", 9193)), "agent.metrics", "allow_plaintext_beyond_l"),
+        (Agent(metrics=Address("::", 9193)), "agent.metrics", "allow_plaintext_beyond_loopback"),
     ],
 )
 def test_each_fault_names_its_key(own: Agent, key: str, words: str) -> None:
@@ -58,6 +60,15 @@ def test_each_fault_names_its_key(own: Agent, key: str, words: str) -> None:
     ((keys, message),) = agent_faults(Settings(agent=own))
     assert keys[0] == key
     assert words in message
+
+
+def test_metrics_for_other_machines_are_asked_for() -> None:
+    """By a setting of the agent's own: the service's port is another matter."""
+    far = Agent(metrics=Address("192.0.2.1", 9193), allow_plaintext_beyond_loopback=True)
+    near = Agent(metrics=Address("127.0.0.2", 9193))
+    listen = Listen(allow_plaintext_beyond_loopback=True)
+    assert not [*agent_faults(Settings(agent=far)), *agent_faults(Settings(agent=near))]
+    assert [*agent_faults(Settings(agent=Agent(metrics=Address("::", 1)), listen=listen))]
 
 
 def test_an_embedded_agent_needs_somebody_who_signs() -> None:
