@@ -11,6 +11,7 @@ CI=true a test whose program is still missing fails: nobody would notice a skip 
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -34,6 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Register the mark beside the code that reads it; keep the paths of workers short."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Begun in a shell's background: what tests start would ignore the SIGINT that they send.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         # Theirs are deeper than those of a run by one process, and sockets want short paths.
         folder = tempfile.mkdtemp(prefix="mw-")
