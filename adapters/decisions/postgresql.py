@@ -277,13 +277,16 @@ class PostgresqlArchive(DecisionArchive):
 
 
 def _connected(config: Config) -> "Connection[Any]":
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - see above
+
     from adapters.sql.patience import Connection as Patient  # noqa: PLC0415 - see above
 
+    given = conninfo_to_dict(config.url).get("options") or ""
     connection = Patient.connect(
         config.url,
         autocommit=True,
         connect_timeout=_CONNECT_S,
-        options=_TIMEOUTS,
+        options=f"{given} {_TIMEOUTS}".strip(),
         tcp_user_timeout=_DEAD_MS,
     )
     connection.patience_s = _PATIENCE_S

@@ -25,6 +25,7 @@ __all__ = [
     "postgresql_url",
     "prepare_sqlite",
     "said",
+    "session_options",
     "sqlite_engine",
     "sqlite_file",
 ]
@@ -35,6 +36,9 @@ CONNECT_TIMEOUT_S = 2
 # What was sent and is not acknowledged so long ends a connection: without it, one that a network
 # swallows would be taken for a slow one for many minutes. Source: libpq, tcp_user_timeout.
 _UNACKNOWLEDGED_MS = 3000
+# For the pause between two statements of a transaction: whoever went silent there must not hold its
+# locks until the server's kernel gives up on him, and those who wait for them have TIMEOUT_S.
+_IDLE_TIMEOUT_MS = 5000
 _BUSY_MS = 5000
 READING = "meshwarden_reading"
 """Execution option of transactions that only read: they take no write lock."""
@@ -88,6 +92,24 @@ def postgresql_url(url: str) -> URL:
     return make_url(url).set(drivername="postgresql+psycopg")
 
 
+def session_options(url: URL, statement_ms: int, idle_ms: int) -> str:
+    """Write what a session shall have for libpq, behind what the URL says: that stays in force.
+
+    Args:
+        url: Of ours; its options may name a search_path, say.
+        statement_ms: The longest statement, its wait for locks included.
+        idle_ms: The longest pause between two statements of a transaction.
+    """
+    given = url.query.get("options", "")
+    return " ".join(
+        (
+            *((given,) if isinstance(given, str) else given),
+            f"-c statement_timeout={statement_ms}",
+            f"-c idle_in_transaction_session_timeout={idle_ms}",
+        )
+    ).strip()
+
+
 def postgresql_engine(url: URL) -> AsyncEngine:
     """Make an engine for a PostgreSQL; nothing is connected yet."""
     from adapters.sql.patience import AsyncConnection as Patient  # noqa: PLC0415 - SQLite needs none
@@ -99,6 +121,7 @@ def postgresql_engine(url: URL) -> AsyncEngine:
         connect_args={
             "async_creator_fn": Patient.connect,
             "connect_timeout": CONNECT_TIMEOUT_S,
+            "options": session_options(url, round(TIMEOUT_S * 1000), _IDLE_TIMEOUT_MS),
             "tcp_user_timeout": _UNACKNOWLEDGED_MS,
         },
     )

@@ -21,6 +21,7 @@ from adapters.sql.connections import (
     postgresql_url,
     prepare_sqlite,
     said,
+    session_options,
     sqlite_file,
 )
 from adapters.sql.migrate import migrate
@@ -184,16 +185,14 @@ def open_threaded(url: str, file: Path) -> ThreadedDatabase:
 def _postgresql(url: str) -> Engine:
     from adapters.sql.patience import Connection as Patient  # noqa: PLC0415 - SQLite needs none
 
+    address = postgresql_url(url)
     engine = create_engine(
-        postgresql_url(url),
+        address,
         pool_pre_ping=True,
         pool_size=2,
         connect_args={
             "connect_timeout": _CONNECT_TIMEOUT_S,
-            # Whoever went silent within a transaction must not hold its locks until the server's
-            # kernel gives up on him.
-            "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} "
-            f"-c idle_in_transaction_session_timeout={_IDLE_TIMEOUT_MS}",
+            "options": session_options(address, _STATEMENT_TIMEOUT_MS, _IDLE_TIMEOUT_MS),
             # A server that went away without a word: the thread must not wait for the kernel's
             # quarter of an hour.
             "tcp_user_timeout": _STATEMENT_TIMEOUT_MS,

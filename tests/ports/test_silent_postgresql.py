@@ -12,7 +12,10 @@ from typing import Any
 import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.decisions import postgresql as decisions
 from adapters.identity.database import open_database
 from adapters.identity.ledger import SqlIssuanceLog, open_ledger
 from adapters.sql.tables import REVISION
@@ -196,5 +199,62 @@ def test_who_goes_silent_within_a_transaction_holds_nobody_up_for_long(
             with pytest.raises(IdentityStoreError):
                 await losing
         await database.close()
+
+    asyncio.run(story())
+
+
+def test_who_goes_silent_with_a_lock_of_the_authorities_keeps_it_for_seconds(
+    server: Postgresql, url: str, partition: Partition
+) -> None:
+    """Else no other replica could start, change an entry or attest a node until it is back."""
+
+    async def story() -> None:
+        lost = open_database(url, Path(), "meshwarden_test")
+        other = open_database(server.url, Path(), "meshwarden_test")
+
+        async def locks(connection: AsyncConnection) -> None:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(7)"))
+
+        async def goes_silent(connection: AsyncConnection) -> None:
+            await locks(connection)
+            partition.begin()
+            await connection.execute(text("SELECT 1"))
+
+        await other.run(locks)
+        losing = asyncio.create_task(lost.run(goes_silent))
+        while not partition.is_cut:
+            await asyncio.sleep(0.01)
+        await other.run(locks)
+        assert not losing.done(), "nobody has told the server that it is given up"
+        with pytest.raises(IdentityStoreError):
+            await losing
+        await lost.close()
+        await other.close()
+
+    asyncio.run(story())
+
+
+def test_what_the_url_says_of_a_session_stays_in_force(server: Postgresql) -> None:
+    """A schema of its own, say: all tables are in it, those of the ledger too."""
+
+    async def story() -> None:
+        async with await psycopg.AsyncConnection.connect(server.url, autocommit=True) as owner:
+            await owner.execute("CREATE SCHEMA IF NOT EXISTS mesh")
+        own = f"{server.url}?options=-csearch_path%3Dmesh"
+
+        async def settings(connection: AsyncConnection) -> list[str]:
+            names = ("search_path", "statement_timeout", "idle_in_transaction_session_timeout")
+            return [(await connection.execute(text(f"SHOW {name}"))).scalar_one() for name in names]
+
+        database, threaded = open_database(own, Path(), "c"), open_threaded(own, Path())
+        assert await database.run(settings) == ["mesh", "10s", "5s"]
+        found = await threaded.read(
+            lambda each: each.execute(text("SHOW search_path")).scalar_one()
+        )
+        assert found == "mesh"
+        with decisions._connected(decisions.Config(url=own)) as connection:
+            assert connection.execute("SHOW search_path").fetchone() == ("mesh",)
+        await database.close()
+        await threaded.close()
 
     asyncio.run(story())
