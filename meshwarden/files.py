@@ -61,6 +61,11 @@ class RuntimeDir:
         """Where a secret is kept, for fronts that start without control to watch."""
         return self.path / f"{name}.secret.json"
 
+    @property
+    def kept_for(self) -> Path:
+        """Says of which trust domain the kept secrets are."""
+        return self.path / "secrets.for"
+
     def hot_restart_socket(self) -> Path:
         """Prefix of the sockets over which an Envoy hands its listeners to its heir."""
         return self.path / "hr"

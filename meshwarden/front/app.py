@@ -26,6 +26,7 @@ from meshwarden.front.grpc_http import Receive, Scope, Send
 from meshwarden.front.reporter import Reporter
 from meshwarden.front.scheduling import let_envoy_interrupt, let_python_wait
 from meshwarden.logs import configure_logging
+from meshwarden.secrecy import forbid_dumps
 
 __all__ = ["app"]
 
@@ -41,6 +42,8 @@ class _Process:
         name = os.environ[NAME_VARIABLE]
         settings = restore(runtime.settings.read_bytes())
         configure_logging(settings.server.log_level, name)
+        if settings.listen.tls.is_on:
+            forbid_dumps()  # Envoy around us has the port's key.
         self._reporter = Reporter(runtime.internal_socket, settings.decisions.queue_records, name)
         self._decider = Decider(
             settings, runtime, name, int(os.environ[EPOCH_VARIABLE]), self._reporter.offer

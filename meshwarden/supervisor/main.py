@@ -19,12 +19,14 @@ from typing import Any
 from meshwarden import status
 from meshwarden.config import dump
 from meshwarden.files import (
+    CLIENTS_SDS,
     EDGE_VARIABLE,
     EPOCH_VARIABLE,
     METRICS_VARIABLE,
     NAME_VARIABLE,
     RESTARTED_VARIABLE,
     RUNTIME_VARIABLE,
+    SERVER_SDS,
     START_REFUSED,
     RuntimeDir,
 )
@@ -115,8 +117,12 @@ def _prepare(runtime: RuntimeDir, settings: Settings) -> None:
     shutil.rmtree(runtime.metrics, ignore_errors=True)
     status.clear(runtime.path)
     markers = (runtime.draining, runtime.expired)
-    for stale in (*runtime.path.glob("*.sock"), *runtime.path.glob("front-*"), *markers):
+    # What a process that was killed was about to put in a secret's place has a key in it.
+    unfinished = runtime.path.glob(".*.secret.json.*")
+    left = (*runtime.path.glob("*.sock"), *runtime.path.glob("front-*"), *unfinished, *markers)
+    for stale in left:
         stale.unlink(missing_ok=True)
+    _forget_secrets_of_others(runtime, settings)
     runtime.metrics.mkdir(mode=0o700)
     # Fronts run policy code and read this file: what opens a database is not for them.
     without_secrets = replace(
@@ -125,6 +131,21 @@ def _prepare(runtime: RuntimeDir, settings: Settings) -> None:
         decisions=replace(settings.decisions, url=""),
     )
     runtime.settings.write_bytes(dump(without_secrets))
+
+
+def _forget_secrets_of_others(runtime: RuntimeDir, settings: Settings) -> None:
+    """Remove the port's certificate that was kept for another trust domain, or is used no more.
+
+    A front that starts while control is away would serve by it, and believe that domain's clients.
+    """
+    own = settings.identity.trust_domain if settings.listen.tls.svid else ""
+    with contextlib.suppress(FileNotFoundError):
+        if own and runtime.kept_for.read_text() == own:
+            return
+    for stale in (runtime.secret(SERVER_SDS), runtime.secret(CLIENTS_SDS), runtime.kept_for):
+        stale.unlink(missing_ok=True)
+    if own:
+        runtime.kept_for.write_text(own)
 
 
 class _Supervisor:

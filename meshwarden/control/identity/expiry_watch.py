@@ -77,7 +77,7 @@ class ExpiryWatch:
             if days:
                 _LOG.warning("identity: %s expires in %s", each.name, left)
             else:
-                _LOG.error("identity: %s has expired: nothing it signs is accepted", each.name)
+                _LOG.error("identity: %s has expired, and is accepted nowhere", each.name)
 
     def _mark(self, over: Sequence[Expiring]) -> None:
         if not over:

@@ -53,7 +53,9 @@ class Identity:
     ) -> Serving:
         """Make what keeps the public port's own certificate fresh."""
         draw = random.SystemRandom().random
-        return Serving(self.issuer, names_of(settings), runtime, now_ns=now_ns, draw=draw)
+        made = Serving(self.issuer, names_of(settings), runtime, now_ns=now_ns, draw=draw)
+        self.expiry.others.append(made.in_use)
+        return made
 
     async def run(self) -> None:
         """Do what goes on beside issuing, for ever."""

@@ -7,20 +7,21 @@ that starts while control is away serves by it at once, and watches it.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import grpc.aio
+from cryptography import x509
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from ca.bundle import Bundle
 from ca.errors import IdentityError
+from ca.expiry import Expiring
 from ca.issue import X509Order, X509Svid
 from ca.local_keys import new_request
 from ca.renewal import renewal_ns, retry_pause_s
 from ca.spiffe_id import SpiffeId
-from meshwarden import metrics
 from meshwarden.control.identity.issuer import Issuer
 from meshwarden.files import CLIENTS_SDS, SERVER_SDS, RuntimeDir, replace_file
 from meshwarden.sds.secrets import FixedSecrets, certificate_secret, roots_secret
@@ -40,7 +41,10 @@ SERVING_PATH = "/meshwarden/server"
 """Path of the service's own SPIFFE ID; no entry may have one below /meshwarden/."""
 
 _SECOND_NS = 1_000_000_000
+# Until its own life is known, failures are paced by this one.
 _USUAL_LIFE_S = 3600.0
+# A machine that slept, or a clock that was set, must not make a renewal late.
+_LOOK_S = 5.0
 
 
 def names_of(settings: Settings) -> tuple[str, ...]:
@@ -64,6 +68,7 @@ class Serving:
         pem: The key and the chain in force, for a transport that reads no files; None before the
             first.
         roots_pem: What clients' certificates are verified with; likewise.
+        ready: Set once both are there.
     """
 
     def __init__(
@@ -93,6 +98,9 @@ class Serving:
         self.roots_pem: bytes | None = None
         self.ready = asyncio.Event()
         self._secrets: dict[str, Secret] = {}
+        self._times: Expiring | None = None
+        self._unwritten: dict[str, bytes] = {}
+        self._told: set[str] = set()
         self._changed = asyncio.Event()
         self._is_over = False
 
@@ -110,6 +118,10 @@ class Serving:
             SecretService(self._views, lambda secrets, _wish: secrets), server
         )
 
+    def in_use(self) -> Sequence[Expiring]:
+        """Give the certificate in force; nothing before the first."""
+        return [self._times] if self._times else []
+
     async def _views(self, _context: Any) -> AsyncGenerator[FixedSecrets, None]:
         while not self._is_over:
             changed = self._changed
@@ -118,19 +130,23 @@ class Serving:
             await changed.wait()
 
     async def _renew(self) -> None:
-        attempt = 0
+        attempt, life_s = 0, _USUAL_LIFE_S
         while True:
             svid = await self._issued()
+            now_ns = self._now_ns()
             if svid is None:
                 self._restore()
-                pause_s = retry_pause_s(attempt, _USUAL_LIFE_S, self._draw())
+                if self._times is not None:
+                    life_s = (self._times.not_after_ns - self._times.not_before_ns) / _SECOND_NS
+                pause_s = retry_pause_s(attempt, life_s, self._draw())
                 attempt += 1
-                await asyncio.sleep(pause_s)
-                continue
-            attempt = 0
-            arrived_ns = self._now_ns()
-            at_ns = renewal_ns(arrived_ns, svid.not_after_ns, self._draw())
-            await asyncio.sleep((at_ns - arrived_ns) / _SECOND_NS)
+                at_ns = now_ns + int(pause_s * _SECOND_NS)
+            else:
+                attempt = 0
+                at_ns = renewal_ns(now_ns, svid.not_after_ns, self._draw())
+            while (left_ns := at_ns - self._now_ns()) > 0:
+                await asyncio.sleep(min(left_ns / _SECOND_NS, _LOOK_S))
+                self._write()
 
     async def _issued(self) -> X509Svid | None:
         """Have one certificate issued and put it in force; None where that failed."""
@@ -143,28 +159,33 @@ class Serving:
         if isinstance(svid, IdentityError):
             _LOG.warning("the certificate of the public port can't be renewed: %s", svid)
             return None
-        secret = certificate_secret(SERVER_SDS, svid.chain, key.decode())
-        self._put(secret)
-        self.pem = (key, secret.tls_certificate.certificate_chain.inline_bytes)
-        metrics.NOT_AFTER.labels("serving").set(svid.not_after_ns / _SECOND_NS)
-        self._tell()
+        self._put(certificate_secret(SERVER_SDS, svid.chain, key.decode()))
         return svid
 
     async def _follow(self, bundles: AsyncIterator[Bundle]) -> None:
         async for bundle in bundles:
             self._put(roots_secret(CLIENTS_SDS, bundle))
-            self.roots_pem = bundle.to_pem().encode()
-            self._tell()
 
     def _put(self, secret: Secret) -> None:
         self._show(secret)
         response = DiscoveryResponse()
         response.resources.add().Pack(secret)
-        file = self._runtime.secret(secret.name)
-        try:
-            replace_file(file, json_format.MessageToJson(response).encode(), durable=False)
-        except OSError as error:  # A full disk: what is there still holds.
-            _LOG.warning("%s can't be written: %s", file, error)
+        self._unwritten[secret.name] = json_format.MessageToJson(response).encode()
+        self._write()
+
+    def _write(self) -> None:
+        """Keep what could not be kept so far; a front may be watching."""
+        for name, text in tuple(self._unwritten.items()):
+            file = self._runtime.secret(name)
+            try:
+                replace_file(file, text, durable=False)
+            except OSError as error:  # A full disk: what is there still holds.
+                if name not in self._told:
+                    _LOG.warning("%s can't be written: %s", file, error)
+                self._told.add(name)
+            else:
+                del self._unwritten[name]
+                self._told.discard(name)
 
     def _restore(self) -> None:
         """Serve what an earlier control has kept, where there is nothing newer."""
@@ -180,10 +201,28 @@ class Serving:
                 _LOG.warning("%s is not what was kept there", file)
 
     def _show(self, secret: Secret) -> None:
+        """Put a secret in force.
+
+        Raises:
+            ValueError: It holds no certificate.
+        """
+        if secret.name == SERVER_SDS:
+            certificate = secret.tls_certificate
+            chain = certificate.certificate_chain.inline_bytes
+            self._times = _times_of(x509.load_pem_x509_certificate(chain))
+            self.pem = certificate.private_key.inline_bytes, chain
+        else:
+            self.roots_pem = secret.validation_context.trusted_ca.inline_bytes
         self._secrets[secret.name] = secret
         self._changed.set()
         self._changed = asyncio.Event()
-
-    def _tell(self) -> None:
         if self.pem is not None and self.roots_pem is not None:
             self.ready.set()
+
+
+def _times_of(leaf: x509.Certificate) -> Expiring:
+    begin_s, end_s = (
+        int(each.timestamp()) for each in (leaf.not_valid_before_utc, leaf.not_valid_after_utc)
+    )
+    name = "the certificate of the public port"
+    return Expiring("serving", name, begin_s * _SECOND_NS, end_s * _SECOND_NS)

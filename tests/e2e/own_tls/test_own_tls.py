@@ -3,8 +3,10 @@
 import base64
 import http.client
 import os
+import re
 import signal
 import socket
+import sqlite3
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ import grpc
 import pytest
 
 from ca.verify import spiffe_id_of
+from meshwarden import clock
 from protos.meshwarden.v1 import identity_pb2, identity_pb2_grpc
 from tests.e2e.support.instance import Instance, Place
 
@@ -121,6 +124,9 @@ def test_clients_verify_the_host_and_are_known_by_their_svids(
             nobody = identity_pb2_grpc.IdentityStub(channel).WhoAmI(identity_pb2.WhoAmIRequest())
         assert (nobody.spiffe_id, nobody.tls) == ("", True)
         assert instance.said().count("PRIVATE KEY") == 0
+        # An Envoy that crashes has the key in its memory.
+        limits = Path(f"/proc/{instance.front()}/limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
         for file in place.run_dir.glob("*.secret.json"):
             assert file.stat().st_mode & 0o777 == 0o600
 
@@ -237,6 +243,41 @@ def test_a_front_that_starts_without_control_serves_by_the_kept_one(
         assert said.returncode == 0, said.stderr
         assert is_by_stream(place)
         instance.wait_for(lambda: seen.add(answering(place, context)) or len(seen) > 3, 4 * TTL_S)
+
+
+@pytest.mark.timeout(180)
+def test_that_it_has_expired_is_seen(new_folder: Callable[[], Path]) -> None:
+    """The ledger can't be written, so nothing is issued: the gauge, the log and health say so, the
+    port goes on, and a renewal puts all of them right within seconds of the ledger's return.
+    """
+    with running(new_folder(), **{"identity.x509_ttl_s": 10}) as (place, instance):
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+
+        def asked(path: str) -> tuple[int, str]:
+            with connected(place, context) as (connection, _):
+                line = f"GET {path} HTTP/1.1\r\nhost: mesh.example\r\nconnection: close\r\n\r\n"
+                connection.sendall(line.encode())
+                text = b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
+            return int(text.split()[1]), text
+
+        def has_expired() -> bool:
+            name = "meshwarden_certificate_not_after_timestamp_seconds"
+            found = re.search(rf'{name}{{kind="serving"}} (\S+)', asked("/metrics")[1])
+            assert found is not None
+            return float(found[1]) * 1e9 <= clock.now_ns()
+
+        assert asked("/readyz")[0] == 200
+        with sqlite3.connect(place.state_dir / "meshwarden.db", isolation_level=None) as database:
+            database.execute("BEGIN EXCLUSIVE")
+            instance.wait_for(lambda: asked("/readyz")[0] == 503, 60)
+            assert "the certificate of the public port has expired" in asked("/readyz")[1]
+            assert has_expired()
+            database.execute("ROLLBACK")
+        instance.wait_for(lambda: asked("/readyz")[0] == 200, 30)
+        assert not has_expired()
+        assert "the certificate of the public port has expired" in instance.said()
 
 
 def test_grpcio_serves_it_too(new_folder: Callable[[], Path]) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from meshwarden.config import restore
-from meshwarden.files import RuntimeDir
-from meshwarden.settings import Runtime, Server, Settings
+from meshwarden.files import CLIENTS_SDS, SERVER_SDS, RuntimeDir
+from meshwarden.settings import Identity, Listen, Runtime, Server, Settings, Tls
 from meshwarden.supervisor import main
 from meshwarden.supervisor.fronts import FrontPrograms
 from meshwarden.supervisor.lifecycle import RuntimeDirError
@@ -73,3 +73,31 @@ def test_a_start_finds_nothing_of_the_run_before(tmp_path: Path) -> None:
     main._prepare(runtime, wanted)
     assert {path.name for path in tmp_path.rglob("*")} == {"metrics", "settings.json", "theirs"}
     assert restore(runtime.settings.read_bytes()) == wanted
+
+
+@pytest.mark.parametrize(
+    ("later", "is_kept"),
+    [
+        (Settings(listen=Listen(tls=Tls(svid=True)), identity=Identity("td.example")), True),
+        (Settings(listen=Listen(tls=Tls(svid=True)), identity=Identity("other.example")), False),
+        (Settings(identity=Identity("td.example")), False),
+        (Settings(), False),
+    ],
+)
+def test_the_ports_certificate_is_kept_for_one_trust_domain_and_one_use(
+    later: Settings, tmp_path: Path, *, is_kept: bool
+) -> None:
+    """A front that starts without control would serve by it and believe that domain's clients."""
+    runtime = RuntimeDir(tmp_path)
+    files = [runtime.secret(name) for name in (SERVER_SDS, CLIENTS_SDS)]
+    own = Settings(listen=Listen(tls=Tls(svid=True)), identity=Identity("td.example"))
+    main._prepare(runtime, own)
+    for file in files:
+        file.write_text("secret")
+    half = runtime.path / ".server.secret.json.4711"
+    half.write_text("half of a secret")
+    main._prepare(runtime, later)
+    assert [file.exists() for file in files] == [is_kept, is_kept]
+    assert not half.exists()
+    main._prepare(runtime, own)
+    assert files[0].exists() is is_kept

@@ -11,12 +11,15 @@ import pytest
 from cryptography import x509
 from google.protobuf import json_format
 
+from meshwarden import clock
+from meshwarden.control.identity import serving as serving_module
 from meshwarden.control.identity.issuer import Limits
 from meshwarden.control.identity.serving import Serving
 from meshwarden.files import CLIENTS_SDS, SERVER_SDS, RuntimeDir
 from protos.envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from protos.envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
 from protos.envoy.service.secret.v3.sds_pb2_grpc import SecretDiscoveryServiceStub
+from tests.unit.ca.makings import SECOND
 from tests.unit.meshwarden.identity.test_issuer import World
 from tests.unit.meshwarden.sds.test_streams import ask, unpacked
 
@@ -27,25 +30,46 @@ else:
     Stub = SecretDiscoveryServiceStub
 
 
+class Ticking(World):
+    """A world where time goes by.
+
+    Attributes:
+        slept_ns: How much of it went by while nothing ran.
+    """
+
+    slept_ns = 0
+
+    @property
+    def now_ns(self) -> int:  # type: ignore[override]
+        """The time."""
+        return self._begun_ns + int(clock.monotonic_s() * SECOND) + self.slept_ns
+
+    @now_ns.setter
+    def now_ns(self, now_ns: int) -> None:
+        self._begun_ns = now_ns - int(clock.monotonic_s() * SECOND)
+
+
 class Control:
     """What keeps a certificate fresh, over a real connection.
 
     Attributes:
         running: Its task.
+        serves: What does.
     """
 
     running: asyncio.Task[None]
+    serves: Serving
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ttl_s: int = 2) -> None:
         self.runtime = RuntimeDir(folder)
-        # Renewed after three eighths of a second each time.
-        self.world = World(limits=Limits(x509_ttl_s=1))
+        # With 2 s, renewed after three eighths of one to two seconds each time.
+        self.world = Ticking(limits=Limits(x509_ttl_s=ttl_s))
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Stub]:
         """Serve; gives a stub of a client."""
         socket = self.runtime.internal_socket
-        serving = Serving(
+        serving = self.serves = Serving(
             self.world.issuer,
             ["mesh.example"],
             self.runtime,
@@ -85,12 +109,12 @@ def leaf_of(secret: Secret) -> x509.Certificate:
     return x509.load_pem_x509_certificate(secret.tls_certificate.certificate_chain.inline_bytes)
 
 
-def run(folder: Path, story: Callable[[Control], Awaitable[None]]) -> None:
+def run(folder: Path, story: Callable[[Control], Awaitable[None]], ttl_s: int = 2) -> None:
     """Tell a story of a control whose authorities are open."""
 
     async def told() -> None:
         async with asyncio.timeout(20):
-            control = Control(folder)
+            control = Control(folder, ttl_s)
             await control.world.issuer.start()
             await story(control)
 
@@ -205,6 +229,70 @@ def test_what_is_no_kept_secret_is_sent_to_nobody(
             assert leaf_of(unpacked(reply)[SERVER_SDS]).serial_number
 
     run(tmp_path, story)
+
+
+def test_a_machine_that_slept_renews_when_it_wakes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock that sleeps count on stood still meanwhile."""
+    monkeypatch.setattr(serving_module, "_LOOK_S", 0.05)
+
+    async def story(control: Control) -> None:
+        async with control.serving() as stub:
+            first = await stub.FetchSecrets(ask(SERVER_SDS))
+            control.world.slept_ns += 3000 * SECOND
+            while await stub.FetchSecrets(ask(SERVER_SDS)) == first:
+                pass
+
+    run(tmp_path, story, ttl_s=3600)
+
+
+def test_what_could_not_be_kept_is_kept_as_soon_as_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A front that watches the file must not wait for the next renewal, after which it expires."""
+    monkeypatch.setattr(serving_module, "_LOOK_S", 0.05)
+
+    async def story(control: Control) -> None:
+        full = control.runtime.path.rename(tmp_path / "away")
+        control.runtime.path.touch()
+        control.runtime.internal_socket = tmp_path / "s"
+        async with control.serving() as stub:
+            sent = await stub.FetchSecrets(ask(SERVER_SDS, CLIENTS_SDS))
+            assert "server.secret.json can't be written: " in caplog.text
+            control.runtime.path.unlink()
+            full.rename(control.runtime.path)
+            while not control.runtime.secret(CLIENTS_SDS).exists():
+                await asyncio.sleep(0.01)
+            for name, secret in unpacked(sent).items():
+                assert control.kept(name) == secret
+        assert caplog.text.count("server.secret.json can't be written: ") == 1
+
+    (tmp_path / "run").mkdir()
+    run(tmp_path / "run", story, ttl_s=3600)
+
+
+def test_what_is_in_force_is_told_with_its_times(tmp_path: Path) -> None:
+    """Issued or kept: so expiry is seen, and a transport that reads no files has it too."""
+
+    async def story(control: Control) -> None:
+        async with control.serving():
+            await control.serves.ready.wait()
+            issued = control.serves
+        control.world.log.is_down = True
+        async with control.serving():
+            await control.serves.ready.wait()
+            assert (control.serves.pem, control.serves.roots_pem) == (
+                issued.pem,
+                issued.roots_pem,
+            )
+            assert control.serves.in_use() == issued.in_use()
+            (known,) = issued.in_use()
+            leaf = leaf_of(control.kept(SERVER_SDS))
+            assert known.kind == "serving"
+            assert known.not_after_ns == leaf.not_valid_after_utc.timestamp() * SECOND
+
+    run(tmp_path, story, ttl_s=3600)
 
 
 def test_streams_end_with_control(tmp_path: Path) -> None:
