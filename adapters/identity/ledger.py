@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Column, Connection, RowMapping, select
 from typing_extensions import override
 
 from adapters.sql.authority_tables import LEDGER
@@ -33,10 +33,13 @@ class SqlIssuanceLog(IssuanceLog):
 
     def __init__(self, database: ThreadedDatabase) -> None:
         self._database = database
-        mark = "?" if database.is_sqlite else "%s"
-        marks = ", ".join(mark for _ in LEDGER.c)
         columns = ", ".join(f'"{column.name}"' for column in LEDGER.c)
-        self._insert = f"INSERT INTO {LEDGER.name} ({columns}) VALUES ({marks})"  # noqa: S608 - names of ours
+        values = f"VALUES ({', '.join('?' for _ in LEDGER.c)})"
+        if not database.is_sqlite:
+            # One statement, whatever their number: a column is an array.
+            arrays = ", ".join(f"%b::{_type(column)}[]" for column in LEDGER.c)
+            values = f"SELECT * FROM unnest({arrays})"  # noqa: S608 - names of ours
+        self._insert = f"INSERT INTO {LEDGER.name} ({columns}) {values}"
 
     @override
     async def append(
@@ -47,7 +50,11 @@ class SqlIssuanceLog(IssuanceLog):
             found = cursor.fetchone()
             head = Head(found[0], bytes(found[1])) if found else Head()
             rows = chain(head, entries, time_ns, key)
-            cursor.executemany(self._insert, [_values(row) for row in rows])
+            values = [_values(row) for row in rows]
+            if self._database.is_sqlite:
+                cursor.executemany(self._insert, values)
+            else:
+                cursor.execute(self._insert, [*map(list, zip(*values, strict=True))])
             return rows
 
         return await self._database.write_by_driver(self._begin, write)
@@ -100,6 +107,12 @@ def open_ledger(url: str, file: Path) -> SqlIssuanceLog:
         file: Of SQLite; its folder has to exist.
     """
     return SqlIssuanceLog(open_threaded(url, file))
+
+
+def _type(column: Column[Any]) -> str:
+    from sqlalchemy.dialects.postgresql import dialect  # noqa: PLC0415 - SQLite needs none
+
+    return column.type.compile(dialect=dialect())  # type: ignore[no-untyped-call] # SQLAlchemy's
 
 
 def _head(connection: Connection) -> Head:

@@ -26,10 +26,37 @@ class _SilentError(psycopg.OperationalError):
     """The server said nothing for too long; the connection is of no use any more."""
 
 
+class _AsyncCursor(psycopg.AsyncCursor[Any]):
+    """One after whose statements the server sees that a transaction stands still.
+
+    After the pipeline that `executemany` is, PostgreSQL's clock of idle transactions isn't set
+    (seen with 15): whoever went silent then would keep its locks for hours. The next statement sets
+    it.
+    """
+
+    @override
+    async def executemany(self, *args: Any, **named: Any) -> None:
+        await super().executemany(*args, **named)
+        await self.connection.execute("SELECT 1")
+
+
+class _Cursor(psycopg.Cursor[Any]):
+    """The same for threads."""
+
+    @override
+    def executemany(self, *args: Any, **named: Any) -> None:
+        super().executemany(*args, **named)
+        self.connection.execute("SELECT 1")
+
+
 class AsyncConnection(psycopg.AsyncConnection[Any]):
     """One whose statements are ended by cancelling who waits, within a second."""
 
     _ends_s = math.inf
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.cursor_factory = _AsyncCursor
 
     @override
     async def wait(self, gen: _Steps[_Result], *args: Any, **kwargs: Any) -> _Result:
@@ -57,6 +84,10 @@ class Connection(psycopg.Connection[Any]):
     """
 
     patience_s = 6.0
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.cursor_factory = _Cursor
 
     @override
     def wait(self, gen: _Steps[_Result], *args: Any, **kwargs: Any) -> _Result:

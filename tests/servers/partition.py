@@ -29,6 +29,7 @@ class Partition:
         self.is_cut = False
         self._lock = threading.RLock()
         self._trigger = b""
+        self._passes_trigger = False
         self._stop = threading.Event()
         self._selector = selectors.DefaultSelector()
         self._thread = threading.Thread(target=self._run, name="partition")
@@ -44,7 +45,11 @@ class Partition:
 
     def begin_at(self, trigger: bytes) -> None:
         """Do so as soon as somebody sends this, and swallow that too."""
-        self._trigger = trigger
+        self._trigger, self._passes_trigger = trigger, False
+
+    def begin_after(self, trigger: bytes) -> None:
+        """Do so as soon as somebody sends this, but pass that on: the answer is lost."""
+        self._trigger, self._passes_trigger = trigger, True
 
     def end(self) -> None:
         """Let new connections through."""
@@ -97,6 +102,8 @@ class Partition:
             data = reader.recv(65_536)
             if self._trigger and self._trigger in data:
                 self._trigger = b""
+                if self._passes_trigger:
+                    writer.sendall(data)
                 self.begin()
                 return
             writer.sendall(data)
