@@ -12,6 +12,7 @@ __all__ = [
     "OrderError",
     "OverloadedError",
     "TokenError",
+    "UnwritableError",
 ]
 
 
@@ -71,6 +72,10 @@ class IdentityStoreError(IdentityError):
     """The database can't be read or written; nothing was issued, and it may be tried again."""
 
     code = "UNAVAILABLE"
+
+
+class UnwritableError(IdentityError):
+    """One of some rows can't be kept, whenever it is tried; without it the others may be."""
 
 
 class DamagedError(IdentityError):

@@ -267,6 +267,7 @@ class IssuanceLog(Protocol):
 
         Raises:
             IdentityStoreError: Nothing was written, or it can't be known; don't sign.
+            UnwritableError: Nothing was written: one of them can't be.
         """
         ...
 

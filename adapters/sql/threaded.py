@@ -26,7 +26,7 @@ from adapters.sql.connections import (
 )
 from adapters.sql.migrate import migrate
 from adapters.sql.turns import turns_of
-from ca.errors import IdentityStoreError
+from ca.errors import IdentityStoreError, UnwritableError
 
 __all__ = ["ThreadedDatabase", "open_threaded"]
 
@@ -49,7 +49,10 @@ class ThreadedDatabase:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._is_migrated = False
         self._file = sqlite_file(engine)
-        self._driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
+        driver: Any = engine.dialect.loaded_dbapi
+        self._driver_error: type[Exception] = driver.Error
+        # What is so of a row, and not of the database or the way to it.
+        self._row_errors = (driver.IntegrityError, driver.DataError, UnicodeError, OverflowError)
         # Of the writer's thread alone.
         self._held: Any = None
 
@@ -70,6 +73,7 @@ class ThreadedDatabase:
 
         Raises:
             IdentityStoreError: The database can't be reached or written.
+            UnwritableError: It takes no such row.
         """
         loop = asyncio.get_running_loop()
         async with self._turn(is_urgent=True):
@@ -115,6 +119,8 @@ class ThreadedDatabase:
             except BaseException:
                 self._let_go()
                 raise
+        except self._row_errors as error:
+            raise UnwritableError(f"the store: {said(error)}") from error
         except (SQLAlchemyError, self._driver_error, OSError) as error:
             raise IdentityStoreError(f"the store: {said(error)}") from error
         return result

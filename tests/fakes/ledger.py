@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typing_extensions import override
 
-from ca.errors import IdentityStoreError
+from ca.errors import IdentityStoreError, UnwritableError
 from ca.ledger import Entry, Event, Head, IssuanceLog, Issued, LedgerRow, chain
 
 __all__ = ["FakeLedger"]
@@ -20,6 +20,7 @@ class FakeLedger(IssuanceLog):
         groups: How many rows each write had.
         is_down: Whether writes fail.
         is_broken: Whether writes fail in a way that nobody foresaw.
+        poison: A detail that no row may have; "" for none.
         gate: Writes wait while it is not set.
         asked: Set once a write was asked for.
     """
@@ -29,6 +30,7 @@ class FakeLedger(IssuanceLog):
         self.groups: list[int] = []
         self.is_down = False
         self.is_broken = False
+        self.poison = ""
         self.gate = asyncio.Event()
         self.gate.set()
         self.asked = asyncio.Event()
@@ -43,6 +45,8 @@ class FakeLedger(IssuanceLog):
             raise ZeroDivisionError("nobody foresaw this")
         if self.is_down:
             raise IdentityStoreError("the store: it is down")
+        if self.poison and any(each.detail == self.poison for each in entries):
+            raise UnwritableError("the store: no such row")
         rows = chain(await self.head(), entries, time_ns, key)
         self.rows += rows
         self.groups.append(len(rows))

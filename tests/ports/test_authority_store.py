@@ -3,9 +3,9 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,10 +16,18 @@ from adapters.identity.authorities import SqlAuthorityStore
 from adapters.identity.database import open_database
 from adapters.identity.ledger import SqlIssuanceLog, open_ledger
 from adapters.keepers.sealed import Config, SealedKeeper
+from adapters.sql.threaded import ThreadedDatabase
 from ca.authority import Authorities, Kind, Plan, first_plan
-from ca.errors import ConflictingAuthorityError, DamagedError, IdentityError, IdentityStoreError
+from ca.errors import (
+    ConflictingAuthorityError,
+    DamagedError,
+    IdentityError,
+    IdentityStoreError,
+    UnwritableError,
+)
 from ca.ledger import Entry, Event, Head, Verifier
 from deploy.demo.processes import free_ports
+from tests.servers.partition import Partition
 from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
 
 Result = TypeVar("Result")
@@ -250,13 +258,105 @@ def test_a_serial_is_taken_once(place: Place) -> None:
     async def story() -> None:
         ledger = place.ledger()
         await ledger.append([entry(1)], 5, KEY)
-        with pytest.raises(IdentityStoreError):
+        with pytest.raises(UnwritableError):
             await ledger.append([entry(2), entry(1)], 5, KEY)
         await ledger.append([entry(2)], 5, KEY)
         assert [row.number for row in await ledger.read(0, 9)] == [1, 2]
         await ledger.close()
 
     run(story())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"not_after_ns": 1 << 63}, {"detail": "\ud800"}, {"detail": "\0", "serial": f"{1:032x}"}],
+)
+def test_a_row_that_no_database_takes_is_told_from_a_database_that_is_away(
+    place: Place, changes: dict[str, Any]
+) -> None:
+    """It is no use to try it again, and the next write is none the worse."""
+
+    async def story() -> None:
+        ledger = place.ledger()
+        await ledger.append([entry(1)], 5, KEY)
+        with pytest.raises(UnwritableError, match="the store"):
+            await ledger.append([entry(2), replace(entry(3), **changes), entry(4)], 5, KEY)
+        await ledger.append([entry(2)], 5, KEY)
+        assert [row.entry for row in await ledger.read(0, 9)] == [entry(1), entry(2)]
+        assert not await report(ledger)
+        await ledger.close()
+
+    run(story())
+
+
+def test_a_full_disk_fails_what_does_not_fit_and_nothing_else(tmp_path: Path) -> None:
+    """What was acknowledged stays, and writing goes on as soon as there is room."""
+    place = Place("", tmp_path / "store.db")
+
+    async def story() -> None:
+        ledger = place.ledger()
+        await ledger.append([entry(1)], 5, KEY)
+        await limit_pages(ledger._database, extra=2)
+        taken = 1
+        full: IdentityError | None = None
+        while full is None and taken < 999:
+            try:
+                await ledger.append([entry(taken + 1)], 5, KEY)
+                taken += 1
+            except IdentityError as error:
+                full = error
+        assert isinstance(full, IdentityStoreError), "it may be tried again"
+        assert "full" in str(full)
+        assert taken > 1
+        assert [row.number for row in await ledger.read(0, 999)] == list(range(1, taken + 1))
+        await ledger.append([entry(taken + 1)], 5, KEY)  # The limit went with its connection.
+        assert not await report(ledger)
+        await ledger.close()
+
+    run(story())
+
+
+async def limit_pages(database: ThreadedDatabase, extra: int) -> None:
+    """Let the connection that writes have so many pages more: for SQLite that is a full disk."""
+
+    def limit(cursor: Any) -> None:
+        (pages,) = cursor.execute("PRAGMA page_count").fetchone()
+        cursor.execute(f"PRAGMA max_page_count = {pages + extra}")
+
+    await database.write_by_driver(lambda cursor: cursor.execute("BEGIN IMMEDIATE"), limit)
+
+
+@pytest.mark.requires_debian_package(PACKAGE, command=COMMAND)
+def test_a_commit_whose_fate_is_unknown_issues_nothing_and_doubles_nothing(
+    server: Postgresql, tmp_path: Path
+) -> None:
+    """The answer is lost, whether the rows are there or not: nobody may sign for them."""
+
+    async def story(*, reached: bool) -> None:
+        with Partition(server.port) as partition:
+            url = server.url.replace(f":{server.port}/", f":{partition.port}/")
+            ledger = Place(url, tmp_path).ledger()
+            await ledger.append([entry(1)], 5, KEY)
+            if reached:
+                partition.begin_after(b"COMMIT")
+            else:
+                partition.begin_at(b"COMMIT")
+            with pytest.raises(IdentityStoreError):
+                await ledger.append([entry(2)], 5, KEY)
+            partition.end()
+            there = [1, 2] if reached else [1]
+            await ledger.append([entry(3)], 5, KEY)
+            rows = await ledger.read(0, 9)
+            assert [row.entry for row in rows] == [*map(entry, there), entry(3)]
+            assert not await report(ledger)
+            if reached:
+                (found,) = await ledger.find("", entry(2).serial, 9)
+                assert found.outcome is Event.INTENDED, "it says what is known"
+            await ledger.close()
+
+    for reached in (False, True):
+        Place(server.url, tmp_path).do("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        run(story(reached=reached))
 
 
 def test_what_became_of_an_intent_is_found_by_id_and_serial(place: Place) -> None:

@@ -24,6 +24,7 @@ from meshwarden.control.identity.current import CurrentAuthorities
 from meshwarden.control.identity.ledger_writer import LedgerWriter
 from meshwarden.control.identity.signing import Signing, X509Intent
 from meshwarden.faults import fault_id
+from meshwarden.plain_text import plain
 
 __all__ = ["Issuer", "Limits"]
 
@@ -207,7 +208,8 @@ class Issuer:
         error: IdentityError,
     ) -> None:
         metrics.SVIDS.labels(kind, "refused").inc()
-        detail = f"{error.code}: {error}"[:_DETAIL_CHARACTERS]
+        # It may quote a stranger: not every database keeps what can't be printed.
+        detail = plain(f"{error.code}: {error}"[:_DETAIL_CHARACTERS])
         self._writer.note(
             Entry(
                 Event.REFUSED,

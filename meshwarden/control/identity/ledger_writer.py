@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ca.errors import IdentityError, IdentityStoreError, OverloadedError
+from ca.errors import IdentityError, IdentityStoreError, OverloadedError, UnwritableError
 from ca.ledger import Entry, Event, Head, IssuanceLog, LedgerRow
 from meshwarden import metrics
 from meshwarden.faults import fault_id
@@ -41,6 +41,26 @@ class _Waiting:
 
     entries: Sequence[Entry]
     first_number: "asyncio.Future[int]"
+
+
+@dataclass(slots=True)
+class _Group:
+    """What is written at once: intents, and behind them what nobody waits for."""
+
+    waiting: Sequence[_Waiting]
+    notes: Sequence[Entry]
+
+    def rows(self) -> list[Entry]:
+        return [*(entry for each in self.waiting for entry in each.entries), *self.notes]
+
+    def halves(self) -> "list[_Group]":
+        """Give two that hold the same; none where it is one caller's, or one note."""
+        if self.waiting and self.notes:
+            return [_Group(self.waiting, ()), _Group((), self.notes)]
+        of_waiting, of_notes = (len(self.waiting) + 1) // 2, (len(self.notes) + 1) // 2
+        rest = _Group(self.waiting[of_waiting:], self.notes[of_notes:])
+        first = _Group(self.waiting[:of_waiting], self.notes[:of_notes])
+        return [first, rest] if rest.waiting or rest.notes else []
 
 
 class LedgerWriter:
@@ -83,6 +103,7 @@ class LedgerWriter:
         Raises:
             OverloadedError: Too much waits already.
             IdentityStoreError: They can't be written; nothing may be signed.
+            UnwritableError: One of them can't be, whenever it is tried; nor may it be signed.
         """
         if self._waiting_rows + len(entries) > _MAX_WAITING_ROWS:
             raise OverloadedError(f"{self._waiting_rows} rows wait for the ledger already")
@@ -155,25 +176,44 @@ class LedgerWriter:
     def _broke(self, told: IdentityError) -> None:
         """Tell those who wait that the writer itself broke: else they would wait for ever."""
         while self._waiting:
-            self._failed(self._take_group(), [], told)
+            self._failed(_Group(self._take_waiting(), ()), told)
 
     async def _write(self) -> None:
         """Write groups as long as somebody waits."""
         while True:
             await self._let_more_come()
-            group, noted = self._take_group(), self._take_notes()
-            rows = [entry for each in group for entry in each.entries]
+            groups = deque([_Group(self._take_waiting(), self._take_notes())])
             try:
-                written = await self._append([*rows, *noted])
-            except IdentityError as error:
-                self._failed(group, noted, error)
-            except asyncio.CancelledError:
-                self._failed(group, noted, IdentityStoreError(_ENDED))
+                while groups:
+                    await self._write_first(groups)
+            except BaseException:
+                for each in reversed(groups):
+                    self._give_back(each)  # `_ended` tells them.
                 raise
-            else:
-                self._succeeded(group, written)
             if not self._waiting:
                 return
+
+    async def _write_first(self, groups: deque[_Group]) -> None:
+        """Write the first of some groups; where a row keeps the others of it out, put its halves.
+
+        One caller's row must not be what keeps all others from theirs, nor a note be tried for
+        ever.
+        """
+        group = groups[0]
+        try:
+            written = await self._append(group.rows())
+        except UnwritableError as error:
+            groups.popleft()
+            halves = group.halves()
+            groups.extendleft(reversed(halves))
+            if not halves:
+                self._unwritable(group, error)
+        except IdentityError as error:
+            while groups:
+                self._failed(groups.popleft(), error)
+        else:
+            groups.popleft()
+            self._succeeded(group.waiting, written)
 
     async def _let_more_come(self) -> None:
         """Wait for callers who are on their way.
@@ -214,22 +254,37 @@ class LedgerWriter:
             number += len(each.entries)
         self._wrote(Head(written[-1].number, written[-1].hash))
 
-    def _failed(
-        self, group: Sequence[_Waiting], noted: Sequence[Entry], error: IdentityError
-    ) -> None:
+    def _failed(self, group: _Group, error: IdentityError) -> None:
         metrics.LEDGER_WRITES.labels("failed").inc()
         if not self._is_failing:  # It is said once, and once more when it is over.
             _LOG.error("ledger: nothing is issued: %s", error)
         self._is_failing = True
-        for each in group:
+        for each in group.waiting:
             if not each.first_number.done():
                 each.first_number.set_exception(error)
-        # Nobody waits for these: they are tried again, and kept within bounds.
-        kept = noted[: max(0, _MAX_NOTES - len(self._notes))]
-        metrics.LEDGER_DROPPED.inc(len(noted) - len(kept))
+        self._keep(group.notes)
+
+    def _unwritable(self, group: _Group, error: IdentityError) -> None:
+        """Tell whose row it is; nobody else is concerned."""
+        metrics.LEDGER_WRITES.labels("failed").inc()
+        _LOG.error("ledger: a row can't be written: %s", error)
+        for each in group.waiting:
+            if not each.first_number.done():
+                each.first_number.set_exception(error)
+        metrics.LEDGER_DROPPED.inc(len(group.notes))
+
+    def _give_back(self, group: _Group) -> None:
+        self._waiting.extendleft(reversed(group.waiting))
+        self._waiting_rows += sum(len(each.entries) for each in group.waiting)
+        self._keep(group.notes)
+
+    def _keep(self, notes: Sequence[Entry]) -> None:
+        """Have notes tried again, within bounds: nobody waits for them."""
+        kept = notes[: max(0, _MAX_NOTES - len(self._notes))]
+        metrics.LEDGER_DROPPED.inc(len(notes) - len(kept))
         self._notes = [*kept, *self._notes]
 
-    def _take_group(self) -> list[_Waiting]:
+    def _take_waiting(self) -> list[_Waiting]:
         group: list[_Waiting] = []
         rows = 0
         while self._waiting and rows < _GROUP_ROWS:

@@ -17,9 +17,10 @@ from ca.errors import (
     NoAuthorityError,
     OrderError,
     OverloadedError,
+    UnwritableError,
 )
 from ca.issue import JwtOrder, X509Order, X509Svid
-from ca.ledger import Event, Head
+from ca.ledger import Entry, Event, Head
 from ca.spiffe_id import parse
 from meshwarden.control.identity import ledger_writer
 from meshwarden.control.identity.current import CurrentAuthorities
@@ -436,5 +437,126 @@ def test_outcomes_wait_for_an_outage_to_end() -> None:
         world.log.is_down = False
         await world.writer.close()
         assert world.log.events() == [*[Event.INTENDED] * 2, Event.ISSUED]
+
+    run(story)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 40])
+def test_one_row_that_can_not_be_written_fails_nobody_else(count: int) -> None:
+    """Its owner is told; all others of the group are on the ledger once, in their order."""
+
+    async def story(world: World) -> None:
+        world.log.poison = "poison.example"
+        world.log.gate.clear()
+        first = asyncio.create_task(world.issuer.issue_x509([order()]))
+        await world.log.asked.wait()
+        names = [f"n{each}.example" for each in range(count)]
+        names.insert(count // 2, world.log.poison)
+        crowd = [
+            asyncio.create_task(world.issuer.issue_x509([order(dns_names=(each,))]))
+            for each in names
+        ]
+        world.log.gate.set()
+        await first
+        results = [one for (one,) in await asyncio.gather(*crowd)]
+        kinds = [type(each) for each in results]
+        assert kinds == [
+            X509Svid if each != world.log.poison else UnwritableError for each in names
+        ]
+        await world.writer.flush()
+        told = [row.entry.detail for row in world.log.rows if row.entry.detail]
+        assert told == [each for each in names if each != world.log.poison]
+        issued = [row.entry for row in world.log.rows if row.entry.event is Event.ISSUED]
+        numbers = [n for each in issued for n in range(each.first, each.last + 1)]
+        intended = [row.number for row in world.log.rows if row.entry.event is Event.INTENDED]
+        assert numbers == intended, "each outcome is of the row that it is for"
+
+    run(story)
+
+
+def test_a_note_that_can_not_be_written_is_dropped_and_stops_nothing() -> None:
+    """Tried for ever, it would keep everybody from the ledger."""
+
+    async def story(world: World) -> None:
+        world.log.poison = "poison"
+        world.writer.note(Entry(Event.REFUSED, detail="before"))
+        world.writer.note(Entry(Event.REFUSED, detail="poison"))
+        world.writer.note(Entry(Event.REFUSED, detail="after"))
+        (issued,) = await world.issue(order())
+        assert isinstance(issued, X509Svid)
+        details = [row.entry.detail for row in world.log.rows]
+        assert details == ["", "before", "after", ""]
+        assert not world.writer._is_failing
+
+    run(story)
+
+
+def test_an_outage_while_a_group_is_written_in_parts_fails_what_is_left_at_once() -> None:
+    """Not one part after the other, each after a time-out of its own."""
+
+    async def story(world: World) -> None:
+        world.log.poison = "poison.example"
+        append, calls = world.log.append, 0
+
+        async def once(*parts: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            world.log.is_down = calls > 2
+            return await append(*parts)
+
+        world.log.append = once  # type: ignore[method-assign] # an outage in the midst
+        names = (*(f"n{each}.example" for each in range(8)), world.log.poison)
+        crowd = [world.issuer.issue_x509([order(dns_names=(each,))]) for each in names]
+        results = [one for (one,) in await asyncio.gather(*crowd)]
+        assert sum(isinstance(each, IdentityStoreError) for each in results) >= 4
+        assert not any(isinstance(each, UnwritableError) for each in results)
+        assert calls == 3
+        world.log.is_down = False
+
+    run(story)
+
+
+def test_a_writer_that_is_ended_between_two_parts_keeps_nobody_waiting() -> None:
+    """Who is in a part that was not begun hears of it too."""
+
+    async def story(world: World) -> None:
+        world.log.poison = "poison.example"
+        append = world.log.append
+        stuck = asyncio.Event()
+
+        async def hangs(entries: Any, *parts: Any) -> Any:
+            if len(entries) < 3:
+                stuck.set()
+                await asyncio.Event().wait()
+            return await append(entries, *parts)
+
+        world.log.append = hangs  # type: ignore[method-assign] # it hangs in the midst
+        before = asyncio.all_tasks()
+        names = ("a.example", world.log.poison, "b.example", "c.example")
+        crowd = [
+            asyncio.create_task(world.issuer.issue_x509([order(dns_names=(each,))]))
+            for each in names
+        ]
+        await stuck.wait()
+        (writer,) = asyncio.all_tasks() - before - {*crowd}
+        writer.cancel()
+        for (told,) in await asyncio.gather(*crowd):
+            assert isinstance(told, IdentityStoreError)
+
+    run(story)
+
+
+def test_a_refusal_that_quotes_a_stranger_is_kept_by_every_database() -> None:
+    """PostgreSQL keeps no NUL, and nobody keeps half a surrogate pair."""
+
+    async def story(world: World) -> None:
+        def refuses(*_: Any, **__: Any) -> Any:
+            raise OrderError("no: \x00 \ud800")
+
+        world.current.signing.check_names = refuses  # type: ignore[method-assign] # a stranger
+        (refused,) = await world.issue(order())
+        assert isinstance(refused, OrderError)
+        (row,) = world.log.rows
+        assert row.entry.detail == "INVALID_ARGUMENT: no: \\x00 \\ud800"
 
     run(story)
