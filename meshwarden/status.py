@@ -4,6 +4,7 @@ import asyncio
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -16,6 +17,7 @@ __all__ = [
     "ProcessStatus",
     "Replicas",
     "clear",
+    "entries_answer",
     "read_all",
     "read_entries",
     "read_load",
@@ -159,6 +161,19 @@ def read_entries(runtime_dir: Path) -> EntriesState | None:
         return msgspec.json.decode(path.read_bytes(), type=EntriesState)
     except FileNotFoundError:
         return None
+
+
+def entries_answer(state: EntriesState | None, now_ns: int) -> dict[str, Any] | None:
+    """Say how the declared entries are, as `meshwarden status` does, here and from elsewhere."""
+    if state is None:
+        return None
+    return {
+        "source": state.source,
+        "count": state.count,
+        "age_s": round((now_ns - state.taken_ns) / 1e9, 1) if state.taken_ns else None,
+        "errors": list(state.errors),
+        "failing_for_s": round((now_ns - state.failed_ns) / 1e9, 1) if state.failed_ns else 0,
+    }
 
 
 def write_replicas(runtime_dir: Path, replicas: Replicas) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 from meshwarden import clock
 from meshwarden.cli.policy_client import admin_service
 from meshwarden.errors import SupervisorError
+from meshwarden.status import EntriesState, entries_answer
 from protos.meshwarden.v1 import admin_pb2, admin_pb2_grpc, live_pb2, live_pb2_grpc
 
-__all__ = ["ask_elsewhere"]
+__all__ = ["ask_elsewhere", "entries_of"]
 
 # The service on this machine is not asked: its folder is of no interest.
 _NOWHERE = Path()
@@ -49,7 +50,7 @@ def _status(timeout_s: float) -> dict[str, Any]:
             "errors": list(reply.errors),
             "failing_for_s": _age_s(now_ns, reply.failed_at_ns) if reply.failed_at_ns else 0,
         },
-        "entries": _entries(reply.entries, now_ns) if reply.HasField("entries") else None,
+        "entries": entries_of(reply, now_ns),
         "processes": [
             {
                 "kind": each.kind,
@@ -95,14 +96,14 @@ def _replica(each: live_pb2.Replica, now_ns: int) -> dict[str, Any]:
     }
 
 
-def _entries(told: admin_pb2.DeclaredEntries, now_ns: int) -> dict[str, Any]:
-    return {
-        "source": told.source,
-        "count": told.count,
-        "age_s": _age_s(now_ns, told.taken_ns) if told.taken_ns else None,
-        "errors": list(told.errors),
-        "failing_for_s": _age_s(now_ns, told.failed_ns) if told.failed_ns else 0,
-    }
+def entries_of(reply: admin_pb2.StatusReply, now_ns: int) -> dict[str, Any] | None:
+    """Say how the declared entries are, as the supervisor does; None where there are none."""
+    if not reply.HasField("entries"):
+        return None
+    told = reply.entries
+    errors = tuple(told.errors)
+    state = EntriesState(told.source, told.count, told.taken_ns, errors, told.failed_ns)
+    return entries_answer(state, now_ns)
 
 
 def _age_s(now_ns: int, then_ns: int) -> float:

@@ -102,30 +102,12 @@ def _ask(
             from meshwarden.cli.remote_status import ask_elsewhere  # noqa: PLC0415
 
             return ask_elsewhere(op, timeout_s)
-        answer = ask(runtime_dir.absolute(), op, timeout_s)
-        # The supervisor knows nothing of identities.
-        return {**answer, "entries": _entries(runtime_dir)} if op == "status" else answer
+        return ask(runtime_dir.absolute(), op, timeout_s)
     except SupervisorError as error:
         if output.is_data:
             show_data({**error.answer, "error": str(error)}, output)
         complain(str(error))
         raise typer.Exit(FAULT) from None
-
-
-def _entries(runtime_dir: Path) -> dict[str, Any] | None:
-    """Say how the declared entries are, as `remote_status` does; None where there are none."""
-    from meshwarden import clock, status  # noqa: PLC0415 - `status` is a command here
-
-    known, now_ns = status.read_entries(runtime_dir), clock.now_ns()
-    if known is None:
-        return None
-    return {
-        "source": known.source,
-        "count": known.count,
-        "age_s": round((now_ns - known.taken_ns) / 1e9, 1) if known.taken_ns else None,
-        "errors": known.errors,
-        "failing_for_s": round((now_ns - known.failed_ns) / 1e9, 1) if known.failed_ns else 0,
-    }
 
 
 def _show_status(answer: dict[str, Any]) -> None:

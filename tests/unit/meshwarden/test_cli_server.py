@@ -26,6 +26,8 @@ from meshwarden import clock, status
 from meshwarden.cli import remote_status
 from meshwarden.cli.main import app
 from meshwarden.control.services import AdminService
+from meshwarden.files import RuntimeDir
+from meshwarden.supervisor.commands import CommandServer
 from protos.envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from protos.envoy.service.auth.v3.external_auth_pb2_grpc import (
     AuthorizationServicer,
@@ -178,15 +180,19 @@ def test_status_shows_the_policy_and_every_process(tmp_path: Path) -> None:
     ]
 
 
+ENTRIES = {
+    "source": "/etc/entries",
+    "count": 12,
+    "age_s": 7200.0,
+    "errors": ["web.yaml:8: selectors: KIND:VALUE", "web.yaml:9: hint must be text"],
+    "failing_for_s": 75.0,
+}
+
+
 def test_status_shows_what_is_wrong_with_declared_entries(tmp_path: Path) -> None:
-    """With file and line, as a policy's faults; a program gets the same, also from elsewhere."""
-    now_ns = clock.now_ns()
-    errors = ("web.yaml:8: selectors: KIND:VALUE", "web.yaml:9: hint must be text")
-    state = status.EntriesState(
-        "/etc/entries", 12, now_ns - 7_200 * 10**9, errors, now_ns - 75 * 10**9
-    )
-    status.write_entries(tmp_path, state)
-    with service(tmp_path, json.dumps(STATUS).encode() + b"\n"):
+    """With file and line, as a policy's faults; a program gets what the service answered."""
+    answer = json.dumps({**STATUS, "entries": ENTRIES}).encode() + b"\n"
+    with service(tmp_path, answer):
         shown = run("status", "--runtime-dir", str(tmp_path)).stdout.splitlines()
     assert shown[5:9] == [
         "entries 12 declared by /etc/entries, taken 2 h 0 min ago",
@@ -196,31 +202,44 @@ def test_status_shows_what_is_wrong_with_declared_entries(tmp_path: Path) -> Non
     ]
     other = tmp_path / "other"
     other.mkdir()
-    status.write_entries(other, state)
-    with service(other, json.dumps(STATUS).encode() + b"\n"):
+    with service(other, answer):
         told = json.loads(run("status", "--runtime-dir", str(other), "-o", "json").stdout)
-    assert told["entries"] == {
-        "source": "/etc/entries",
-        "count": 12,
-        "age_s": pytest.approx(7_200, abs=30),
-        "errors": [*errors],
-        "failing_for_s": pytest.approx(75, abs=30),
-    }
+    assert told["entries"] == ENTRIES
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_service_elsewhere_says_the_same_of_its_entries_as_one_here(
+    tmp_path: Path, *, is_there: bool
+) -> None:
+    """The supervisor answers here, control answers elsewhere; both read one file."""
+    now_ns = clock.now_ns()
+    if is_there:
+        status.write_entries(
+            tmp_path,
+            status.EntriesState("/e", 12, now_ns - 60 * 10**9, ("e.yaml:8: x",), now_ns - 10**9),
+        )
     publisher: Any = SimpleNamespace(state=status.LoadState())
     admin = AdminService(publisher, tmp_path, None, clock.now_ns)
     reply = asyncio.run(admin.Status(StatusRequest(), cast("Any", None)))
-    elsewhere = remote_status._entries(reply.entries, now_ns)
-    assert (elsewhere["errors"], elsewhere["age_s"]) == ([*errors], 7_200)
-    assert list(elsewhere) == list(told["entries"])
+    commands = CommandServer(RuntimeDir(tmp_path), lambda: True, lambda: None, cast("Any", None))
+    here = asyncio.run(commands._status())["entries"]
+    elsewhere = remote_status.entries_of(reply, clock.now_ns())
+    if not is_there:
+        assert (here, elsewhere) == (None, None)
+        return
+    assert here["errors"] == ["e.yaml:8: x"]
+    for each in ("age_s", "failing_for_s"):
+        assert here.pop(each) == pytest.approx(elsewhere.pop(each), abs=5)
+    assert here == elsewhere
 
 
 def test_status_says_when_declared_entries_were_never_taken(tmp_path: Path) -> None:
     """As at a start with a broken file: what is in force is of the run before."""
-    status.write_entries(tmp_path, status.EntriesState("e.yaml", errors=("e.yaml:1: a list",)))
-    with service(tmp_path, json.dumps(STATUS).encode() + b"\n"):
+    entries = {**ENTRIES, "count": 0, "age_s": None}
+    with service(tmp_path, json.dumps({**STATUS, "entries": entries}).encode() + b"\n"):
         shown = run("status", "--runtime-dir", str(tmp_path)).stdout
-    assert "entries those of e.yaml were not taken since the start\n" in shown
-    assert "        e.yaml:1: a list\n" in shown
+    assert "entries those of /etc/entries were not taken since the start\n" in shown
+    assert "        web.yaml:8: selectors: KIND:VALUE\n" in shown
 
 
 def test_status_of_a_service_that_is_not_ready_exits_with_1(tmp_path: Path) -> None:

@@ -115,6 +115,19 @@ def test_status_tells_since_when_loads_fail(world: World) -> None:
     assert 90 <= told["failing_for_s"] < 100
 
 
+def test_status_tells_how_declared_entries_are(world: World) -> None:
+    """To whoever asks this socket: a script reads no file of ours. None where there are none."""
+    assert world.ask("status")["entries"] is None
+    now_ns = clock.now_ns()
+    errors = ("web.yaml:8: selectors: KIND:VALUE",)
+    state = status.EntriesState("/etc/entries", 12, now_ns - 60 * 10**9, errors, now_ns - 10**9)
+    status.write_entries(world.runtime.path, state)
+    told = world.ask("status")["entries"]
+    assert 60 <= told.pop("age_s") < 70
+    assert 1 <= told.pop("failing_for_s") < 10
+    assert told == {"source": "/etc/entries", "count": 12, "errors": [*errors]}
+
+
 def test_a_reload_answers_with_what_is_in_force_then(world: World) -> None:
     """When control has loaded and the fronts have taken it."""
     status.write_load(world.runtime.path, LoadState("old", 1, begun_ns=1))
