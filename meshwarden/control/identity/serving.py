@@ -168,9 +168,11 @@ class Serving:
 
     def _put(self, secret: Secret) -> None:
         self._show(secret)
-        response = DiscoveryResponse()
-        response.resources.add().Pack(secret)
-        self._unwritten[secret.name] = json_format.MessageToJson(response).encode()
+        # Each, whichever is new: what somebody has cleaned away is there again by the next renewal.
+        for each in self._secrets.values():
+            response = DiscoveryResponse()
+            response.resources.add().Pack(each)
+            self._unwritten[each.name] = json_format.MessageToJson(response).encode()
         self._write()
 
     def _write(self) -> None:

@@ -143,6 +143,22 @@ def test_each_renewal_is_sent_and_kept(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+def test_what_was_cleaned_away_is_kept_again_by_the_next_renewal(tmp_path: Path) -> None:
+    """Authorities too, which hardly ever change: a front needs both to start without control."""
+
+    async def story(control: Control) -> None:
+        async with control.serving() as stub:
+            sent = unpacked(await stub.FetchSecrets(ask(CLIENTS_SDS)))
+            for name in (SERVER_SDS, CLIENTS_SDS):
+                control.runtime.secret(name).unlink()
+            while not control.runtime.secret(CLIENTS_SDS).exists():
+                await asyncio.sleep(0.01)
+            assert control.kept(CLIENTS_SDS) == sent[CLIENTS_SDS]
+            assert leaf_of(control.kept(SERVER_SDS)).serial_number
+
+    run(tmp_path, story)
+
+
 def test_clients_authorities_are_sent_when_they_change(tmp_path: Path) -> None:
     """Not with each renewal of the certificate."""
 
