@@ -78,14 +78,16 @@ class Expected:
         public_key: Whose private key its owner has.
         names: DNS names and IP addresses, in any order.
         serial: What the ledger says.
-        latest_ns: When it ends at the latest, nanoseconds since the epoch.
+        begin_ns: When it begins, nanoseconds since the epoch, in whole seconds.
+        end_ns: When it ends, likewise.
     """
 
     spiffe_id: SpiffeId
     public_key: PublicKey
     names: Sequence[str]
     serial: int
-    latest_ns: int
+    begin_ns: int
+    end_ns: int
 
 
 class VerifiedChain:
@@ -219,7 +221,7 @@ class VerifiedChain:
         _check_leaf_key(found, expected.public_key, where)
         if found.serial != expected.serial or found.serial.bit_length() > _MAX_SERIAL_BITS:
             raise CertificateError(f"{where} has another serial than the ledger")
-        self._check_times(found, expected.latest_ns, now_ns, where)
+        self._check_times(found, expected, now_ns, where)
         if seen[_AUTHORITY_KEY_IDENTIFIER][1] != self._identifier:
             raise CertificateError(f"{where} names another authority's key")
         # As _check_signature() does, by a key that was decoded once.
@@ -228,12 +230,14 @@ class VerifiedChain:
         ):
             raise CertificateError(f"{where} is not signed by the one above it")
 
-    def _check_times(self, found: Leaf, latest_ns: int, now_ns: int, where: str) -> None:
+    def _check_times(self, found: Leaf, expected: Expected, now_ns: int, where: str) -> None:
         begin_ns, end_ns = found.begin_s * _SECOND_NS, found.end_s * _SECOND_NS
         if not begin_ns <= now_ns < end_ns:
             raise CertificateError(f"{where} does not hold now")
-        if begin_ns < self.not_before_ns or end_ns > min(self.not_after_ns, latest_ns):
-            raise CertificateError(f"{where} holds for longer than it may")
+        if begin_ns < self.not_before_ns or end_ns > self.not_after_ns:
+            raise CertificateError(f"{where} holds for longer than those above it")
+        if (begin_ns, end_ns) != (expected.begin_ns, expected.end_ns):
+            raise CertificateError(f"{where} begins or ends at another time than the ledger says")
 
 
 def times_of(certificate: bytes) -> tuple[int, int, int]:

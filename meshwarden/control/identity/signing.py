@@ -129,7 +129,12 @@ class Signing:
         own, request, times = self._certificates, intent.request, intent.times
         leaf = sign(own.signer, request, times, intent.serial)
         expected = Expected(
-            request.spiffe_id, request.public_key, request.names, intent.serial, times.not_after_ns
+            request.spiffe_id,
+            request.public_key,
+            request.names,
+            intent.serial,
+            times.not_before_ns,
+            times.not_after_ns,
         )
         own.verifier.check(leaf, expected, now_ns)
         return X509Svid(

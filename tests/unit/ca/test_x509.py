@@ -143,7 +143,8 @@ class Forger:
         self.chain = VerifiedChain([self.own, root], DOMAIN)
         self.name = x509.load_der_x509_certificate(self.own).subject
         self.leaf_key = ec.generate_private_key(ec.SECP256R1())
-        self.expected = Expected(WEB, self.leaf_key.public_key(), (), 7, NOW + 3600 * SECOND)
+        key = self.leaf_key.public_key()
+        self.expected = Expected(WEB, key, (), 7, NOW - 60 * SECOND, NOW + 600 * SECOND)
 
     def extensions(self, **changes: x509.ExtensionType | None) -> Extensions:
         """Those of a leaf, with changes by the class's name; None leaves one out."""
@@ -246,7 +247,12 @@ FORGED: dict[str, tuple[Change, str]] = {
     ),
     "another serial": (lambda f: f.made(f.extensions(), serial=8), "serial"),
     "too long": (
-        lambda f: f.made(f.extensions(), end_ns=NOW + 3601 * SECOND), "longer than it may",
+        lambda f: f.made(f.extensions(), end_ns=NOW + 86_401 * SECOND), "longer than those above",
+    ),
+    "ends later": (lambda f: f.made(f.extensions(), end_ns=NOW + 601 * SECOND), "another time"),
+    "ends sooner": (lambda f: f.made(f.extensions(), end_ns=NOW + 599 * SECOND), "another time"),
+    "began earlier": (
+        lambda f: f.made(f.extensions(), begin_ns=NOW - 59 * SECOND), "another time",
     ),
     "not yet": (lambda f: f.made(f.extensions(), begin_ns=NOW + SECOND), "not hold now"),
     "over": (
@@ -411,7 +417,7 @@ def test_an_issuer_is_named_byte_by_byte_as_it_names_itself(form: str) -> None:
     leaf_key = ec.generate_private_key(ec.SECP256R1()).public_key()
     times = Validity(NOW, NOW + 600 * SECOND)
     leaf = Signer(own, key).leaves.sign(leaf_key, WEB, (), times, 7)
-    expected = Expected(WEB, leaf_key, (), 7, times.not_after_ns)
+    expected = Expected(WEB, leaf_key, (), 7, times.not_before_ns, times.not_after_ns)
     VerifiedChain([own], DOMAIN).check(leaf, expected, NOW)
     assert read_leaf(leaf).issuer == read_leaf(own).subject
     assert TEXTS[form] in read_leaf(leaf).issuer
@@ -438,3 +444,40 @@ def test_what_is_signed_with_a_wrong_time_is_withheld() -> None:
     beyond = Validity(NOW, NOW + 40_000 * 86_400 * SECOND)
     with pytest.raises(CertificateError, match="longer"):
         made.sign_x509(X509Intent(checked, beyond, 5), NOW)
+
+
+def sealed(forger: Forger, tbs: bytes) -> bytes:
+    """Sign any bytes as a certificate's."""
+    algorithm = read_leaf(forger.made(forger.extensions())).algorithm
+    signature = b"\0" + forger.key.sign(tbs, ec.ECDSA(SHA256()))
+    content = tbs + algorithm + bytes((3, len(signature))) + signature
+    return b"\x30\x82" + len(content).to_bytes(2) + content
+
+
+def test_no_byte_of_a_certificate_can_be_another_whoever_signs_it() -> None:
+    """Each byte in turn, all signed anew: none passes, so none is handed out."""
+    forger = Forger()
+    names_of_all = ("web.shop.example", "10.0.0.1", "2001:db8::1", "*.x.example")
+    forger.expected = replace(forger.expected, names=names_of_all, serial=2**127 + 5)
+    times = Validity(forger.expected.begin_ns, forger.expected.end_ns)
+    frame = Signer(forger.own, forger.key).leaves
+    key = forger.leaf_key.public_key()
+    whole = read_leaf(frame.sign(key, WEB, names_of_all, times, 2**127 + 5)).tbs
+    forger.check(sealed(forger, whole))
+    for at in range(len(whole)):
+        for bit in range(8):
+            changed = whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :]
+            with pytest.raises(CertificateError):
+                forger.check(sealed(forger, changed))
+
+
+def test_no_byte_of_a_certificate_can_be_left_out_or_put_in() -> None:
+    """With the length of the whole made right again."""
+    forger = Forger()
+    whole = read_leaf(forger.made(forger.extensions())).tbs
+    forger.check(sealed(forger, whole))
+    for at in range(4, len(whole)):
+        for changed in (whole[:at] + whole[at + 1 :], whole[:at] + whole[at : at + 1] + whole[at:]):
+            body = changed[4:]
+            with pytest.raises(CertificateError):
+                forger.check(sealed(forger, b"\x30\x82" + len(body).to_bytes(2) + body))
