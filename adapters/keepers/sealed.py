@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from typing_extensions import override
 
+from adapters.files.privacy import is_private
 from adapters.spec import Adapter
 from ca.errors import KeyNotOpenedError
 from ca.keeper import KeyKeeper
@@ -167,8 +168,8 @@ def _check_private(file: Path, setting: str) -> None:
         KeyNotOpenedError: They can.
         OSError: The file isn't there.
     """
-    mode = stat.S_IMODE(file.stat().st_mode)
-    if mode & 0o077:
+    if not is_private(file):
+        mode = stat.S_IMODE(file.stat().st_mode)
         raise KeyNotOpenedError(
             f"{setting}: {file} has mode {mode:04o}, which is open to others: 'chmod 600' it"
         )

@@ -9,6 +9,7 @@ from typing import Protocol
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from adapters.files.privacy import is_private
 from ca.join_token import InvalidTokenError, parse_token
 from ca.keys import PrivateKey
 from ca.possession import sign
@@ -26,7 +27,6 @@ __all__ = [
 
 
 _MOST_BYTES = 4096
-_OTHERS_MAY_READ = 0o077
 
 
 class EvidenceError(Exception):
@@ -113,7 +113,7 @@ def _private_text(file: Path) -> str:
         with file.open("rb") as opened:
             status = os.fstat(opened.fileno())
             # A pipe or a terminal has no mode that says who reads what goes through it.
-            if stat.S_ISREG(status.st_mode) and status.st_mode & _OTHERS_MAY_READ:
+            if stat.S_ISREG(status.st_mode) and not is_private(opened.fileno()):
                 mode = stat.S_IMODE(status.st_mode)
                 raise EvidenceError(
                     f"{file} has mode {mode:04o}, which is open to others: 'chmod 600' it"

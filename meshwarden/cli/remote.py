@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 from typing_extensions import override
 
+from adapters.files.privacy import is_private
 from meshwarden.cli.output import complain
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
 ]
 
 _PANEL = "Service on another machine"
-_OTHERS_MAY_READ = 0o077
 _PORT = 9191
 
 
@@ -195,5 +195,5 @@ def token_of(file: Path) -> str:
 @cache
 def _warn_of_readers(file: Path) -> None:
     """Say it once, however often a command calls."""
-    if file.is_file() and file.stat().st_mode & _OTHERS_MAY_READ:
+    if file.is_file() and not is_private(file):
         complain(f"warning: others on this machine can read {file}; chmod 600 it")

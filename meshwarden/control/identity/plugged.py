@@ -5,7 +5,6 @@ replica believes what any of them signs by.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from adapters.files.privacy import is_private
 from ca.authority import Authority
 from ca.errors import CertificateError, KeyNotOpenedError
 from ca.intermediate import authorities_of_chain
@@ -113,7 +113,7 @@ class PluggedAuthority:
 def _bytes_of(file: Path, setting: str, *, is_secret: bool = False) -> bytes:
     try:
         with file.open("rb") as source:
-            if is_secret and os.fstat(source.fileno()).st_mode & 0o077:
+            if is_secret and not is_private(source.fileno()):
                 raise KeyNotOpenedError(f"{setting}: {file} is open to others: 'chmod 600' it")
             data = source.read(_MAX_FILE_BYTES + 1)
     except OSError as error:

@@ -1,0 +1,1 @@
+"""What adapters and others need of files."""
