@@ -199,7 +199,7 @@ class RegistryStore(Protocol):
 
         Raises:
             AttestationError: It was banned meanwhile; nothing was changed.
-            NoSuchAgentError: It renewed and was evicted meanwhile.
+            NoSuchAgentError: It renewed, and was evicted or attested anew meanwhile.
         """
         ...
 

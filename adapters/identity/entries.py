@@ -143,9 +143,11 @@ class SqlRegistryStore(RegistryStore):
         async def run(connection: AsyncConnection) -> None:
             now_ns = audit.time_ns if audit else 0
             version = await self._next_version(connection, now_ns)
-            rows = await _rows(connection, select(AGENT.c.banned).where(mine))
+            rows = await _rows(connection, select(AGENT.c.banned, AGENT.c.attested_ns).where(mine))
             if rows and rows[0]["banned"]:
                 raise AttestationError(f"the agent {agent.spiffe_id} is banned")
+            if rows and audit is None and rows[0]["attested_ns"] != agent.attested_ns:
+                raise NoSuchAgentError(f"the agent {agent.spiffe_id} was attested anew")
             if rows:
                 changed = update(AGENT).where(mine).values({**values, "version": version})
                 await connection.execute(changed)

@@ -142,12 +142,25 @@ class _Guarded:
     async def _admitted(self, messages: AsyncIterator[Any], context: _Context) -> Any:
         # Step 1: who calls, and may they? Step 2: only then is what they say read.
         set_who(context, await self._gate.admit(self._method, context))
-        readable = _readable(messages)
+        readable = self._readable(messages, context)
         if self._inner.request_streaming:
             return readable
         async for message in readable:
             return message
         raise _UnreadableError("the call ended without its message")
+
+    async def _readable(
+        self, messages: AsyncIterator[Any], context: _Context
+    ) -> AsyncIterator[Any]:
+        is_first = True
+        async for message in messages:
+            if is_first:
+                # Step 3: whoever holds back what he says may have lost his role meanwhile.
+                set_who(context, await self._gate.admit(self._method, context))
+                is_first = False
+            if isinstance(message, _Unreadable):
+                raise _UnreadableError(message.why)
+            yield message
 
     async def _abort(self, context: _Context, error: Exception) -> NoReturn:
         match error:
@@ -159,10 +172,3 @@ class _Guarded:
                 code, told = "INTERNAL", fault_id(error)
         await context.abort(getattr(grpc.StatusCode, code), told)
         raise AssertionError("abort always raises")
-
-
-async def _readable(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for message in messages:
-        if isinstance(message, _Unreadable):
-            raise _UnreadableError(message.why)
-        yield message

@@ -341,6 +341,22 @@ def test_an_agent_that_was_never_banned_loses_nothing_by_being_let_back_in(new: 
     run(story())
 
 
+def test_a_renewal_takes_nothing_from_an_agent_that_was_attested_anew(new: New) -> None:
+    """Begun before that, by a certificate that was stolen, say."""
+
+    async def story() -> None:
+        store = new()
+        await store.put_agent(agent(), audit())
+        anew = replace(agent(serial="cd"), attested_ns=agent().attested_ns + 1)
+        await store.put_agent(anew, audit())
+        with pytest.raises(NoSuchAgentError, match="attested anew"):
+            await store.put_agent(agent(serial="ef"), None)
+        assert await store.agent(AGENT) == anew
+        await store.close()
+
+    run(story())
+
+
 def test_a_renewal_brings_no_evicted_agent_back(new: New) -> None:
     """Only an attestation makes an agent."""
 

@@ -8,6 +8,9 @@ import asyncio
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from ca import spiffe_id
 from ca.entries import MANY_SELECTORS, Match, Miss, WorkloadEntry, match, shortened
@@ -43,6 +46,7 @@ _MAX_TOKEN_BYTES = 256 * 1024
 # Of one workload: two for each of 2,000 groups that its user is in.
 _MAX_SELECTORS = 4_096
 _NAME = "meshwarden.v1.Agent"
+_Request = TypeVar("_Request", bound=Message)
 
 
 class NotYoursError(IdentityError):
@@ -91,7 +95,7 @@ class AgentService:
     async def _renew(self, messages: Messages, context: Context) -> bytes:
         call = await self._door.admit(context)
         self._charge(call, 1)
-        request = await one(messages, agent_pb2.RenewRequest, _MAX_MESSAGE_BYTES)
+        request = await self._read(call, messages, agent_pb2.RenewRequest, _MAX_MESSAGE_BYTES)
         agent = call.agent
         order = X509Order(
             csr=request.csr,
@@ -118,7 +122,7 @@ class AgentService:
 
     async def _sign_x509(self, messages: Messages, context: Context) -> bytes:
         call = await self._door.admit(context)
-        request = await one(messages, agent_pb2.SignX509Request, _MAX_BATCH_BYTES)
+        request = await self._read(call, messages, agent_pb2.SignX509Request, _MAX_BATCH_BYTES)
         if not 1 <= len(request.orders) <= MAX_ORDERS:
             raise MessageError(f"{len(request.orders)} orders; send 1 to {MAX_ORDERS}")
         self._charge(call, len(request.orders))
@@ -149,6 +153,7 @@ class AgentService:
         if orders:
             for place, issued in zip(places, await self._issuer.issue_x509(orders), strict=True):
                 results[place] = issued
+        self._door.check(call)  # It may have taken seconds, behind a slow database.
         for outcome in results:
             if isinstance(outcome, IdentityError) and is_refusal(outcome):
                 await self._note("SignX509", call, outcome)
@@ -157,7 +162,7 @@ class AgentService:
     async def _sign_jwt(self, messages: Messages, context: Context) -> bytes:
         call = await self._door.admit(context)
         self._charge(call, 1, "tokens")
-        request = await one(messages, agent_pb2.SignJwtRequest, _MAX_TOKEN_BYTES)
+        request = await self._read(call, messages, agent_pb2.SignJwtRequest, _MAX_TOKEN_BYTES)
         mine = self._registry.entries_of(call.agent)
         claim = self._claim(call, mine, request.entry_id, request.selectors)
         svid = await self._issuer.issue_jwt(
@@ -169,6 +174,7 @@ class AgentService:
                 ttl_s=claim.entry.jwt_ttl_s,
             )
         )
+        self._door.check(call)
         return agent_pb2.SignJwtReply(
             token=svid.token,
             spiffe_id=str(svid.spiffe_id),
@@ -178,7 +184,7 @@ class AgentService:
 
     async def _entries(self, messages: Messages, context: Context) -> None:
         call = await self._door.admit(context)
-        request = await one(messages, agent_pb2.EntriesRequest, _MAX_MESSAGE_BYTES)
+        request = await self._read(call, messages, agent_pb2.EntriesRequest, _MAX_MESSAGE_BYTES)
         with self._streams.opened(call.agent.spiffe_id):
             try:
                 await self._follow(call, request.digest, context)
@@ -211,6 +217,19 @@ class AgentService:
                 await streams.write(context, news + reply)
             sent = found
             await changed.wait()
+
+    async def _read(
+        self, call: AgentCall, messages: Messages, kind: type[_Request], max_bytes: int
+    ) -> _Request:
+        """Read what a call asks for, of an agent that is one still: it sends it when it likes.
+
+        Raises:
+            LostIdentityError: It was evicted, banned or attested anew since it was let in.
+            MessageError: There is none, it is too large, or no message.
+        """
+        request = await one(messages, kind, max_bytes)
+        self._door.check(call)
+        return request
 
     def _claim(
         self,

@@ -41,10 +41,13 @@ class Doorman(Gate):
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.is_shut = False
 
     @override
     async def admit(self, method: str, context: Any) -> Who:
         self.asked.append(method)
+        if self.is_shut:
+            raise RefusedError("no role any more")
         given = dict(context.invocation_metadata())
         if "name" not in given:
             raise RefusedError("no name")
@@ -185,6 +188,25 @@ def test_who_is_refused_is_not_read(tmp_path: Path) -> None:
     """Megabytes of nobody's are not taken into memory to say no: the answer comes first."""
     junk = b"\xff" * MANY
     assert outcome(tmp_path, unary(junk, None)) == ("PERMISSION_DENIED", "no name")
+
+
+@pytest.mark.parametrize("method", KINDS)
+def test_who_loses_his_role_before_he_says_what_he_wants_does_not_get_it(
+    tmp_path: Path, method: str
+) -> None:
+    """However long he has held his message back."""
+    gate = Doorman()
+
+    async def call(channel: grpc.aio.Channel) -> bytes:
+        held = channel.stream_unary(f"/{SERVICE}/{method}")(metadata=[("name", "ann")])
+        while not gate.asked:
+            await asyncio.sleep(0.01)
+        gate.is_shut = True
+        await held.write(number(7))
+        await held.done_writing()
+        return await held
+
+    assert outcome(tmp_path, call, gate) == ("PERMISSION_DENIED", "no role any more")
 
 
 @pytest.mark.parametrize("message", [b"\xff", b"\x08", b"\x0a\x05ab", b"\x08" + b"\xff" * 11])

@@ -310,6 +310,42 @@ def test_who_loses_its_identity_loses_its_streams_at_once(
     run(tmp_path, story)
 
 
+@pytest.mark.parametrize("loses", ["evicted", "banned", "attested anew"])
+def test_a_call_that_was_let_in_before_is_not_answered_after(tmp_path: Path, loses: str) -> None:
+    """Who holds his request back until then gets nothing for it."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        entry = (await server.put(parent_id=agent.spiffe_id)).workload.id
+        requests = {
+            "Renew": agent_pb2.RenewRequest(csr=csr_of(new_key())),
+            "SignX509": agent_pb2.SignX509Request(orders=[order(entry)]),
+            "SignJwt": agent_pb2.SignJwtRequest(entry_id=entry, audiences=["x"]),
+        }
+        held = {
+            name: server.channel.stream_unary(f"/meshwarden.v1.Agent/{name}")(
+                metadata=agent.metadata
+            )
+            for name in requests
+        }
+        # On the same connection, behind the others: those are let in when this is answered.
+        await signed(server, agent, order(entry))
+        if loses == "attested anew":
+            evict = registration_pb2.EvictAgentRequest(spiffe_id=agent.spiffe_id)
+            await server.registration.EvictAgent(evict)
+            await server.new_agent(agent_path=agent.spiffe_id.rpartition("/")[2])
+        else:
+            await server.registration.EvictAgent(
+                registration_pb2.EvictAgentRequest(spiffe_id=agent.spiffe_id, ban=loses == "banned")
+            )
+        for name, request in requests.items():
+            await held[name].write(request.SerializeToString())
+            code, told = await refused(held[name])
+            assert (name, code, loses in told) == (name, grpc.StatusCode.PERMISSION_DENIED, True)
+
+    run(tmp_path, story)
+
+
 def test_another_replica_cuts_a_banned_agents_stream_too(tmp_path: Path) -> None:
     """Within the five seconds that any change takes."""
 
