@@ -60,6 +60,7 @@ class CurrentAuthorities:
         self._chain: PluggedChain | None = None
         self._signing: Signing | None = None
         self._changed = asyncio.Event()
+        self._not_taken = ""
 
     async def start(self) -> None:
         """Find or make the authorities and open their keys.
@@ -99,13 +100,25 @@ class CurrentAuthorities:
 
     async def _follow_replicas(self) -> None:
         async for _ in self._store.changes():
-            try:
-                found = await self._store.read(self.trust_domain)
-                if found.sequence != self.signing.authorities.sequence:
-                    self._take(found, self._chain)
-            except IdentityError as error:
-                # What was there goes on signing: it is as good as before.
+            # The store tells of a change once.
+            while not await self._is_up_to_date():
+                await asyncio.sleep(_RETRY_S)
+
+    async def _is_up_to_date(self) -> bool:
+        """Take what the store has, if that is new; whether it has to be tried again."""
+        try:
+            found = await self._store.read(self.trust_domain)
+            if found.sequence != self.signing.authorities.sequence:
+                self._take(found, self._chain)
+        except IdentityError as error:
+            # What was there goes on signing: it is as good as before.
+            if str(error) != self._not_taken:
                 _LOG.warning("identity: a change of authorities was not taken: %s", error)
+            self._not_taken = str(error)
+            # A key that doesn't open won't in a second.
+            return not isinstance(error, IdentityStoreError)
+        self._not_taken = ""
+        return True
 
     async def _follow_files(self, plugged: PluggedAuthority) -> None:
         async for _ in plugged.changes():

@@ -18,6 +18,7 @@ __all__ = ["Registry"]
 _LOG = logging.getLogger(__name__)
 # Entries taken in between two turns of others: a hundred thousand would hold the loop for a second.
 _TURN = 500
+_RETRY_S = 0.5
 _Item = TypeVar("_Item")
 
 
@@ -94,12 +95,20 @@ class Registry:
         """Follow the store, for ever."""
         async with contextlib.aclosing(self.store.watch()) as looks:
             async for _ in looks:
-                try:
-                    await self.refresh()
-                except IdentityError as error:
-                    if not self.fault:
-                        _LOG.warning("entries and agents may be out of date: %s", error)
-                    self.fault = str(error)
+                # The store tells of a change once: a ban that can't be read now is read soon, and
+                # not with the next change.
+                while not await self._is_refreshed():
+                    await asyncio.sleep(_RETRY_S)
+
+    async def _is_refreshed(self) -> bool:
+        try:
+            await self.refresh()
+        except IdentityError as error:
+            if not self.fault:
+                _LOG.warning("entries and agents may be out of date: %s", error)
+            self.fault = str(error)
+            return False
+        return True
 
     def pulse(self) -> None:
         """Wake all who wait for a change."""

@@ -9,7 +9,7 @@ import pytest
 from adapters.identity.entries import open_registry
 from ca.entries import Entry, WorkloadEntry
 from ca.errors import IdentityStoreError
-from ca.registry import AgentRecord, Changes
+from ca.registry import AgentRecord, Audit, Changes
 from ca.selectors import Selector
 from meshwarden.control.identity.registry import Registry
 
@@ -78,5 +78,40 @@ def test_what_this_process_wrote_is_not_undone_by_an_older_look_into_the_store()
         assert registry.agent(AGENT.spiffe_id) == banned
         await registry._take(Changes(3, removed_agents=[AGENT.spiffe_id]))
         assert registry.agent(AGENT.spiffe_id) is None
+
+    asyncio.run(story())
+
+
+def test_a_ban_that_can_not_be_read_at_once_is_read_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store tells of it once: the next change may be days away."""
+
+    async def story() -> None:
+        store, other = (open_registry("", tmp_path / "store.db") for _ in range(2))
+        audit = Audit(1, "local:ann", "local", "agent.ban", "done")
+        await other.put_agent(AGENT, audit)
+        registry = Registry(store, "td")
+        following = asyncio.create_task(registry.run())
+        while registry.agent(AGENT.spiffe_id) is None:
+            await asyncio.sleep(0.01)
+        read, asked = store.changes, asyncio.Event()
+
+        async def dropped(version: int) -> Changes:
+            asked.set()
+            raise IdentityStoreError(f"the store did not answer; {version} was the last")
+
+        monkeypatch.setattr(store, "changes", dropped)
+        await other.ban_agent(AGENT.spiffe_id, banned=True, audit=audit)
+        await asked.wait()
+        monkeypatch.setattr(store, "changes", read)
+        async with asyncio.timeout(5):
+            while not (known := registry.agent(AGENT.spiffe_id)) or not known.banned:
+                await asyncio.sleep(0.01)
+        assert not registry.fault
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await store.close()
+        await other.close()
 
     asyncio.run(story())

@@ -42,6 +42,8 @@ class FakeStore(AuthorityStore):
 
     @override
     async def read(self, trust_domain: str) -> Authorities:
+        if self.is_down:
+            raise IdentityStoreError("the store: it is down")
         return self.there
 
     @override
@@ -337,6 +339,31 @@ def test_a_bundle_is_told_again_when_it_changes_and_only_then() -> None:
         assert (await waiting).sequence == first.sequence + 1
         running.cancel()
         await bundles.aclose()  # type: ignore[attr-defined] # it is a generator
+
+    run(story)
+
+
+def test_a_change_that_can_not_be_read_at_once_is_read_soon(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The store tells of it once; as when the one connection that reads was dropped on the way."""
+
+    async def story(world: World) -> None:
+        running = asyncio.ensure_future(world.issuer.run())
+        await asyncio.sleep(0)
+        sequence = world.issuer.bundle().sequence
+        found = world.store.there
+        world.store.there = Authorities(DOMAIN, sequence + 1, found.all)
+        world.store.is_down = True
+        world.store.changed.set()
+        while "was not taken" not in caplog.text:
+            await asyncio.sleep(0.01)
+        assert world.issuer.bundle().sequence == sequence
+        world.store.is_down = False
+        while world.issuer.bundle().sequence == sequence:
+            await asyncio.sleep(0.01)
+        assert caplog.text.count("was not taken") == 1
+        running.cancel()
 
     run(story)
 
