@@ -14,6 +14,9 @@ def source_key(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return ""
-    if parsed.version == 4:  # noqa: PLR2004 - the 4 of IPv4
+    if isinstance(parsed, ipaddress.IPv6Address):
+        # Who listens for both sees callers by IPv4 so: they don't share one /64.
+        parsed = parsed.ipv4_mapped or parsed
+    if isinstance(parsed, ipaddress.IPv4Address):
         return str(parsed)
     return str(ipaddress.ip_network((parsed, 64), strict=False))
