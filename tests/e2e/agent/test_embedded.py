@@ -43,9 +43,9 @@ def test_workloads_get_identities_without_a_token(
         create_entry(place, AGENT, "web", f"unix:uid:{os.getuid()}")
         before = served(path, timeout_s=30).svids[0]
         assert before.spiffe_id == f"spiffe://{TRUST_DOMAIN}/web"
-        status = place.command("agent", "status", "-o", "json")
-        assert status.returncode == 0, status.stderr
-        assert AGENT in status.stdout
+        # The status is a file, written a moment after what it tells.
+        instance.wait_for(lambda: place.command("agent", "status").returncode == 0)
+        assert AGENT in place.command("agent", "status", "-o", "json").stdout
         told = send(port, path="/metrics").body.decode()
         assert "meshwarden_agent_connected 1.0\n" in told
         assert 'meshwarden_agent_svids{kind="x509"} 1.0\n' in told
