@@ -312,7 +312,10 @@ def _check_signature(each: x509.Certificate, above: x509.Certificate, where: str
         # Names agree, and the signature is by that key.
         each.verify_directly_issued_by(above)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
-        raise CertificateError(f"{where} is not signed by the one above it") from error
+        # The library has words for another name, and for a hash that it doesn't take, as SHA-1.
+        why = " ".join(str(error).split())
+        told = f"{where} is not signed by the one above it{why and f': {why}'}"
+        raise CertificateError(told) from error
 
 
 def parse_certificate(der: bytes, where: str) -> x509.Certificate:

@@ -20,9 +20,10 @@ from ca.profile import BACKDATE_S, SECOND_NS, Validity
 from ca.x509 import AuthorityProfile, Signer, authority_extensions
 from meshwarden import clock
 from meshwarden.control.identity.opening import Identity, open_identity
+from meshwarden.control.identity.plugged import PluggedAuthority
 from meshwarden.files import RuntimeDir
 from meshwarden.pem import certificates_pem
-from tests.e2e.authority.test_chains import WEB, request, settings, verify
+from tests.e2e.authority.test_chains import WEB, openssl, request, settings, verify
 from tests.unit.ca.makings import DOMAIN, Extensions, certificate
 
 pytestmark = pytest.mark.requires_debian_package("openssl", command="openssl")
@@ -193,6 +194,20 @@ def test_an_authority_below_which_nothing_would_hold_is_refused_at_the_start(
             await identity.close()
 
     asyncio.run(story())
+
+
+def test_an_authority_signed_by_sha1_is_refused_for_that(tmp_path: Path) -> None:
+    """OpenSSL still makes one; Go takes none, and Python's library verifies none."""
+    made = openssl(
+        "req", "-x509", "-sha1", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=Old root",
+        "-addext", "keyUsage=critical,keyCertSign",
+        "-keyout", tmp_path / "key", "-out", tmp_path / "root.pem",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    (tmp_path / "key").chmod(0o600)
+    authority = PluggedAuthority(tmp_path / "root.pem", tmp_path / "key")
+    with pytest.raises(CertificateError, match=r"root\.pem: certificate 1 .*Unsupported signature"):
+        authority.load("mesh.example", clock.now_ns())
 
 
 @pytest.mark.parametrize("case", TAKEN)
