@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from authz.audit import AuditEntry
 from authz.revisions import StoreUnavailableError
 from meshwarden import metrics
+from meshwarden.plain_text import plain, plain_lines
 
 __all__ = ["Refusals"]
 
@@ -108,12 +109,14 @@ class Refusals:
         self._written += 1
         entry = AuditEntry(
             self._now_ns(),
-            kind.who[:_MAX_CHARACTERS],
+            plain(kind.who[:_MAX_CHARACTERS]),
             kind.source,
-            kind.action[:_MAX_CHARACTERS],
+            plain(kind.action[:_MAX_CHARACTERS]),
             "refused",
             "",
-            detail[:_MAX_CHARACTERS],
+            # It may quote the caller, who must not keep his refusal off the trail by a character
+            # that the database doesn't take.
+            plain_lines(detail[:_MAX_CHARACTERS]),
         )
         try:
             await self._record(entry)

@@ -54,6 +54,14 @@ def run(*steps: Awaitable[None]) -> None:
     asyncio.run(story())
 
 
+def test_a_refusal_that_quotes_its_caller_is_kept_by_every_database(
+    trail: Trail, refusals: Refusals
+) -> None:
+    """PostgreSQL takes no NUL, nobody half a surrogate pair: neither hides who was refused."""
+    run(refusals.note("td/\0", "10.0.0.1", "agent.attest", "no \ud800\nno \0"))
+    assert trail.told == [("td/\\x00", "10.0.0.1", "agent.attest", "no \\ud800\nno \\x00")]
+
+
 def test_the_first_refusal_is_on_record_when_it_is_answered(
     trail: Trail, refusals: Refusals
 ) -> None:
