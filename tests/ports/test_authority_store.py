@@ -16,6 +16,7 @@ from adapters.identity.authorities import SqlAuthorityStore
 from adapters.identity.database import open_database
 from adapters.identity.ledger import SqlIssuanceLog, open_ledger
 from adapters.keepers.sealed import Config, SealedKeeper
+from adapters.sql.authority_tables import LEDGER
 from adapters.sql.threaded import ThreadedDatabase
 from ca.authority import Authorities, Kind, Plan, first_plan
 from ca.errors import (
@@ -397,6 +398,29 @@ def test_the_database_refuses_any_change_of_the_ledger(place: Place, statement: 
         with pytest.raises(DBAPIError, match="only grows"):
             place.do(statement)
         assert not await report(ledger)
+        await ledger.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize("number", [2, 9])
+def test_no_row_takes_the_place_of_another(tmp_path: Path, number: int) -> None:
+    """By its number or by its serial; in SQLite that fires no trigger on DELETE."""
+    place = Place("", tmp_path / "store.db")
+    columns = ", ".join(
+        f"{number}" if each.name == "number" else f'"{each.name}"' for each in LEDGER.c
+    )
+
+    async def story() -> None:
+        ledger = place.ledger()
+        await ledger.append([entry(index) for index in range(3)], 5, KEY)
+        with pytest.raises(DBAPIError, match="only grows"):
+            place.do(
+                f"INSERT OR REPLACE INTO {LEDGER.name} "  # noqa: S608 - a name of ours
+                f"SELECT {columns} FROM {LEDGER.name} WHERE number = 1"
+            )
+        assert not await report(ledger)
+        assert [row.number for row in await ledger.read(0, 9)] == [1, 2, 3]
         await ledger.close()
 
     run(story())
