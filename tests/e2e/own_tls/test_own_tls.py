@@ -17,6 +17,8 @@ import pytest
 
 from ca.verify import spiffe_id_of
 from meshwarden import clock
+from protos.envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
+from protos.envoy.service.secret.v3.sds_pb2_grpc import SecretDiscoveryServiceStub
 from protos.meshwarden.v1 import identity_pb2, identity_pb2_grpc
 from tests.e2e.support.instance import Instance, Place
 
@@ -109,6 +111,43 @@ def whoami(place: Place, folder: Path) -> identity_pb2.WhoAmIReply:
     with grpc.secure_channel(f"localhost:{place.port}", credentials) as channel:
         stub = identity_pb2_grpc.IdentityStub(channel)
         return stub.WhoAmI(identity_pb2.WhoAmIRequest(), timeout=10)
+
+
+def gives_secrets(target: str, credentials: grpc.ChannelCredentials | None = None) -> bool:
+    """Whether whoever comes there gets the port's key."""
+    options = (("grpc.default_authority", "localhost"),)
+    channel = (
+        grpc.secure_channel(target, credentials)
+        if credentials
+        else grpc.insecure_channel(target, options=options)
+    )
+    with channel:
+        try:
+            reply = SecretDiscoveryServiceStub(channel).FetchSecrets(
+                DiscoveryRequest(resource_names=["server"]), timeout=10
+            )
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return False
+            raise
+        return b"PRIVATE KEY" in reply.SerializeToString()
+
+
+@pytest.mark.parametrize("transport", ["auto", "grpcio"])
+def test_the_key_is_given_on_no_socket_but_that_of_the_fronts(
+    new_folder: Callable[[], Path], transport: str
+) -> None:
+    """Not on the public port, nor on those behind it, an embedded agent's or the owner's."""
+    more = {"server.transport": transport, "server.embedded_agent": True, "admin.remote": True}
+    with running(new_folder(), **more) as (place, instance):
+        credentials = grpc.ssl_channel_credentials(roots(place).encode())
+        assert not gives_secrets(f"localhost:{place.port}", credentials)
+        for name in ("public", "agents", "admin"):
+            assert not gives_secrets(f"unix:{place.run_dir / name}.sock")
+        assert gives_secrets(f"unix:{place.run_dir / 'internal.sock'}")
+        for path in (place.run_dir, place.run_dir / "internal.sock"):
+            assert path.stat().st_mode & 0o077 == 0
+        assert "PRIVATE KEY" not in instance.said()
 
 
 def test_clients_verify_the_host_and_are_known_by_their_svids(
