@@ -147,9 +147,15 @@ class ThreadedDatabase:
     def _let_go(self) -> None:
         """Close the connection that is held, and with it what was not committed."""
         held, self._held = self._held, None
-        if held is not None:
-            with contextlib.suppress(Exception):  # It may be dead, and what of it.
-                held.invalidate()
+        if held is None:
+            return
+        if self._file is not None:
+            # An SQLite connection is closed when its last cursor is gone, and somebody may keep an
+            # error that knows of one: until then it would keep the file locked.
+            with contextlib.suppress(Exception):
+                held.rollback()
+        with contextlib.suppress(Exception):  # It may be dead, and what of it.
+            held.invalidate()
 
     def _migrate(self) -> None:
         if not self._is_migrated:
