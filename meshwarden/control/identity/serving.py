@@ -45,6 +45,9 @@ _SECOND_NS = 1_000_000_000
 _USUAL_LIFE_S = 3600.0
 # A machine that slept, or a clock that was set, must not make a renewal late.
 _LOOK_S = 5.0
+# How long fronts wait for the first one before they get what was kept: a database that neither
+# answers nor refuses takes ten seconds, and their port is shut meanwhile.
+_PATIENCE_S = 2.0
 
 
 def names_of(settings: Settings) -> tuple[str, ...]:
@@ -131,8 +134,13 @@ class Serving:
 
     async def _renew(self) -> None:
         attempt, life_s = 0, _USUAL_LIFE_S
+        loop = asyncio.get_running_loop()
         while True:
-            svid = await self._issued()
+            impatience = loop.call_later(_PATIENCE_S, self._restore)
+            try:
+                svid = await self._issued()
+            finally:
+                impatience.cancel()
             now_ns = self._now_ns()
             if svid is None:
                 self._restore()

@@ -224,6 +224,27 @@ def test_a_control_that_can_issue_nothing_sends_what_was_kept(tmp_path: Path) ->
     run(tmp_path, story)
 
 
+def test_what_was_kept_is_sent_where_the_database_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anybody knows whether it will; the order that waits is taken when it does."""
+    monkeypatch.setattr(serving_module, "_PATIENCE_S", 0.1)
+
+    async def story(control: Control) -> None:
+        async with control.serving():
+            await control.serves.ready.wait()
+        kept = control.kept(SERVER_SDS)
+        control.world.log.gate.clear()
+        async with control.serving() as stub:
+            sent = unpacked(await stub.FetchSecrets(ask(SERVER_SDS)))
+            assert sent == {SERVER_SDS: kept}
+            control.world.log.gate.set()
+            while unpacked(await stub.FetchSecrets(ask(SERVER_SDS)))[SERVER_SDS] == kept:
+                pass
+
+    run(tmp_path, story, ttl_s=3600)
+
+
 @pytest.mark.parametrize("text", ["", "nonsense", "{}", '{"resources": [{"@type": "x"}]}'])
 def test_what_is_no_kept_secret_is_sent_to_nobody(
     tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
