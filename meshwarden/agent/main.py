@@ -148,7 +148,7 @@ async def _serve(
     server = grpc.aio.server(options=_OPTIONS)
     workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(api, server)
     sds_pb2_grpc.add_SecretDiscoveryServiceServicer_to_server(
-        SecretService(api.envoy_views, WorkloadSecrets, api.note_envoy), server
+        SecretService(api.envoy_views, WorkloadSecrets, api.note_envoy, api.note_nack), server
     )
     # Workload Endpoint standard, section 7.
     reflection.enable_server_reflection((*_REFLECTED, reflection.SERVICE_NAME), server)

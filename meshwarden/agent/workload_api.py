@@ -218,6 +218,12 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         """Count a call of an Envoy's that SDS has ended."""
         self.refusals[Refusal[why.upper()].value[0]] += 1
 
+    def note_nack(self, context: _Context, words: str) -> None:
+        """Log what an Envoy has refused, as seldom as other refusals."""
+        caller = self._attestation.caller(context.peer())
+        if caller is not None:
+            self._note(caller, words, logging.WARNING)
+
     async def _views(self, context: _Context) -> AsyncIterator[WorkloadSvids]:
         caller = await self._caller(context)
         with self._counted("workload"):
@@ -340,10 +346,10 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         self._note(caller, told)
         await self._refuse(context, Refusal.TOO_MANY_TOKENS, told)
 
-    def _note(self, caller: Caller, told: str) -> None:
+    def _note(self, caller: Caller, told: str, level: int = logging.INFO) -> None:
         """Log a refusal, but not each: every user of the machine may ask without end."""
         if not self._lines.take(str(caller.peer.uid), 1, self._now_ns()):
-            _LOG.info("pid %d of user %d: %s", caller.peer.pid, caller.peer.uid, told)
+            _LOG.log(level, "pid %d of user %d: %s", caller.peer.pid, caller.peer.uid, told)
 
     async def _refuse(self, context: _Context, why: Refusal, message: str) -> NoReturn:
         name, code = why.value

@@ -50,6 +50,7 @@ class SecretService(SecretDiscoveryServiceServicer, Generic[_View]):
         views: Views[_View],
         secrets: Callable[[_View, Wish], Secrets],
         refused: Callable[[Reason], None] = lambda _: None,
+        tell: Callable[[_Context, str], None] = lambda _, words: _LOG.warning("%s", words),
     ) -> None:
         """Serve the views of callers.
 
@@ -57,7 +58,10 @@ class SecretService(SecretDiscoveryServiceServicer, Generic[_View]):
             views: Follows them.
             secrets: Makes secrets of one, as a client wants them.
             refused: Is told of each call that is ended here.
+            tell: Logs what a client refused, as often as it thinks fit: a client may refuse without
+                end.
         """
+        self._tell = tell
         self._views = views
         self._secrets = secrets
         self._refused = refused
@@ -130,7 +134,7 @@ class SecretService(SecretDiscoveryServiceServicer, Generic[_View]):
                         wish = wish or wish_of(asked.node)  # Later requests may leave it out.
                         reply = subscriber.asked(asked, self._secrets(view, wish))
                         request = asyncio.ensure_future(_next(requests))
-                    told = _tell(subscriber.nack, told)
+                    told = self._note(context, subscriber.nack, told)
                     if subscriber.missing and not subscriber.has_some:
                         secrets = self._secrets(view, wish or Wish())
                         reason = secrets.why_not(subscriber.missing[0])
@@ -146,18 +150,17 @@ class SecretService(SecretDiscoveryServiceServicer, Generic[_View]):
                     task.cancel()
                 await asyncio.gather(request, newer, return_exceptions=True)
 
+    def _note(self, context: _Context, nack: Nack | None, told: Nack | None) -> Nack | None:
+        """Tell of a refusal once."""
+        if nack is not None and nack is not told:
+            names, reason = ", ".join(nack.names)[:500], nack.reason[:_MAX_REASON_CHARACTERS]
+            self._tell(context, f"an Envoy refused {names}: {reason}")
+        return nack
+
 
 async def _next(items: AsyncIterator[_Item]) -> _Item | None:
     """Give the next item; None at the end."""
     return await anext(items, None)
-
-
-def _tell(nack: Nack | None, told: Nack | None) -> Nack | None:
-    """Log a refusal once."""
-    if nack is not None and nack is not told:
-        reason = nack.reason[:_MAX_REASON_CHARACTERS]
-        _LOG.warning("an Envoy refused %s: %s", ", ".join(nack.names)[:500], reason)
-    return nack
 
 
 async def _abort(context: _Context, code: grpc.StatusCode, reason: str) -> NoReturn:

@@ -101,7 +101,7 @@ async def endpoint(
     server = grpc.aio.server()
     workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(api, server)
     sds_pb2_grpc.add_SecretDiscoveryServiceServicer_to_server(
-        SecretService(api.envoy_views, WorkloadSecrets, api.note_envoy), server
+        SecretService(api.envoy_views, WorkloadSecrets, api.note_envoy, api.note_nack), server
     )
     server.add_insecure_port(f"unix:{private / 'inner'}")
     await server.start()

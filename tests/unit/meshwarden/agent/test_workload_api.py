@@ -16,9 +16,12 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 from ca.der import split_der
 from ca.selectors import Selector
 from meshwarden.agent import workload_api
+from protos.envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
+from protos.envoy.service.secret.v3.sds_pb2_grpc import SecretDiscoveryServiceStub
 from protos.spiffe.workload import workload_pb2 as pb
 from protos.spiffe.workload import workload_pb2_grpc
 from tests.fakes.endpoint import HEADER, Endpoint, endpoint, own_entry
+from tests.unit.meshwarden.sds.test_streams import ask
 
 Stub = workload_pb2_grpc.SpiffeWorkloadAPIStub
 
@@ -300,6 +303,29 @@ def test_too_many_tokens_are_refused_until_a_time_that_is_told(
     said = [each for each in caplog.messages if "too many tokens" in each]
     assert 20 <= len(said) < 50
     assert f"pid {os.getpid()} of user {os.getuid()}: " in said[0]
+
+
+def test_an_envoy_that_refuses_without_end_does_not_fill_the_log(
+    short: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever can connect can say that he is one; it is said who it was, in his words."""
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry())
+        async with served.channel() as channel:
+            call = SecretDiscoveryServiceStub(channel).StreamSecrets()
+            await call.write(ask("default"))
+            for _ in range(200):
+                reply = await call.read()
+                assert isinstance(reply, DiscoveryResponse)
+                await call.write(ask("default", nonce=reply.nonce, refused="no\nsuch key"))
+                # The same once more asks for it anew.
+                await call.write(ask("default", nonce=reply.nonce))
+
+    run(short, story)
+    said = [each for each in caplog.messages if "an Envoy refused default: no" in each]
+    assert 20 <= len(said) < 50
+    assert said[0].startswith(f"pid {os.getpid()} of user {os.getuid()}: ")
 
 
 PROGRAM = """
