@@ -61,6 +61,8 @@ class CurrentAuthorities:
         self._signing: Signing | None = None
         self._changed = asyncio.Event()
         self._not_taken = ""
+        # What was read before a change of ours must not be taken after it.
+        self._taking = asyncio.Lock()
 
     async def start(self) -> None:
         """Find or make the authorities and open their keys.
@@ -83,7 +85,8 @@ class CurrentAuthorities:
                 plugged_in=chain.authorities if chain else (),
             )
 
-        self._take(await self._store.change(self.trust_domain, plan), chain)
+        async with self._taking:
+            self._take(await self._store.change(self.trust_domain, plan), chain)
 
     async def run(self) -> None:
         """Start, if that could not be done yet, and follow changes, for ever."""
@@ -107,9 +110,10 @@ class CurrentAuthorities:
     async def _is_up_to_date(self) -> bool:
         """Take what the store has, if that is new; whether it has to be tried again."""
         try:
-            found = await self._store.read(self.trust_domain)
-            if found.sequence != self.signing.authorities.sequence:
-                self._take(found, self._chain)
+            async with self._taking:
+                found = await self._store.read(self.trust_domain)
+                if found.sequence != self.signing.authorities.sequence:
+                    self._take(found, self._chain)
         except IdentityError as error:
             # What was there goes on signing: it is as good as before.
             if str(error) != self._not_taken:
@@ -166,10 +170,11 @@ class CurrentAuthorities:
             IdentityStoreError: The database can't be written.
         """
         self._insist_on_offline()
-        found = await self._store.change(
-            self.trust_domain, lambda there: imported(there, chain, self._now_ns())
-        )
-        self._take(found, None)
+        async with self._taking:
+            found = await self._store.change(
+                self.trust_domain, lambda there: imported(there, chain, self._now_ns())
+            )
+            self._take(found, None)
         signer = self.signing.authorities.active(Kind.INTERMEDIATE)
         assert signer is not None  # noqa: S101 - it was just taken
         return signer

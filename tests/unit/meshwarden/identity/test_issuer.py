@@ -39,12 +39,18 @@ class FakeStore(AuthorityStore):
         self.there = Authorities(DOMAIN)
         self.changed = asyncio.Event()
         self.is_down = False
+        self.reads = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     @override
     async def read(self, trust_domain: str) -> Authorities:
         if self.is_down:
             raise IdentityStoreError("the store: it is down")
-        return self.there
+        found = self.there
+        self.reads += 1
+        await self.gate.wait()
+        return found
 
     @override
     async def change(
@@ -363,6 +369,39 @@ def test_a_change_that_can_not_be_read_at_once_is_read_soon(
         while world.issuer.bundle().sequence == sequence:
             await asyncio.sleep(0.01)
         assert caplog.text.count("was not taken") == 1
+        running.cancel()
+
+    run(story)
+
+
+def test_what_was_read_before_a_change_is_not_taken_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would sign by what was replaced, or by nothing, until the store tells again."""
+    monkeypatch.setattr(MemoryKeeper, "forgets", False)  # A start finds what it has left.
+
+    async def story(world: World) -> None:
+        running = asyncio.ensure_future(world.issuer.run())
+        while not world.store.reads:
+            await asyncio.sleep(0)
+        world.store.gate.clear()
+        reads, old = world.store.reads, world.store.there
+        world.store.there = Authorities(DOMAIN, old.sequence + 1, old.all)
+        world.store.changed.set()
+        while world.store.reads == reads:
+            await asyncio.sleep(0)
+        world.store.there = Authorities(DOMAIN, old.sequence + 2, old.all)
+        starting = asyncio.ensure_future(world.issuer.start())
+        await asyncio.sleep(0.01)
+        world.store.gate.set()
+        seen = []
+        while not starting.done() or world.issuer.bundle().sequence != world.store.there.sequence:
+            seen.append(world.issuer.bundle().sequence)
+            await asyncio.sleep(0)
+        for _ in range(9):
+            seen.append(world.issuer.bundle().sequence)
+            await asyncio.sleep(0)
+        assert seen == sorted(seen)
         running.cancel()
 
     run(story)
