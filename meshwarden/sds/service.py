@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 from typing_extensions import override
 
+from meshwarden.plain_text import plain
 from meshwarden.sds.secrets import Secrets, Wish, wish_of
 from meshwarden.sds.streams import Delta, Nack, RequestError, StateOfTheWorld, answer
 from protos.envoy.service.discovery.v3.discovery_pb2 import (
@@ -154,7 +155,8 @@ class SecretService(SecretDiscoveryServiceServicer, Generic[_View]):
         """Tell of a refusal once."""
         if nack is not None and nack is not told:
             names, reason = ", ".join(nack.names)[:500], nack.reason[:_MAX_REASON_CHARACTERS]
-            self._tell(context, f"an Envoy refused {names}: {reason}")
+            # In one line: what a client says must not look like another line of the log.
+            self._tell(context, plain(f"an Envoy refused {names}: {reason}"))
         return nack
 
 

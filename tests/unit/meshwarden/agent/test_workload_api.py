@@ -323,7 +323,7 @@ def test_an_envoy_that_refuses_without_end_does_not_fill_the_log(
                 await call.write(ask("default", nonce=reply.nonce))
 
     run(short, story)
-    said = [each for each in caplog.messages if "an Envoy refused default: no" in each]
+    said = [each for each in caplog.messages if r"an Envoy refused default: no\nsuch key" in each]
     assert 20 <= len(said) < 50
     assert said[0].startswith(f"pid {os.getpid()} of user {os.getuid()}: ")
 
