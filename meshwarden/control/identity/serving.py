@@ -109,6 +109,11 @@ class Serving:
 
     async def run(self) -> None:
         """Renew at half-life and follow the bundle, until cancelled; then no stream goes on."""
+        if not self._names:
+            _LOG.warning(
+                "the certificate of the public port has no name for clients to verify, only its "
+                "SPIFFE ID: set server.names, since every address is listened on"
+            )
         try:
             await asyncio.gather(self._renew(), self._follow(self._issuer.bundles()))
         finally:

@@ -66,12 +66,12 @@ class Control:
         self.world = Ticking(limits=Limits(x509_ttl_s=ttl_s))
 
     @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[Stub]:
-        """Serve; gives a stub of a client."""
+    async def serving(self, *names: str) -> AsyncIterator[Stub]:
+        """Serve, by names; gives a stub of a client."""
         socket = self.runtime.internal_socket
         serving = self.serves = Serving(
             self.world.issuer,
-            ["mesh.example"],
+            names,
             self.runtime,
             now_ns=lambda: self.world.now_ns,
             draw=lambda: 0.0,
@@ -328,6 +328,22 @@ def test_what_is_in_force_is_told_with_its_times(tmp_path: Path) -> None:
             leaf = leaf_of(control.kept(SERVER_SDS))
             assert known.kind == "serving"
             assert known.not_after_ns == leaf.not_valid_after_utc.timestamp() * SECOND
+
+    run(tmp_path, story, ttl_s=3600)
+
+
+def test_a_certificate_that_has_no_name_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Agents know the service by its SPIFFE ID, most others by a name."""
+
+    async def story(control: Control) -> None:
+        async with control.serving("mesh.example"):
+            await control.serves.ready.wait()
+        assert "server.names" not in caplog.text
+        async with control.serving():
+            await control.serves.ready.wait()
+        assert caplog.text.count("set server.names") == 1
 
     run(tmp_path, story, ttl_s=3600)
 
