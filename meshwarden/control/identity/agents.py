@@ -117,6 +117,8 @@ class AgentService:
         )
         # It is good once the registry knows it, and not before: then it is told.
         await self._registry.store.put_agent(renewed, None)
+        # A ban may have come right behind it, and is known here already.
+        self._door.check(call)
         self._registry.note(renewed)
         return agent_pb2.RenewReply(svid=svid_message(svid)).SerializeToString()
 

@@ -346,6 +346,36 @@ def test_a_call_that_was_let_in_before_is_not_answered_after(tmp_path: Path, los
     run(tmp_path, story)
 
 
+def test_a_renewal_does_not_undo_a_ban_that_came_right_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even in the memory of the process that was about to answer it."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        entry = (await server.put(parent_id=agent.spiffe_id)).workload.id
+        store = server.nodes.registry.store
+        put = store.put_agent
+
+        async def overtaken(*parts: Any) -> None:
+            await put(*parts)
+            ban = registration_pb2.EvictAgentRequest(spiffe_id=agent.spiffe_id, ban=True)
+            await server.registration.EvictAgent(ban)
+
+        monkeypatch.setattr(store, "put_agent", overtaken)
+        request = agent_pb2.RenewRequest(csr=csr_of(new_key()))
+        code, told = await refused(server.agents.Renew(request, metadata=agent.metadata))
+        assert (code, "banned" in told) == (grpc.StatusCode.PERMISSION_DENIED, True)
+        known = server.nodes.registry.agent(agent.spiffe_id)
+        assert known is not None
+        assert known.banned
+        orders = agent_pb2.SignX509Request(orders=[order(entry)])
+        code, _ = await refused(server.agents.SignX509(orders, metadata=agent.metadata))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+
+    run(tmp_path, story)
+
+
 def test_another_replica_cuts_a_banned_agents_stream_too(tmp_path: Path) -> None:
     """Within the five seconds that any change takes."""
 
