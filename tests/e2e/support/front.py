@@ -9,7 +9,7 @@ import pytest
 
 from deploy.demo.processes import Child, answers_tcp, wait_until
 from meshwarden.front.bootstrap import FrontBootstrap, bootstrap
-from meshwarden.supervisor.fronts import find_programs
+from meshwarden.supervisor.front_programs import find_programs
 from tests.e2e.support.service import service_port
 
 __all__ = ["BareFront"]

@@ -17,10 +17,9 @@ from meshwarden.front.bootstrap import (
     SOURCE_HEADER,
     TLS_HEADER,
     FrontBootstrap,
-    TlsFiles,
-    TlsSecrets,
     bootstrap,
 )
+from meshwarden.front.tls import TlsFiles, TlsSecrets
 from protos.envoy.service.secret.v3 import sds_pb2
 from protos.meshwarden.v1 import admin_pb2, internal_pb2
 

@@ -19,14 +19,10 @@ import pytest
 from meshwarden import status
 from meshwarden.files import CLIENTS_SDS, SERVER_SDS, RuntimeDir
 from meshwarden.settings import Listen, Runtime, Server, Settings, Tls
-from meshwarden.supervisor import fronts
-from meshwarden.supervisor.fronts import (
-    FrontPrograms,
-    FrontSlot,
-    FrontStartError,
-    find_programs,
-    remove_leftovers,
-)
+from meshwarden.supervisor import fronts, port_secrets
+from meshwarden.supervisor.front_programs import FrontPrograms, find_programs
+from meshwarden.supervisor.fronts import FrontSlot, FrontStartError
+from meshwarden.supervisor.hot_restart import remove_leftovers
 from tests.fakes import envoy_program
 
 
@@ -345,7 +341,7 @@ async def told(world: World, serial: int) -> str:
 def secure(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """Give a world of less patience, where its other slot runs."""
     monkeypatch.setattr(fronts, "_CONTROL_START_S", 0.5)
-    monkeypatch.setattr(fronts, "_GREETING_S", 0.2)
+    monkeypatch.setattr(port_secrets, "_GREETING_S", 0.2)
     world.slot = world.tls_slot
     return world
 

@@ -10,7 +10,7 @@ from meshwarden.config import restore
 from meshwarden.files import CLIENTS_SDS, SERVER_SDS, RuntimeDir
 from meshwarden.settings import Identity, Listen, Runtime, Server, Settings, Tls
 from meshwarden.supervisor import main
-from meshwarden.supervisor.fronts import FrontPrograms
+from meshwarden.supervisor.front_programs import FrontPrograms
 from meshwarden.supervisor.lifecycle import RuntimeDirError
 
 FOUND = FrontPrograms(Path("/envoy"), Path("/module"), Path("/libpython"))
