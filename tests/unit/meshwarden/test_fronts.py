@@ -395,7 +395,7 @@ def test_without_control_and_anything_kept_no_front_is_started(
     secure: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Envoy would refuse to start; it is said what is waited for."""
-    monkeypatch.setattr(fronts, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(port_secrets, "_PATIENCE_S", 0.3)
 
     async def scenario() -> None:
         while "front-1 waits for control" not in caplog.text:
