@@ -17,9 +17,10 @@ __all__ = [
     "Options",
     "Result",
     "Scenario",
+    "anonymous_bytes",
     "cpu_s",
     "interleaved",
-    "parse_pss_bytes",
+    "parse_bytes",
     "pinned",
     "pss_bytes",
     "run",
@@ -164,20 +165,33 @@ def cpu_s(pid: int) -> float:
 
 def pss_bytes(pid: int) -> int:
     """Give the memory of a process, with pages it shares counted by their share."""
-    return parse_pss_bytes(Path(f"/proc/{pid}/smaps_rollup").read_text())
+    return parse_bytes(_rollup(pid), "Pss")
 
 
-def parse_pss_bytes(rollup: str) -> int:
-    """Read the line "Pss:  1234 kB" of a smaps_rollup file.
+def anonymous_bytes(pid: int) -> int:
+    """Give what a process has allocated itself.
+
+    Its share of what is mapped from files grows when others that map them end: where those come
+    and go, only this tells what a process has come to hold.
+    """
+    return parse_bytes(_rollup(pid), "Anonymous")
+
+
+def parse_bytes(rollup: str, field: str) -> int:
+    """Read a line as "Pss:  1234 kB" of a smaps_rollup file.
 
     Raises:
         ValueError: There is none.
     """
     for line in rollup.splitlines():
         name, _, rest = line.partition(":")
-        if name == "Pss":
+        if name == field:
             return int(rest.split()[0]) * 1024
-    raise ValueError("no line 'Pss:' in smaps_rollup")
+    raise ValueError(f"no line '{field}:' in smaps_rollup")
+
+
+def _rollup(pid: int) -> str:
+    return Path(f"/proc/{pid}/smaps_rollup").read_text()
 
 
 def run(description: str, measure: Callable[[Options], Iterable[Result]]) -> int:

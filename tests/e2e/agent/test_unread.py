@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from benchmarks.crowd import Crowd, attested
-from benchmarks.harness import pss_bytes
+from benchmarks.harness import anonymous_bytes
 from benchmarks.silent import SilentClient, client_context
 from ca.entries import WorkloadEntry
 from meshwarden.agent.exchange import as_bundle
@@ -75,7 +75,7 @@ async def play(place: Place, instance: Instance, folder: Path) -> None:
         await crowd.until_served(30)
 
         def memory() -> int:
-            return pss_bytes(instance.front()) + pss_bytes(instance.control)
+            return anonymous_bytes(instance.front()) + anonymous_bytes(instance.control)
 
         before = memory()
         with ExitStack() as stack:

@@ -6,25 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harness import cpu_s, pss_bytes
 from tests.e2e.processes.conftest import NewPlace
 from tests.e2e.support.instance import Instance
 
 MIB = 1024 * 1024
 READY_S = 3.0
-
-
-def pss_bytes(pid: int) -> int:
-    """Give a process's share of memory: what it shares is split among those who do."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("the kernel doesn't tell")
-
-
-def cpu_s(pid: int) -> float:
-    """Give the processor time that a process has used. Source: proc(5), /proc/PID/stat."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_it_is_ready_soon_and_small_at_rest(

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.harness import Options, Result, Scenario, interleaved, parse_pss_bytes
+from benchmarks.harness import Options, Result, Scenario, interleaved, parse_bytes
 
 RATE = Scenario("check/10", "checks/s", "higher", bar=3.5)
 TIME = Scenario("check/cpu", "us", "lower")
@@ -84,10 +84,10 @@ def test_memory_is_read_from_the_sum_over_all_mappings() -> None:
         "55d0c8a00000-7ffd0b5fe000 ---p 00000000 00:00 0    [rollup]\n"
         "Rss:  130000 kB\nPss:   81920 kB\nPss_Dirty:   60000 kB\n"
     )
-    assert parse_pss_bytes(rollup) == 80 * 1024 * 1024
+    assert parse_bytes(rollup, "Pss") == 80 * 1024 * 1024
 
 
 def test_a_process_without_that_sum_is_an_error() -> None:
     """No figure is better than a wrong one."""
     with pytest.raises(ValueError, match="Pss"):
-        parse_pss_bytes("Rss: 1 kB\n")
+        parse_bytes("Rss: 1 kB\n", "Pss")
