@@ -110,7 +110,8 @@ def match(entry: WorkloadEntry, found: frozenset[Selector]) -> Match | Miss:
     if missing:
         return Miss(f"not found: {selector_texts(missing)}", missing)
     if "{{" not in entry.spiffe_id and not entry.dns_names:  # Most entries.
-        return Match(spiffe_id.parse(entry.spiffe_id), ())
+        # Judged all the same: the node may have filled a template of it.
+        return _made(entry.spiffe_id, [])
     values = templates.values_of(found)
     text = templates.fill(entry.spiffe_id, values, templates.as_segment)
     names = [templates.fill(each, values, templates.as_label) for each in entry.dns_names]

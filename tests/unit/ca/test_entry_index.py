@@ -1,13 +1,16 @@
 """Which entries are whose, against the plain definition, whatever is put in and taken out."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ca.entries import Entry, WorkloadEntry
+from ca.entries import Entry, Match, Miss, WorkloadEntry, match
 from ca.entry_index import EntryIndex
 from ca.selectors import Selector
+from ca.spiffe_id import SpiffeId
 
 TD = "td"
+LONG = 1000
 SERVER = f"spiffe://{TD}/meshwarden/server"
 AGENTS = [f"spiffe://{TD}/meshwarden/agent/t/{name}" for name in "ab"]
 ALIASES = [f"spiffe://{TD}/nodes/{name}" for name in "xy"]
@@ -88,3 +91,29 @@ def test_what_a_node_does_not_fill_is_not_its_own() -> None:
     assert not index.for_agent(AGENTS[0], frozenset()).entries
     both = frozenset({Selector("rack", "place:a"), Selector("rack", "place:b")})
     assert not index.for_agent(AGENTS[0], both).entries
+
+
+@pytest.mark.parametrize(
+    ("value", "made"),
+    [
+        ("meshwarden", Miss("the template makes spiffe://td/meshwarden/server, which is the")),
+        ("x" * 1024, Miss("the template makes no SPIFFE ID: it is longer than")),
+        ("shop", Match(SpiffeId("td", "/shop/server"), ())),
+    ],
+    ids=["the service's own", "too long", "another"],
+)
+def test_what_a_node_says_of_itself_makes_no_id_of_the_services(
+    value: str, made: Match | Miss
+) -> None:
+    """Also where nothing is left for the workload to fill."""
+    index = EntryIndex(TD)
+    template = "spiffe://td/{{node.rack.n}}/server" + "/{{node.rack.n}}" * (len(value) > LONG)
+    uid = Selector("unix", "uid:1")
+    index.put(Entry(WorkloadEntry("p", template, (uid,)), AGENTS[0]))
+    mine = index.for_agent(AGENTS[0], frozenset({Selector("rack", f"n:{value}")}))
+    found = match(mine.entries["p"], frozenset({uid}))
+    if isinstance(made, Miss):
+        assert isinstance(found, Miss)
+        assert found.reason.startswith(made.reason)
+    else:
+        assert found == made
