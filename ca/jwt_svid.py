@@ -261,8 +261,11 @@ def _key_for(token: str, jwks: bytes) -> tuple[jwt.PyJWK, str]:
         raise TokenError(f"the token has more than {_MAX_TOKEN_CHARACTERS} characters")
     try:
         header = jwt.get_unverified_header(token)
-    except (jwt.PyJWTError, ValueError) as error:
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise TokenError("this is no token") from error
+    # RFC 7515 section 4.1: they are text. A list can't be looked up in a set at all.
+    if not all(isinstance(value, str) for value in header.values()):
+        raise TokenError("the token has a header that is no text")
     if not _HEADERS.issuperset(header) or header.get("typ", "JWT") not in _TYPES:
         raise TokenError("the token has a header that no JWT-SVID has")
     algorithm = header.get("alg")

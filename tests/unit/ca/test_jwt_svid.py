@@ -91,6 +91,12 @@ def forged(claims: dict[str, Any], header: dict[str, Any] | None = None, **how: 
     return jwt.encode(content, how.get("key", KEY), how.get("alg", "ES256"), headers=headers)
 
 
+def headed(**header: object) -> str:
+    """Write a token with any header; its signature is never looked at."""
+    made = base64.urlsafe_b64encode(json.dumps({"alg": "ES256", **header}).encode()).decode()
+    return ".".join([made.rstrip("="), *token("orders").split(".")[1:]])
+
+
 RSA = rsa.generate_private_key(65537, 2048)
 BAD: dict[str, tuple[str, str]] = {
     "another audience": (token("stock"), "not for the audience"),
@@ -112,6 +118,8 @@ BAD: dict[str, tuple[str, str]] = {
     "an algorithm of another family": (forged({}, key=RSA, alg="RS256"), "none of its trust"),
     "one header too many": (forged({}, {"jku": "http://x"}), "header"),
     "another type": (forged({}, {"typ": "at+jwt"}), "header"),
+    "an algorithm that is a list": (headed(alg=["ES256"]), "no text"),
+    "a type that is an object": (headed(typ={}), "no text"),
     "nothing": ("", "no token"),
     "two parts": ("a.b", "no token"),
     "a megabyte": ("a" * (1 << 20), "characters"),
