@@ -151,9 +151,17 @@ class TlsDoor(Door):
     async def enter(self) -> grpc.aio.Channel:
         """Attest if need be; then open a channel with the own certificate."""
         await self._close()
-        if self._own is None or self._is_rejected or self._own.not_after_ns <= self._now_ns():
+        own = self._own
+        if own is None or self._is_rejected or own.not_after_ns <= self._now_ns():
             await self._attest()
-        uplink = self._made("agent", lambda: tls_context(self._authorities(), self._keep.identity))
+        elif not any(self._authorities()):
+            _LOG.warning("the authorities of the server are not known any more: attesting anew")
+            await self._attest()
+        uplink = self._made(
+            "agent",
+            lambda: tls_context(self._readable_authorities(), self._keep.identity),
+            known=True,
+        )
         await uplink.open()
         self._uplink = uplink
         return _channel(uplink)
@@ -215,8 +223,20 @@ class TlsDoor(Door):
         while (left_ns := at_ns - self._now_ns()) > 0:
             await asyncio.sleep(min(left_ns / _SECOND_NS, 5.0))
 
-    def _made(self, name: str, context: Callable[[], ssl.SSLContext]) -> Uplink:
-        return Uplink(self._settings.sockets / f"{name}.up", self._settings.server, context)
+    def _made(
+        self, name: str, context: Callable[[], ssl.SSLContext], *, known: bool = False
+    ) -> Uplink:
+        """Make a way to a server: with `known`, of the agent's own trust domain alone."""
+        own = self._own if known else None
+        trust_domain = "" if own is None else parse(own.spiffe_id).trust_domain
+        path = self._settings.sockets / f"{name}.up"
+        return Uplink(path, self._settings.server, context, trust_domain)
+
+    def _readable_authorities(self) -> list[str]:
+        try:
+            return self._authorities()
+        except LinkDownError as error:
+            raise ValueError(str(error)) from error  # A fault of one connection.
 
     def _authorities(self) -> list[str]:
         """Give the roots that the server may chain to, in PEM; none where nothing is known."""
@@ -256,7 +276,9 @@ class TlsDoor(Door):
         payload = evidence.payload()
         authorities = await self._known_authorities(evidence)
         key = self._keep.pending_key(lambda: generate(KeyType.EC_P256))
-        async with self._channel("attest", authorities) as (uplink, channel):
+        # Who has been an agent already shows that to the server of its own trust domain alone.
+        known = isinstance(evidence, ExpiredSvid)
+        async with self._channel("attest", authorities, known=known) as (uplink, channel):
             try:
                 reply = await attested(channel, evidence, payload, key)
             except LinkDownError as error:
@@ -280,6 +302,11 @@ class TlsDoor(Door):
         )
         if is_known:
             return self._authorities()
+        token = self._settings.evidence
+        if not expected and isinstance(token, JoinToken):
+            # The bundle was lost: the token may be there still, and has the hash.
+            with contextlib.suppress(EvidenceError):
+                expected = token.authorities()
         bundle = None
         if expected:
             bundle = await self._public_bundle()
@@ -307,7 +334,7 @@ class TlsDoor(Door):
 
     async def _public_bundle(self) -> Bundle:
         """Read what anybody may know, from a server that proves nothing."""
-        async with self._channel("public", ()) as (uplink, channel):
+        async with self._channel("public", None) as (uplink, channel):
             try:
                 reply = await agent_pb2_grpc.AttestationStub(channel).GetBundle(
                     pb.BundlesRequest(), timeout=_TIMEOUT_S
@@ -318,9 +345,9 @@ class TlsDoor(Door):
 
     @contextlib.asynccontextmanager
     async def _channel(
-        self, name: str, authorities: Sequence[str]
+        self, name: str, authorities: Sequence[str] | None, *, known: bool = False
     ) -> AsyncIterator[tuple[Uplink, grpc.aio.Channel]]:
-        uplink = self._made(name, lambda: tls_context(authorities))
+        uplink = self._made(name, lambda: tls_context(authorities), known=known)
         await uplink.open()
         try:
             async with _channel(uplink) as channel:

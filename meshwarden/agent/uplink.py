@@ -5,7 +5,8 @@ So a channel goes to a Unix socket of ours, and each of its connections is carri
 Python's ssl. A server that doesn't prove who it is gets not one byte of a request.
 
 A server is known by a certificate under the bundle that either
-- has the SPIFFE ID of a Meshwarden server, whatever its name or address; or
+- has the SPIFFE ID of a Meshwarden server, whatever its name or address, and of the agent's own
+  trust domain, where it has one: a root may stand above the authorities of several; or
 - has no URI at all, and the name that was dialled: a certificate of the operator's own making.
 A certificate with another SPIFFE ID is a workload's, and no server whatever names it has besides.
 """
@@ -59,23 +60,28 @@ class ServerAddress:
         return cls(bare, int(port))
 
 
-def tls_context(authorities: Sequence[str], identity: Path | None = None) -> ssl.SSLContext:
+def tls_context(authorities: Sequence[str] | None, identity: Path | None = None) -> ssl.SSLContext:
     """Make a client's side of TLS.
 
     Args:
-        authorities: PEM of each root that a server may chain to; empty to verify nothing, for
+        authorities: PEM of each root that a server may chain to; None to verify nothing, for
             what is public and proven in another way.
         identity: PEM file of the own chain and key.
+
+    Raises:
+        ValueError: There are no authorities, which is not to say that nothing is to be verified.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
     # Names are judged in `_check`, by SPIFFE's rules.
     context.check_hostname = False
-    if authorities:
+    if authorities is None:
+        context.verify_mode = ssl.CERT_NONE
+    elif any(authorities):
         context.load_verify_locations(cadata="".join(authorities))
     else:
-        context.verify_mode = ssl.CERT_NONE
+        raise ValueError("nothing is known to prove the server by")
     if identity is not None:
         context.load_cert_chain(identity)
     return context
@@ -90,7 +96,11 @@ class Uplink:
     """
 
     def __init__(
-        self, path: Path, server: ServerAddress, context: Callable[[], ssl.SSLContext]
+        self,
+        path: Path,
+        server: ServerAddress,
+        context: Callable[[], ssl.SSLContext],
+        trust_domain: str = "",
     ) -> None:
         """Make a way that isn't open yet.
 
@@ -98,11 +108,13 @@ class Uplink:
             path: In a folder that only we enter; it is made by `open`.
             server: Where to go.
             context: Gives the TLS to use, at each connection.
+            trust_domain: The only one whose server may be there; "" for any.
         """
         self.path = path
         self.fault = ""
         self._server = server
         self._context = context
+        self._trust_domain = trust_domain
         self._ends: set[End] = set()
         self._listening: asyncio.Task[None] | None = None
 
@@ -175,31 +187,43 @@ class Uplink:
             ValueError: It is somebody else.
         """
         context = self._context()
-        transport = await self._handshake(context, lambda: _Held(outside))
-        if context.verify_mode != ssl.CERT_NONE and _check(transport):
+        held, transport = await self._handshake(context)
+        if context.verify_mode != ssl.CERT_NONE and self._check(transport):
             # OpenSSL compares names, in a handshake that is told to; what it shows is checked anew.
+            # What was said in the first one may be anybody's, and goes with it.
             transport.abort()
             named = self._context()
             named.check_hostname = True
-            transport = await self._handshake(named, lambda: _Held(outside))
-            _check(transport)
+            held, transport = await self._handshake(named)
+            self._check(transport)
         if transport.is_closing():
             raise ConnectionResetError("the server closed the connection")
         transport.set_protocol(outside)
         outside.connection_made(transport)
+        outside.data_received(bytes(held.said))
 
-    async def _handshake(
-        self, context: ssl.SSLContext, made: Callable[[], asyncio.Protocol]
-    ) -> asyncio.Transport:
-        transport, _ = await asyncio.get_running_loop().create_connection(
-            made,
+    async def _handshake(self, context: ssl.SSLContext) -> "tuple[_Held, asyncio.Transport]":
+        transport, held = await asyncio.get_running_loop().create_connection(
+            _Held,
             self._server.host,
             self._server.port,
             ssl=context,
             server_hostname=self._server.host,
         )
         _notice_silence(transport.get_extra_info("socket"))
-        return transport
+        return held, transport
+
+    def _check(self, transport: asyncio.Transport) -> bool:
+        """Judge a verified server certificate; give whether its host name must be compared, too.
+
+        Raises:
+            ValueError: It is no server's; the connection is closed.
+        """
+        try:
+            return _judge(transport.get_extra_info("peercert"), self._trust_domain)
+        except ValueError:
+            transport.abort()
+            raise
 
     def _over(self, outside: End, inside: End) -> None:
         outside.abort()
@@ -207,14 +231,18 @@ class Uplink:
 
 
 class _Held(asyncio.Protocol):
-    """Keeps what a server says before it has been checked; nothing is said to it."""
+    """Keeps what a server says before it has been checked; nothing is said to it.
 
-    def __init__(self, end: End) -> None:
-        self._end = end
+    It may say something with the handshake's last bytes. Nobody hears it before the check, nor
+    ever where that fails.
+    """
+
+    def __init__(self) -> None:
+        self.said = bytearray()
 
     @override
     def data_received(self, data: bytes) -> None:
-        self._end.data_received(data)
+        self.said += data
 
 
 def _check_own(connection: socket.socket) -> None:
@@ -234,20 +262,7 @@ def _notice_silence(connection: Any) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
 
 
-def _check(transport: asyncio.Transport) -> bool:
-    """Judge a verified server certificate; give whether its host name must be compared, too.
-
-    Raises:
-        ValueError: It is no server's; the connection is closed.
-    """
-    try:
-        return _judge(transport.get_extra_info("peercert"))
-    except ValueError:
-        transport.abort()
-        raise
-
-
-def _judge(certificate: Mapping[str, Any]) -> bool:
+def _judge(certificate: Mapping[str, Any], trust_domain: str) -> bool:
     uris = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
     if not uris:
         return True
@@ -258,6 +273,8 @@ def _judge(certificate: Mapping[str, Any]) -> bool:
         raise ValueError("the server's certificate has no one SPIFFE ID") from error
     if spiffe_id.path != SERVER_PATH:
         raise ValueError(f"it is no server but {spiffe_id}")
+    if trust_domain not in {"", spiffe_id.trust_domain}:
+        raise ValueError(f"it is {spiffe_id}, and no server of the trust domain {trust_domain}")
     return False
 
 
