@@ -368,6 +368,12 @@ class TlsDoor(Door):
             raise LinkDownError("the server's answer holds no certificate of an agent") from error
         if leaf.public_key() != key.public_key() or not is_agent:
             raise LinkDownError("the server's answer is for another key, or for no agent")
+        if svid.not_after_ns <= self._now_ns():
+            # It would be renewed at once, again and again.
+            raise LinkDownError(
+                "by the clock of this machine the agent's new certificate has expired already: "
+                "one of the clocks is wrong"
+            )
         own = OwnIdentity(svid.spiffe_id, tuple(svid.chain), key, svid.not_after_ns)
         self._keep.save_identity(own)
         self._own, self._renewal_ns = own, self._planned_ns(own)

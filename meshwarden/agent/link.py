@@ -102,6 +102,7 @@ class Link(Signer, TokenSigner):
         attempt = 0
         while True:
             self.state.sessions += 1
+            self._session_was_good = False  # Of this attempt: one may end before there is any.
             life_s = _AWAY_S
             try:
                 channel = await self._door.enter()
@@ -179,7 +180,6 @@ class Link(Signer, TokenSigner):
 
     async def _session(self, channel: grpc.aio.Channel) -> None:
         """Follow until something ends; raise its fault, return where the agent is to enter anew."""
-        self._session_was_good = False
         stub = agent_pb2_grpc.AgentStub(channel)
         self._stub = stub
         self._lost = asyncio.get_running_loop().create_future()

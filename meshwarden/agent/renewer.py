@@ -130,7 +130,8 @@ class Renewer:
             _LOG.warning("%s was not signed: %s", claim.spiffe_id, answer.reason)
             self._identities.fail(claim, f"the server refused: {answer.reason}")
             return
-        if fault := _fault(claim.spiffe_id, key, answer):
+        now_ns = self._now_ns()
+        if fault := _fault(claim.spiffe_id, key, answer, now_ns):
             self.outcomes["unfit"] += 1
             _LOG.error("%s: what the server signed is not used: %s", claim.spiffe_id, fault)
             self._identities.fail(claim, fault)
@@ -138,7 +139,7 @@ class Renewer:
         self.outcomes["signed"] += 1
         self._identities.accept(
             Svid(
-                claim, answer.chain, private_der(key), self._now_ns(), answer.not_after_ns,
+                claim, answer.chain, private_der(key), now_ns, answer.not_after_ns,
                 due.version,
             )
         )  # fmt: skip
@@ -162,10 +163,11 @@ def _requests(
     return [(key, request_for_key(key, each)) for key, each in zip(keys, spiffe_ids, strict=True)]
 
 
-def _fault(spiffe_id: SpiffeId, key: PrivateKey, answer: Signed) -> str:
+def _fault(spiffe_id: SpiffeId, key: PrivateKey, answer: Signed, now_ns: int) -> str:
     """Say why a certificate is not the one that was ordered; "" if it is.
 
-    A key must never be served with another's certificate, whoever mixed them up.
+    A key must never be served with another's certificate, whoever mixed them up. One that ends
+    before it begins here is of no use, and its renewal would be due at once, again and again.
     """
     try:
         leaf = x509.load_der_x509_certificate(answer.chain[0])
@@ -176,4 +178,7 @@ def _fault(spiffe_id: SpiffeId, key: PrivateKey, answer: Signed) -> str:
         return "it is for another key"
     if names.get_values_for_type(x509.UniformResourceIdentifier) != [str(spiffe_id)]:
         return "it is for another SPIFFE ID"
+    if answer.not_after_ns <= now_ns:
+        late_s = (now_ns - answer.not_after_ns) // _SECOND_NS
+        return f"by the clock of this machine it expired {late_s} s ago: one of the clocks is wrong"
     return ""

@@ -30,13 +30,15 @@ class World:
 
     Attributes:
         now_ns: The time.
+        behind_ns: By how much the server's clock is late.
         signer: The server.
         identities: What is tested.
     """
 
     def __init__(self) -> None:
         self.now_ns = 1_000 * SECOND
-        self.signer = FakeSigner(lambda: self.now_ns)
+        self.behind_ns = 0
+        self.signer = FakeSigner(lambda: self.now_ns - self.behind_ns)
         self.identities = Identities(lambda: self.now_ns, random.Random(1).random)
         self._renewer = Renewer(self.identities, self.signer, lambda: self.now_ns)
 
@@ -195,6 +197,28 @@ def test_a_failed_renewal_is_tried_again_after_a_pause() -> None:
         world.now_ns += 2 * SECOND
         await world.sign()
         assert len(world.signer.batches) == 2
+
+    run(story)
+
+
+def test_what_has_expired_when_it_comes_is_not_ordered_without_end() -> None:
+    """By a clock that is hours ahead all are expired: the ledger must not have a row for each."""
+
+    async def story(world: World) -> None:
+        world.behind_ns = 2 * 3600 * SECOND
+        world.now_ns += world.behind_ns
+        world.know(WEB)
+        async with world.follow() as following:
+            async with asyncio.timeout(5):
+                await world.sign()
+            assert len(world.signer.batches) == 1
+            assert await following() is None
+            (why,) = world.identities.refusals.values()
+            assert "one of the clocks is wrong" in why
+            world.behind_ns = 0
+            world.now_ns += SECOND
+            await world.sign()
+            assert ids(await following()) == ["spiffe://td.example/web"]
 
     run(story)
 

@@ -309,6 +309,30 @@ def test_an_agent_that_was_believed_once_goes_on_trying(tmp_path: Path) -> None:
     run(tmp_path, story, runs=False)
 
 
+def test_an_agent_that_is_not_believed_any_more_asks_ever_more_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However good its last session was: a fleet that is banned must not attest every second."""
+    attempts: list[int] = []
+
+    def noted(attempt: int, life_s: float, draw: float) -> float:
+        del life_s, draw
+        attempts.append(attempt)
+        return 0.01
+
+    monkeypatch.setattr("meshwarden.agent.link.retry_pause_s", noted)
+
+    async def story(world: World) -> None:
+        world.server.replies = [[whole(WEB)]]
+        await world.until(lambda: world.link.state.connected)
+        world.door.refusal = NotBelievedError("banned")
+        world.door.renewed.set()
+        await world.until(lambda: len(attempts) > 3)
+        assert attempts[:4] == [0, 1, 2, 3]
+
+    run(tmp_path, story)
+
+
 def test_without_a_session_nothing_is_signed_and_the_reason_is_told(tmp_path: Path) -> None:
     """At once: nobody waits for a server that isn't there."""
 
