@@ -55,11 +55,14 @@ class NodeIdentity:
         agent_path: The agent's SPIFFE ID below /meshwarden/agent/, "ATTESTOR/ID", its alone.
         selectors: What is known of the node.
         can_reattest: Whether the same evidence will do again, once the certificate has expired.
+        by_certificate: Digest of the agent's own certificate, for one that comes back by it: that
+            has to be good still when the registry takes the agent. Empty for other evidence.
     """
 
     agent_path: str
     selectors: frozenset[Selector]
     can_reattest: bool
+    by_certificate: bytes = b""
 
 
 class NodeAttestor(Protocol):

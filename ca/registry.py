@@ -194,11 +194,19 @@ class RegistryStore(Protocol):
         """Give an agent as it is now."""
         ...
 
-    async def put_agent(self, agent: AgentRecord, audit: Audit | None) -> None:
+    async def put_agent(
+        self, agent: AgentRecord, audit: Audit | None, *, by_certificate: bytes = b""
+    ) -> None:
         """Keep an agent; without an audit line where it only renewed.
 
+        Args:
+            agent: As it is from now on.
+            audit: What the trail says of it.
+            by_certificate: See NodeIdentity.
+
         Raises:
-            AttestationError: It was banned meanwhile; nothing was changed.
+            AttestationError: It was banned meanwhile, or the certificate that it came back by is
+                good no more; nothing was changed.
             NoSuchAgentError: It renewed, and was evicted or attested anew meanwhile.
         """
         ...

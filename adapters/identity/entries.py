@@ -136,18 +136,26 @@ class SqlRegistryStore(RegistryStore):
         return await self._database.read(run)
 
     @override
-    async def put_agent(self, agent: AgentRecord, audit: Audit | None) -> None:
+    async def put_agent(
+        self, agent: AgentRecord, audit: Audit | None, *, by_certificate: bytes = b""
+    ) -> None:
         values = agent_columns(agent)
         mine = AGENT.c.spiffe_id == agent.spiffe_id
 
         async def run(connection: AsyncConnection) -> None:
             now_ns = audit.time_ns if audit else 0
             version = await self._next_version(connection, now_ns)
-            rows = await _rows(connection, select(AGENT.c.banned, AGENT.c.attested_ns).where(mine))
+            rows = await _rows(connection, select(AGENT).where(mine))
             if rows and rows[0]["banned"]:
                 raise AttestationError(f"the agent {agent.spiffe_id} is banned")
             if rows and audit is None and rows[0]["attested_ns"] != agent.attested_ns:
                 raise NoSuchAgentError(f"the agent {agent.spiffe_id} was attested anew")
+            good = [rows[0]["certificate_sha256"], rows[0]["previous_sha256"]] if rows else []
+            if by_certificate and by_certificate not in good:
+                raise AttestationError(
+                    f"the agent {agent.spiffe_id} was evicted or attested anew meanwhile: attest "
+                    "as at first"
+                )
             if rows:
                 changed = update(AGENT).where(mine).values({**values, "version": version})
                 await connection.execute(changed)

@@ -71,8 +71,12 @@ class ExpiredSvidAttestor(NodeAttestor):
         answer = await attempt.challenge(challenge)
         if not holds(leaf.public_key(), challenge, attempt.key_sha256, answer):
             raise AttestationError(f"the answer is not by the key of {agent_id}'s certificate")
+        # An answer may be long in coming: who was evicted meanwhile is found where it is kept.
         return NodeIdentity(
-            agent_id.removeprefix(self._prefix), agent.selectors, agent.can_reattest
+            agent_id.removeprefix(self._prefix),
+            agent.selectors,
+            agent.can_reattest,
+            by_certificate=leaf.fingerprint(hashes.SHA256()),
         )
 
     def _check(self, agent: AgentRecord, leaf: x509.Certificate, now_ns: int) -> None:

@@ -374,6 +374,32 @@ def test_a_renewal_brings_no_evicted_agent_back(new: New) -> None:
     run(story())
 
 
+def test_who_comes_back_by_a_certificate_does_so_while_that_is_good(new: New) -> None:
+    """It takes time to prove that one has its key, and an eviction in between counts."""
+
+    async def story() -> None:
+        store = new()
+        good, before = agent().certificate_sha256, b"p" * 32
+
+        async def back(certificate: bytes) -> None:
+            await store.put_agent(agent(serial="cd"), audit(), by_certificate=certificate)
+
+        await store.put_agent(agent(previous_sha256=before), audit())
+        with pytest.raises(AttestationError, match="meanwhile"):
+            await back(b"x" * 32)
+        await back(before)
+        await back(good)
+        with pytest.raises(AttestationError, match="meanwhile"):
+            await back(before)
+        await store.remove_agent(AGENT, audit())
+        with pytest.raises(AttestationError, match="evicted"):
+            await back(good)
+        assert await store.agent(AGENT) is None
+        await store.close()
+
+    run(story())
+
+
 def test_agents_that_expired_long_ago_are_forgotten_but_no_ban_is(new: New) -> None:
     """All of them, each told to who follows; a second replica finds none, and says nothing."""
 

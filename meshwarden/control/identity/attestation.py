@@ -195,7 +195,7 @@ class AttestationService:
             "done",
             detail,
         )
-        await self._parts.registry.store.put_agent(agent, audit)
+        await self._parts.registry.store.put_agent(agent, audit, by_certificate=node.by_certificate)
         self._parts.registry.note(agent)
         # Streams of a life before this one end.
         self._parts.registry.pulse()

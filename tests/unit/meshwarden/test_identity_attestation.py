@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from prometheus_client import REGISTRY
 
-from ca.possession import holds, sign
+from ca.possession import holds, key_sha256, sign
 from meshwarden import clock
 from meshwarden.settings.nodes import K8sPsat, X509Pop
 from protos.meshwarden.v1 import agent_pb2, registration_pb2
@@ -341,6 +341,30 @@ def test_nobody_comes_back_without_the_key_or_too_late_or_after_an_eviction(
         assert "identity.nodes.reattest_grace_s is 3600" in told
 
     run(tmp_path, story, reattest_grace_s=3600)
+
+
+def test_who_is_evicted_while_it_proves_its_key_does_not_come_back(tmp_path: Path) -> None:
+    """An answer kept back until then would undo every eviction."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        key = new_key()
+        evidence = agent_pb2.Evidence(
+            attestor="expired_svid", payload=b"".join(agent.chain), csr=csr_of(key)
+        )
+        call = server.attestation.Attest(metadata=Caller().metadata)
+        await call.write(agent_pb2.AttestRequest(evidence=evidence))
+        challenge = (await call.read()).challenge
+        evict = registration_pb2.EvictAgentRequest(spiffe_id=agent.spiffe_id)
+        await server.registration.EvictAgent(evict)
+        answer = sign(agent.key, challenge, key_sha256(key.public_key()))
+        await call.write(agent_pb2.AttestRequest(answer=answer))
+        code, why = await refused(call.read())
+        assert (code, "evicted" in why) == (DENIED, True)
+        there = await server.registration.ListAgents(registration_pb2.ListAgentsRequest())
+        assert not there.agents
+
+    run(tmp_path, story)
 
 
 def test_no_agent_comes_back_where_that_is_off(tmp_path: Path) -> None:
