@@ -17,22 +17,26 @@ from meshwarden.agent.exchange import attested
 
 __all__ = ["LocalDoor"]
 
-EMBEDDED = "the embedded agent"
-"""What it is called before the service has told its SPIFFE ID."""
-
 
 class LocalDoor(Door):
     """A Unix socket that only the service's own processes reach."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, trust_domain: str) -> None:
+        """Use control's socket.
+
+        Args:
+            socket: Where control serves its owner.
+            trust_domain: Says who the agent is before the service does: what it has kept is its
+                own again after a restart, also while control is away.
+        """
         self._socket = socket
-        self._agent_id = ""
+        self._agent_id = f"spiffe://{trust_domain}/meshwarden/agent/embedded/local"
         self._is_rejected = True
 
     @property
     @override
     def agent_id(self) -> str:
-        return self._agent_id or EMBEDDED
+        return self._agent_id
 
     @property
     @override

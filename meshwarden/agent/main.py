@@ -88,6 +88,7 @@ def run(settings: Settings, join_token: str = "", internal: Path | None = None) 
     configure_logging(settings.server.log_level, "agent")
     os.umask(0o077)
     where = places(settings)
+    is_ours = False
     try:
         forbid_dumps()
         check_own_packages()
@@ -95,6 +96,7 @@ def run(settings: Settings, join_token: str = "", internal: Path | None = None) 
         with contextlib.ExitStack() as held:
             held.enter_context(lock_dir(where.state, "agent.state_dir"))
             listener = held.enter_context(open_listener(where))
+            is_ours = True
             address = settings.agent.metrics
             port = held.enter_context(open_port(address)) if address is not None else None
             raise_file_limit()
@@ -105,7 +107,8 @@ def run(settings: Settings, join_token: str = "", internal: Path | None = None) 
         print(f"meshwarden: {error}", file=sys.stderr)  # noqa: T201 - the user's terminal
         return _FAILED_START
     finally:
-        where.status.unlink(missing_ok=True)
+        if is_ours:  # Where another agent serves, the status is that one's.
+            where.status.unlink(missing_ok=True)
     where.socket.unlink(missing_ok=True)
     return 0
 
@@ -197,7 +200,7 @@ async def _serve(
 def _door(settings: Settings, where: Places, join_token: str, internal: Path | None) -> Door:
     """Choose the way to the server."""
     if internal is not None:
-        return LocalDoor(internal)
+        return LocalDoor(internal, settings.identity.trust_domain)
     own = settings.agent
     if not own.server:
         raise RuntimeDirError("agent.server: name the service to attest to, or --server HOST:PORT")

@@ -53,6 +53,21 @@ def test_workloads_get_identities_without_a_token(
     assert not path.exists()
 
 
+def test_an_agent_that_starts_again_serves_what_it_had(new_folder: Callable[[], Path]) -> None:
+    """Promise 16: the embedded one keeps valid SVIDs as well."""
+    place = embedded(new_folder())
+    path = place.folder / "run-agent" / "api.sock"
+    with place.start() as instance:
+        instance.wait_ready()
+        create_entry(place, AGENT, "web", f"unix:uid:{os.getuid()}")
+        before = served(path, timeout_s=30).svids[0].x509_svid
+        (kept,) = place.folder.rglob("agent/identities")
+        instance.wait_for(lambda: before[:200] in kept.read_bytes())
+    with place.start() as instance:
+        instance.wait_ready()
+        assert served(path, timeout_s=30).svids[0].x509_svid == before
+
+
 def test_a_socket_that_can_not_be_made_fails_the_whole_start(
     new_folder: Callable[[], Path],
 ) -> None:

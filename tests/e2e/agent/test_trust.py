@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -25,7 +26,7 @@ from deploy.demo.certificates import Authority
 from protos.meshwarden.v1 import agent_pb2, agent_pb2_grpc
 from tests.e2e.support.agent import SETTINGS, AgentPlace, create_entry, new_token, served
 from tests.e2e.support.certificates import CarelessAuthority
-from tests.e2e.support.instance import Place
+from tests.e2e.support.instance import COMMAND, Place
 
 TOLD_S = 20.0
 
@@ -305,6 +306,23 @@ def test_a_socket_that_can_not_be_made_fails_the_start(
     assert "agent." in agent.said()
     if fault == "file":
         assert path.read_text() == "somebody's"
+
+
+def test_a_second_start_takes_nothing_from_the_agent_that_runs(
+    new_folder: Callable[[], Path], place: Place
+) -> None:
+    """By mistake, in the same folders: it is refused, and the first one's status is still told."""
+    where = AgentPlace(new_folder(), f"127.0.0.1:{place.port}")
+    with where.with_token(new_token(place)) as agent:
+        before = agent.wait_ready().status()
+        again = subprocess.run(
+            [*COMMAND, "agent", "--server", where.server, "--state-dir", where.folder / "state",
+             "--runtime-dir", where.folder / "run"],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert again.returncode == 2
+        assert "another Meshwarden instance uses" in again.stderr
+        assert agent.status()["pid"] == before["pid"]
 
 
 def test_a_node_with_a_certificate_of_its_own_needs_no_token(
