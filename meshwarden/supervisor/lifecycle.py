@@ -7,6 +7,7 @@ environment: each is a promise of its own, kept here and nowhere else.
 import contextlib
 import ctypes
 import errno
+import fcntl
 import importlib
 import ipaddress
 import os
@@ -174,15 +175,19 @@ def lock_dir(path: Path, setting: str) -> Iterator[None]:
     Raises:
         RuntimeDirError: Another instance uses it.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
-        inode = path.stat()
+    # A lock on the folder itself, which only its owner can open: any user of the machine could hold
+    # a name that stands for it. It dies with the process, and no child inherits it.
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
         try:
-            lock.bind(f"\0meshwarden-dir:{inode.st_dev}:{inode.st_ino}")
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise RuntimeDirError(
                 f"{setting}: another Meshwarden instance uses {path}; each needs its own"
             ) from error
         yield
+    finally:
+        os.close(folder)
 
 
 def die_with_parent() -> Callable[[], None]:

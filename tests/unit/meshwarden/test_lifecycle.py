@@ -111,6 +111,15 @@ def test_a_folder_is_held_by_one_at_a_time_whatever_it_is_called(tmp_path: Path)
         pass
 
 
+def test_nobody_without_the_folder_can_hold_it(tmp_path: Path) -> None:
+    """Any user may take any abstract name: that must keep no service from its next start."""
+    inode = tmp_path.stat()
+    with closing(socket.socket(socket.AF_UNIX)) as other:
+        other.bind(f"\0meshwarden-dir:{inode.st_dev}:{inode.st_ino}")
+        with lock_dir(tmp_path, "x"):
+            pass
+
+
 def test_a_folder_is_made_with_its_parents_for_the_owner_alone(tmp_path: Path) -> None:
     """Nobody else enters it."""
     folder = tmp_path / "a" / "b"
