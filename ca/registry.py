@@ -196,13 +196,16 @@ class RegistryStore(Protocol):
 
     async def put_agent(
         self, agent: AgentRecord, audit: Audit | None, *, by_certificate: bytes = b""
-    ) -> None:
+    ) -> int:
         """Keep an agent; without an audit line where it only renewed.
 
         Args:
             agent: As it is from now on.
             audit: What the trail says of it.
             by_certificate: See NodeIdentity.
+
+        Returns:
+            The version of this change.
 
         Raises:
             AttestationError: It was banned meanwhile, or the certificate that it came back by is

@@ -138,11 +138,11 @@ class SqlRegistryStore(RegistryStore):
     @override
     async def put_agent(
         self, agent: AgentRecord, audit: Audit | None, *, by_certificate: bytes = b""
-    ) -> None:
+    ) -> int:
         values = agent_columns(agent)
         mine = AGENT.c.spiffe_id == agent.spiffe_id
 
-        async def run(connection: AsyncConnection) -> None:
+        async def run(connection: AsyncConnection) -> int:
             now_ns = audit.time_ns if audit else 0
             version = await self._next_version(connection, now_ns)
             rows = await _rows(connection, select(AGENT).where(mine))
@@ -165,8 +165,9 @@ class SqlRegistryStore(RegistryStore):
                 await connection.execute(AGENT.insert(), {**values, "version": version})
                 await _unbury(connection, "agent", [agent.spiffe_id])
             await self._finish(connection, audit)
+            return version
 
-        await self._database.run(run)
+        return await self._database.run(run)
 
     @override
     async def remove_agent(self, spiffe_id: str, audit: Audit) -> None:

@@ -116,10 +116,10 @@ class AgentService:
             previous_sha256=call.certificate_sha256,
         )
         # It is good once the registry knows it, and not before: then it is told.
-        await self._registry.store.put_agent(renewed, None)
+        version = await self._registry.store.put_agent(renewed, None)
         # A ban may have come right behind it, and is known here already.
         self._door.check(call)
-        self._registry.note(renewed)
+        self._registry.note(renewed, version)
         return agent_pb2.RenewReply(svid=svid_message(svid)).SerializeToString()
 
     async def _sign_x509(self, messages: Messages, context: Context) -> bytes:

@@ -195,8 +195,10 @@ class AttestationService:
             "done",
             detail,
         )
-        await self._parts.registry.store.put_agent(agent, audit, by_certificate=node.by_certificate)
-        self._parts.registry.note(agent)
+        version = await self._parts.registry.store.put_agent(
+            agent, audit, by_certificate=node.by_certificate
+        )
+        self._parts.registry.note(agent, version)
         # Streams of a life before this one end.
         self._parts.registry.pulse()
 

@@ -152,10 +152,12 @@ class AgentDoor(Door):
         if self._looks.take("", 1, self._now_ns()):
             # Not lost: whoever is told that attests again, for nothing.
             raise OverloadedError(f"too many unknown agents call, as {spiffe_id} is; try again")
-        agent = await self._registry.store.agent(spiffe_id)
+        # All that is new, in its order: of one row alone nobody could say whether a ban that came
+        # meanwhile is in it.
+        await self._registry.refresh()
+        agent = self._registry.agent(spiffe_id)
         if agent is None:
             raise LostIdentityError(f"{spiffe_id} is not known, or was evicted: attest again")
-        self._registry.note(agent)
         return agent
 
 

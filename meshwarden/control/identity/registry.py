@@ -37,6 +37,9 @@ class Registry:
         self.fault = "it was not read yet"
         self._entries = EntryIndex(trust_domain)
         self._agents: dict[str, AgentRecord] = {}
+        # Up to which version agents were read, and which are here from a later one.
+        self._agents_version = 0
+        self._noted: dict[str, int] = {}
         self._is_read = False
         self._admins: frozenset[str] | None = None
         self._version = 0
@@ -74,9 +77,16 @@ class Registry:
             self._admins = frozenset(found)
         return self._admins
 
-    def note(self, agent: AgentRecord) -> None:
-        """Take an agent that this process has just written, before the store tells of it."""
-        self._agents[agent.spiffe_id] = agent
+    def note(self, agent: AgentRecord, version: int) -> None:
+        """Take an agent that this process has just written, before the store tells of it.
+
+        Args:
+            agent: As it was written.
+            version: Of that change. What came after it, such as a ban, may be known here already.
+        """
+        if version > self._agents_version:
+            self._agents[agent.spiffe_id] = agent
+            self._noted[agent.spiffe_id] = version
 
     async def refresh(self) -> None:
         """Read what changed in the store.
@@ -124,11 +134,14 @@ class Registry:
             self._agents.pop(gone, None)
         for agent in changes.agents:
             known = noted.get(agent.spiffe_id)
-            # What was read may be older than what this process has written since.
-            if known is None or agent.banned or not _is_older(agent, known):
+            # What was read may be older than what this process has written since. Versions say so,
+            # and no clock: replicas have several.
+            if known is None or agent.banned or not self._is_later(agent, changes.version):
                 self._agents[agent.spiffe_id] = agent
             else:
                 self._agents[agent.spiffe_id] = known
+        self._agents_version = changes.version
+        self._noted = {name: at for name, at in self._noted.items() if at > changes.version}
         # Others look in between. What takes an entry's place is there before that goes: an agent
         # drops what it is told is gone.
         await _in_turns(changes.entries, self._entries.put)
@@ -143,9 +156,9 @@ class Registry:
         self._version = changes.version
         self.pulse()
 
-
-def _is_older(agent: AgentRecord, known: AgentRecord) -> bool:
-    return (agent.attested_ns, agent.svid_expires_ns) < (known.attested_ns, known.svid_expires_ns)
+    def _is_later(self, agent: AgentRecord, version: int) -> bool:
+        """Whether an agent is here from a later version than one that was read."""
+        return self._noted.get(agent.spiffe_id, 0) > version
 
 
 async def _in_turns(items: Iterable[_Item], take: Callable[[_Item], None]) -> None:

@@ -357,10 +357,11 @@ def test_a_renewal_does_not_undo_a_ban_that_came_right_behind_it(
         store = server.nodes.registry.store
         put = store.put_agent
 
-        async def overtaken(*parts: Any) -> None:
-            await put(*parts)
+        async def overtaken(*parts: Any) -> int:
+            version = await put(*parts)
             ban = registration_pb2.EvictAgentRequest(spiffe_id=agent.spiffe_id, ban=True)
             await server.registration.EvictAgent(ban)
+            return version
 
         monkeypatch.setattr(store, "put_agent", overtaken)
         request = agent_pb2.RenewRequest(csr=csr_of(new_key()))
@@ -372,6 +373,32 @@ def test_a_renewal_does_not_undo_a_ban_that_came_right_behind_it(
         orders = agent_pb2.SignX509Request(orders=[order(entry)])
         code, _ = await refused(server.agents.SignX509(orders, metadata=agent.metadata))
         assert code is grpc.StatusCode.PERMISSION_DENIED
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize(("ban", "why"), [(True, "banned"), (False, "evicted")])
+def test_an_attestation_does_not_undo_what_came_right_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, ban: bool, why: str
+) -> None:
+    """Or an agent that is out would be signed for until its certificate ends."""
+
+    async def story(server: IdentityServer) -> None:
+        store = server.nodes.registry.store
+        put = store.put_agent
+        token = await server.new_token()
+
+        async def overtaken(*parts: Any, **named: Any) -> int:
+            version = await put(*parts, **named)
+            request = registration_pb2.EvictAgentRequest(spiffe_id=token.agent_id, ban=ban)
+            await server.registration.EvictAgent(request)
+            return version
+
+        monkeypatch.setattr(store, "put_agent", overtaken)
+        agent = await server.attest("join_token", token.token.encode())
+        orders = agent_pb2.SignX509Request(orders=[order("x")])
+        code, told = await refused(server.agents.SignX509(orders, metadata=agent.metadata))
+        assert (code, why in told) == (grpc.StatusCode.PERMISSION_DENIED, True)
 
     run(tmp_path, story)
 

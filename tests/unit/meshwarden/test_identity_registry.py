@@ -70,14 +70,45 @@ def test_what_this_process_wrote_is_not_undone_by_an_older_look_into_the_store()
         registry = Registry(open_registry("", Path("unused.db")), "td")
         renewed = replace(AGENT, svid_expires_ns=9, certificate_sha256=b"d" * 32)
         for whole in (True, False):
-            registry.note(renewed)
+            registry.note(renewed, 2)
             await registry._take(Changes(1, whole=whole, agents=[AGENT]))
             assert registry.agent(AGENT.spiffe_id) == renewed
         banned = replace(AGENT, banned=True)
-        await registry._take(Changes(2, agents=[banned]))
+        await registry._take(Changes(3, agents=[banned]))
         assert registry.agent(AGENT.spiffe_id) == banned
-        await registry._take(Changes(3, removed_agents=[AGENT.spiffe_id]))
+        await registry._take(Changes(4, removed_agents=[AGENT.spiffe_id]))
         assert registry.agent(AGENT.spiffe_id) is None
+
+    asyncio.run(story())
+
+
+def test_what_was_read_already_is_not_undone_by_what_this_process_wrote_before_it() -> None:
+    """A ban or an eviction is often known before the answer to who attested is on its way."""
+
+    async def story() -> None:
+        registry = Registry(open_registry("", Path("unused.db")), "td")
+        banned = replace(AGENT, banned=True)
+        await registry._take(Changes(2, agents=[banned]))
+        registry.note(AGENT, 1)
+        assert registry.agent(AGENT.spiffe_id) == banned
+        await registry._take(Changes(4, removed_agents=[AGENT.spiffe_id]))
+        registry.note(AGENT, 3)
+        assert registry.agent(AGENT.spiffe_id) is None
+        registry.note(AGENT, 5)
+        assert registry.agent(AGENT.spiffe_id) == AGENT
+
+    asyncio.run(story())
+
+
+def test_an_agent_that_attested_where_the_clock_is_behind_is_taken_as_it_is_now() -> None:
+    """The certificate that it had before is good no more, here either."""
+
+    async def story() -> None:
+        registry = Registry(open_registry("", Path("unused.db")), "td")
+        registry.note(replace(AGENT, attested_ns=100, svid_expires_ns=200), 1)
+        anew = replace(AGENT, attested_ns=50, svid_expires_ns=150, certificate_sha256=b"d" * 32)
+        await registry._take(Changes(2, agents=[anew]))
+        assert registry.agent(AGENT.spiffe_id) == anew
 
     asyncio.run(story())
 
