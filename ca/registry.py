@@ -11,6 +11,7 @@ from ca.selectors import Selector
 __all__ = [
     "AgentRecord",
     "Audit",
+    "BannedAgentError",
     "Changes",
     "DuplicateEntryError",
     "JoinToken",
@@ -145,6 +146,12 @@ class NoSuchAgentError(IdentityError):
     code = "NOT_FOUND"
 
 
+class BannedAgentError(IdentityError):
+    """The agent is banned, and forgetting it would let it back in; say so, if that is meant."""
+
+    code = "FAILED_PRECONDITION"
+
+
 class NotBannedError(IdentityError):
     """The agent is not banned, so that it can't be let back in; there is nothing to do."""
 
@@ -218,6 +225,7 @@ class RegistryStore(Protocol):
         """Forget an agent, and what its used join token is still good for.
 
         Raises:
+            BannedAgentError: It is banned, and the ban would go too; nothing was changed.
             NoSuchAgentError: It isn't there.
         """
         ...

@@ -29,6 +29,7 @@ from ca.entries import API, Entry
 from ca.registry import (
     AgentRecord,
     Audit,
+    BannedAgentError,
     Changes,
     DuplicateEntryError,
     JoinToken,
@@ -173,8 +174,14 @@ class SqlRegistryStore(RegistryStore):
     async def remove_agent(self, spiffe_id: str, audit: Audit) -> None:
         async def run(connection: AsyncConnection) -> None:
             version = await self._next_version(connection, audit.time_ns)
-            found = await connection.execute(delete(AGENT).where(AGENT.c.spiffe_id == spiffe_id))
+            mine = AGENT.c.spiffe_id == spiffe_id
+            found = await connection.execute(delete(AGENT).where(mine, not_(AGENT.c.banned)))
             if found.rowcount != 1:
+                if await _rows(connection, select(AGENT).where(mine)):
+                    raise BannedAgentError(
+                        f"the agent {spiffe_id} is banned, and an evicted one may attest again: "
+                        "let it back in first, if that is meant"
+                    )
                 raise NoSuchAgentError(f"there is no agent {spiffe_id}")
             await _bury(connection, "agent", [spiffe_id], version, audit.time_ns)
             await _spend_tokens(connection, spiffe_id)

@@ -20,6 +20,7 @@ from ca.errors import IdentityStoreError
 from ca.registry import (
     AgentRecord,
     Audit,
+    BannedAgentError,
     Changes,
     DuplicateEntryError,
     JoinToken,
@@ -318,6 +319,25 @@ def test_a_banned_agent_stays_out_until_it_is_let_back_in(new: New) -> None:
         assert found is not None
         assert (found.banned, found.certificate_sha256) == (False, b"")
         await store.put_agent(agent(), audit())
+        await store.close()
+
+    run(story())
+
+
+def test_a_banned_agent_is_not_let_back_in_by_evicting_it(new: New) -> None:
+    """An operator who tidies up would undo what another one did on purpose."""
+
+    async def story() -> None:
+        store = new()
+        await store.put_agent(agent(), audit())
+        await store.ban_agent(AGENT, banned=True, audit=audit())
+        with pytest.raises(BannedAgentError, match="is banned"):
+            await store.remove_agent(AGENT, audit())
+        with pytest.raises(AttestationError, match="banned"):
+            await store.put_agent(agent(), audit())
+        await store.ban_agent(AGENT, banned=False, audit=audit())
+        await store.remove_agent(AGENT, audit())
+        assert await store.agent(AGENT) is None
         await store.close()
 
     run(story())
