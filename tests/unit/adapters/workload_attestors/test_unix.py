@@ -1,12 +1,14 @@
 """The unix attestor tells of real processes what the kernel knows."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import pwd
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,6 +139,66 @@ def test_a_program_is_hashed_once(tmp_path: Path) -> None:
         first, second = asyncio.run(twice())
     assert first == second
     assert len(attestor._hashes) == 1  # type: ignore[attr-defined]
+
+
+def test_programs_that_take_long_to_hash_hold_up_their_own_user_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may start many of a gigabyte: other work goes on, and what else is found is told."""
+    going_on = threading.Event()
+    hashed: list[Path] = []
+
+    def slowly(link: Path, expected: object) -> str:
+        del expected
+        hashed.append(link)
+        going_on.wait(20)
+        return "0" * 64
+
+    monkeypatch.setattr("adapters.workload_attestors.unix._read_hash", slowly)
+    monkeypatch.setattr("adapters.workload_attestors.unix._HASH_TIMEOUT_S", 1.0)
+
+    async def story(pids: list[int]) -> list[Findings]:
+        attestor = ADAPTER.build(Config())
+        ours = [Peer(pid, os.getuid(), os.getgid(), ()) for pid in pids]
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            asked = [group.create_task(attestor.attest(peer)) for peer in ours]
+            while not hashed:
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(0.9):
+                await asyncio.to_thread(os.getpid)
+        assert len(hashed) == 1
+        going_on.set()
+        return [task.result() for task in asked]
+
+    with contextlib.ExitStack() as held:
+        copies = [shutil.copy(SLEEP, tmp_path / f"p{number}") for number in range(40)]
+        found = asyncio.run(story([held.enter_context(running(each)) for each in copies]))
+    for each in found:
+        assert f"unix:uid:{os.getuid()}" in texts(each)
+        assert any(text.startswith("unix:path:") for text in texts(each))
+        assert "no sha256: programs of its user take too long" in each.notes[0]
+
+
+def test_a_program_whose_first_process_ends_is_hashed_for_the_next(tmp_path: Path) -> None:
+    """Two run it and ask at once; the one whose process is gone keeps nothing from the other."""
+    program = Path(shutil.copy(SLEEP, tmp_path / "p"))
+
+    async def story(gone: int, here: int) -> tuple[Findings, Findings]:
+        attestor = ADAPTER.build(Config())
+        first, second = (Peer(pid, os.getuid(), os.getgid(), ()) for pid in (gone, here))
+        identity = attestor._look(second)[2]  # type: ignore[attr-defined]
+        one = asyncio.create_task(attestor._sha256(first, identity))  # type: ignore[attr-defined]
+        found = await attestor.attest(second)
+        with pytest.raises(OSError, match=r"No such (file|process)|another one"):
+            await one
+        return found, await attestor.attest(second)
+
+    with running(program) as here:
+        with running(SLEEP) as gone:
+            pass
+        for found in asyncio.run(story(gone, here)):
+            expected = hashlib.sha256(program.read_bytes()).hexdigest()
+            assert f"unix:sha256:{expected}" in texts(found)
 
 
 def test_a_program_above_the_limit_has_no_hash() -> None:
