@@ -57,12 +57,15 @@ class NodeIdentity:
         can_reattest: Whether the same evidence will do again, once the certificate has expired.
         by_certificate: Digest of the agent's own certificate, for one that comes back by it: that
             has to be good still when the registry takes the agent. Empty for other evidence.
+        twin_path: Path of the agent that the same evidence would make, written in another way; the
+            registry has at most one of both. Empty where there is one way to write it.
     """
 
     agent_path: str
     selectors: frozenset[Selector]
     can_reattest: bool
     by_certificate: bytes = b""
+    twin_path: str = ""
 
 
 class NodeAttestor(Protocol):

@@ -1,11 +1,11 @@
-"""DER after DER: the certificates of a chain in one field, as the Workload API has them too.
+"""DER: a value of it, and one after the other, as the Workload API has a chain in one field.
 
 Source: X.690 section 8.1 (identifier and length octets); Workload API, section 5.2.1.
 """
 
 from collections.abc import Sequence
 
-__all__ = ["InvalidDerError", "split_der"]
+__all__ = ["InvalidDerError", "der_value", "split_der"]
 
 _SEQUENCE = 0x30
 _LONG = 0x80
@@ -14,6 +14,15 @@ _MAX_LENGTH_BYTES = 4
 
 class InvalidDerError(ValueError):
     """The bytes are no sequence of DER values; the message says where that shows."""
+
+
+def der_value(tag: int, content: bytes) -> bytes:
+    """Encode one value: tag, length in as few bytes as it takes, content."""
+    length = len(content)
+    if length < _LONG:
+        return bytes((tag, length)) + content
+    long = length.to_bytes((length.bit_length() + 7) // 8)
+    return bytes((tag, _LONG | len(long))) + long + content
 
 
 def split_der(data: bytes, most: int) -> Sequence[bytes]:

@@ -202,7 +202,12 @@ class RegistryStore(Protocol):
         ...
 
     async def put_agent(
-        self, agent: AgentRecord, audit: Audit | None, *, by_certificate: bytes = b""
+        self,
+        agent: AgentRecord,
+        audit: Audit | None,
+        *,
+        by_certificate: bytes = b"",
+        twin_id: str = "",
     ) -> int:
         """Keep an agent; without an audit line where it only renewed.
 
@@ -210,13 +215,14 @@ class RegistryStore(Protocol):
             agent: As it is from now on.
             audit: What the trail says of it.
             by_certificate: See NodeIdentity.
+            twin_id: SPIFFE ID of the one that must not be there beside it; see NodeIdentity.
 
         Returns:
             The version of this change.
 
         Raises:
             AttestationError: It was banned meanwhile, or the certificate that it came back by is
-                good no more; nothing was changed.
+                good no more, or its twin is there; nothing was changed.
             NoSuchAgentError: It renewed, and was evicted or attested anew meanwhile.
         """
         ...

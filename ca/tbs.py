@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 
+from ca.der import der_value
 from ca.keys import PrivateKey, PublicKey, public_der
 from ca.profile import EXTENDED_USAGE, NO_AUTHORITY, RSA_USAGE, SECOND_NS, USAGE, Validity
 from ca.spiffe_id import SpiffeId
@@ -27,7 +28,6 @@ _INTEGER, _BITS, _OCTETS, _SEQUENCE = 0x02, 0x03, 0x04, 0x30
 _UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
 _VERSION_TAG, _EXTENSIONS_TAG = 0xA0, 0xA3
 _DNS_TAG, _URI_TAG, _IP_TAG = 0x82, 0x86, 0x87  # GeneralName's choices, section 4.2.1.6.
-_SHORT = 0x80
 _TRUE = b"\x01\x01\xff"
 _NO_SUBJECT = b"\x30\x00"
 # UTCTime ends there (section 4.1.2.5).
@@ -84,26 +84,26 @@ class LeafFrame:
         identifier = x509.SubjectKeyIdentifier.from_public_key(key)
         extensions = (
             constant
-            + _extension(_KEY_IDENTIFIER, _value(_OCTETS, identifier.digest))
+            + _extension(_KEY_IDENTIFIER, der_value(_OCTETS, identifier.digest))
             + _CRITICAL_NAMES(_names(spiffe_id, names))
         )
-        content = _value(
+        content = der_value(
             _SEQUENCE,
             b"".join(
                 (
                     _V3,
-                    _value(_INTEGER, serial.to_bytes(serial.bit_length() // 8 + 1)),
+                    der_value(_INTEGER, serial.to_bytes(serial.bit_length() // 8 + 1)),
                     self._algorithm,
                     self._issuer,
                     _validity(times),
                     _NO_SUBJECT,
                     public_der(key),
-                    _value(_EXTENSIONS_TAG, _value(_SEQUENCE, extensions)),
+                    der_value(_EXTENSIONS_TAG, der_value(_SEQUENCE, extensions)),
                 )
             ),
         )
         signature = b"\x00" + _signature(self._key, content)
-        return _value(_SEQUENCE, content + self._algorithm + _value(_BITS, signature))
+        return der_value(_SEQUENCE, content + self._algorithm + der_value(_BITS, signature))
 
 
 def _algorithm(key: PrivateKey) -> bytes:
@@ -120,17 +120,8 @@ def _signature(key: PrivateKey, content: bytes) -> bytes:
     return key.sign(content, padding.PKCS1v15(), SHA256())
 
 
-def _value(tag: int, content: bytes) -> bytes:
-    """Encode one value: tag, length in as few bytes as it takes, content."""
-    length = len(content)
-    if length < _SHORT:
-        return bytes((tag, length)) + content
-    long = length.to_bytes((length.bit_length() + 7) // 8)
-    return bytes((tag, _SHORT | len(long))) + long + content
-
-
 def _extension(oid: bytes, content: bytes, *, critical: bool = False) -> bytes:
-    return _value(_SEQUENCE, oid + (_TRUE if critical else b"") + _value(_OCTETS, content))
+    return der_value(_SEQUENCE, oid + (_TRUE if critical else b"") + der_value(_OCTETS, content))
 
 
 def _encoded(extension: x509.ExtensionType, *, critical: bool) -> bytes:
@@ -145,28 +136,28 @@ def _oid(extension: x509.ExtensionType) -> bytes:
 
 
 def _names(spiffe_id: SpiffeId, names: Sequence[str]) -> bytes:
-    parts = [_value(_URI_TAG, str(spiffe_id).encode())]
+    parts = [der_value(_URI_TAG, str(spiffe_id).encode())]
     for name in names:
         try:
-            parts.append(_value(_IP_TAG, ipaddress.ip_address(name).packed))
+            parts.append(der_value(_IP_TAG, ipaddress.ip_address(name).packed))
         except ValueError:
-            parts.append(_value(_DNS_TAG, name.encode("ascii")))
-    return _value(_SEQUENCE, b"".join(parts))
+            parts.append(der_value(_DNS_TAG, name.encode("ascii")))
+    return der_value(_SEQUENCE, b"".join(parts))
 
 
 @functools.lru_cache(maxsize=64)  # Those of one second are the same for all.
 def _validity(times: Validity) -> bytes:
-    return _value(_SEQUENCE, _time(times.not_before_ns) + _time(times.not_after_ns))
+    return der_value(_SEQUENCE, _time(times.not_before_ns) + _time(times.not_after_ns))
 
 
 def _time(time_ns: int) -> bytes:
     found = datetime.fromtimestamp(time_ns // SECOND_NS, UTC)
     if found.year < _GENERALIZED_YEAR:
-        return _value(_UTC_TIME, f"{found:%y%m%d%H%M%S}Z".encode())
-    return _value(_GENERALIZED_TIME, f"{found:%Y%m%d%H%M%S}Z".encode())
+        return der_value(_UTC_TIME, f"{found:%y%m%d%H%M%S}Z".encode())
+    return der_value(_GENERALIZED_TIME, f"{found:%Y%m%d%H%M%S}Z".encode())
 
 
-_V3 = _value(_VERSION_TAG, _value(_INTEGER, b"\x02"))
+_V3 = der_value(_VERSION_TAG, der_value(_INTEGER, b"\x02"))
 _ECDSA_256, _ECDSA_384 = ec.ECDSA(SHA256()), ec.ECDSA(SHA384())
 _KEY_IDENTIFIER = bytes.fromhex("0603551d0e")
 # RFC 5280 section 4.1.2.6: critical, since the subject is empty.

@@ -138,7 +138,12 @@ class SqlRegistryStore(RegistryStore):
 
     @override
     async def put_agent(
-        self, agent: AgentRecord, audit: Audit | None, *, by_certificate: bytes = b""
+        self,
+        agent: AgentRecord,
+        audit: Audit | None,
+        *,
+        by_certificate: bytes = b"",
+        twin_id: str = "",
     ) -> int:
         values = agent_columns(agent)
         mine = AGENT.c.spiffe_id == agent.spiffe_id
@@ -149,6 +154,11 @@ class SqlRegistryStore(RegistryStore):
             rows = await _rows(connection, select(AGENT).where(mine))
             if rows and rows[0]["banned"]:
                 raise AttestationError(f"the agent {agent.spiffe_id} is banned")
+            is_twin = AGENT.c.spiffe_id == twin_id
+            if twin_id and await _rows(connection, select(AGENT).where(is_twin)):
+                raise AttestationError(
+                    f"this node is {twin_id} already, by the same evidence written in another way"
+                )
             if rows and audit is None and rows[0]["attested_ns"] != agent.attested_ns:
                 raise NoSuchAgentError(f"the agent {agent.spiffe_id} was attested anew")
             good = [rows[0]["certificate_sha256"], rows[0]["previous_sha256"]] if rows else []

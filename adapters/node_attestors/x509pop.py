@@ -4,6 +4,7 @@ The node shows its chain and signs a challenge with the key. Its agent is named 
 digest: a node with a new certificate is a new agent.
 """
 
+import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import (
     ExtensionPolicy,
@@ -23,7 +29,7 @@ from typing_extensions import override
 
 from adapters.spec import Adapter
 from ca.attestation import Attempt, AttestationError, NodeAttestor, NodeIdentity
-from ca.der import InvalidDerError, split_der
+from ca.der import InvalidDerError, der_value, split_der
 from ca.errors import CertificateError
 from ca.keys import weakness
 from ca.possession import CHALLENGE_BYTES, holds
@@ -36,6 +42,7 @@ _KIND = "x509pop"
 _MAX_PAYLOAD = 64 * 1024
 _MAX_CERTIFICATES = 8
 _MAX_DEPTH = 6
+_SEQUENCE, _BIT_STRING = 0x30, 0x03
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +72,12 @@ class X509PopAttestor(NodeAttestor):
         answer = await attempt.challenge(challenge)
         if not holds(leaf.public_key(), challenge, attempt.key_sha256, answer):
             raise AttestationError("the answer is not by the key of the node's certificate")
+        twin = _twin(chain)
         return NodeIdentity(
             f"{_KIND}/{leaf.fingerprint(hashes.SHA256()).hex()}",
             frozenset(_selectors(chain)),
             can_reattest=True,
+            twin_path=f"{_KIND}/{hashlib.sha256(twin).hexdigest()}" if twin else "",
         )
 
     def _verified(
@@ -145,6 +154,32 @@ def _check_use(leaf: x509.Certificate) -> None:
                 raise VerificationError("its extended key usage has no client authentication")
             case _:
                 pass
+
+
+def _twin(chain: Sequence[x509.Certificate]) -> bytes:
+    """Give the one other way to write the node's certificate, in DER; empty where there is none.
+
+    Of an ECDSA signature (r, s), (r, -s) is one too, and whoever has the one can write the other:
+    a banned node would be another by it, and a good one.
+
+    Raises:
+        AttestationError: The certificate isn't written as its authority would.
+    """
+    leaf, *above = chain
+    whole = leaf.public_bytes(serialization.Encoding.DER)
+    signature = der_value(_BIT_STRING, b"\0" + leaf.signature)
+    # The library looks over bits at the end that are said to be unused, and they name another node.
+    if not whole.endswith(signature):
+        raise AttestationError("the signature of the node's certificate is not in whole bytes")
+    key = above[0].public_key() if above else None
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        return b""
+    first, second = decode_dss_signature(leaf.signature)
+    other = encode_dss_signature(first, key.curve.group_order - second)
+    # What was signed, and the algorithm.
+    content = leaf.tbs_certificate_bytes
+    content += whole[whole.index(content) + len(content) : -len(signature)]
+    return der_value(_SEQUENCE, content + der_value(_BIT_STRING, b"\0" + other))
 
 
 def _selectors(chain: Sequence[x509.Certificate]) -> Iterator[Selector]:

@@ -195,8 +195,13 @@ class AttestationService:
             "done",
             detail,
         )
+        twin_id = (
+            f"spiffe://{self._parts.issuer.trust_domain}/meshwarden/agent/{node.twin_path}"
+            if node.twin_path
+            else ""
+        )
         version = await self._parts.registry.store.put_agent(
-            agent, audit, by_certificate=node.by_certificate
+            agent, audit, by_certificate=node.by_certificate, twin_id=twin_id
         )
         self._parts.registry.note(agent, version)
         # Streams of a life before this one end.

@@ -12,10 +12,15 @@ import grpc.aio
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from prometheus_client import REGISTRY
 
+from ca.der import der_value
 from ca.possession import holds, key_sha256, sign
 from meshwarden import clock
 from meshwarden.settings.nodes import K8sPsat, X509Pop
@@ -490,6 +495,56 @@ def test_a_node_is_not_believed_by_a_certificate_alone_or_a_bad_one(tmp_path: Pa
             (await why(good * 9), INVALID, "more than 8"),
         ):
             assert (told[0], words in told[1]) == (code, True), told
+
+    run(tmp_path, story, attestors=("x509pop",), x509pop=X509Pop(ca=pki.file))
+
+
+def rewritten(certificate: bytes, other: Callable[[bytes], bytes], unused: int = 0) -> bytes:
+    """Write a certificate with another signature, which ends in so many bits that don't count."""
+    leaf = x509.load_der_x509_certificate(certificate)
+    old = der_value(3, b"\0" + leaf.signature)
+    assert certificate.endswith(old)
+    new = der_value(3, bytes((unused,)) + other(leaf.signature))
+    start = certificate.index(leaf.tbs_certificate_bytes)
+    return der_value(0x30, certificate[start : -len(old)] + new)
+
+
+def negated(signature: bytes) -> bytes:
+    """Give the other signature over the same, which takes no key."""
+    first, second = decode_dss_signature(signature)
+    return encode_dss_signature(first, ec.SECP256R1.group_order - second)
+
+
+def test_a_node_is_no_second_one_by_writing_its_certificate_in_another_way(
+    tmp_path: Path,
+) -> None:
+    """Or who is banned would be back: nobody needs the authority's key for it."""
+    pki = Pki(tmp_path)
+    key = new_key()
+    good = pki.node(key)
+    other = rewritten(good, negated)
+    even = good
+    while even[-1] % 2:
+        even = pki.node(key)
+    padded = rewritten(even, bytes, unused=1)
+
+    async def story(server: IdentityServer) -> None:
+        async def why(chain: bytes) -> tuple[grpc.StatusCode, str]:
+            return await refused(server.attest("x509pop", chain, answer_key=key))
+
+        code, told = await why(padded)
+        assert (code, "whole bytes" in told) == (DENIED, True)
+        results = await asyncio.gather(
+            *(server.attest("x509pop", each, answer_key=key) for each in (good, other)),
+            return_exceptions=True,
+        )
+        (agent,) = (each for each in results if isinstance(each, Caller))
+        left = good if isinstance(results[1], Caller) else other
+        code, told = await why(left)
+        assert (code, f"{agent.spiffe_id} already" in told) == (DENIED, True)
+        ban = registration_pb2.EvictAgentRequest(spiffe_id=agent.spiffe_id, ban=True)
+        await server.registration.EvictAgent(ban)
+        assert [(await why(each))[0] for each in (good, other, padded)] == [DENIED] * 3
 
     run(tmp_path, story, attestors=("x509pop",), x509pop=X509Pop(ca=pki.file))
 
