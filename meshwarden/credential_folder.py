@@ -12,9 +12,11 @@ Source: SPIFFE Filesystem Delivery, section 2, for the first two.
 """
 
 import contextlib
+import fcntl
 import os
 import secrets
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import (
@@ -52,18 +54,46 @@ def write_credentials(folder: Path, svid: FetchedSvid, update: Update) -> None:
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = _files(svid, update)
-    for name in files:
+    with _alone(folder):
+        _check_names(folder, files)
+        _replace(folder, svid.serial, files)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep others who write there away: each takes the sets of before for what is left over."""
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
+
+
+def _check_names(folder: Path, names: Mapping[str, str]) -> None:
+    """Refuse to go on beside a file or a link of somebody else's: it would stay what it is."""
+    for name in names:
         link = folder / name
-        if link.is_symlink() or not link.exists():
-            continue
-        raise CredentialFolderError(f"{link} is there, and not ours: move it away")
+        if not (_is_ours(link) or (not link.is_symlink() and not link.exists())):
+            raise CredentialFolderError(f"{link} is there, and not ours: move it away")
+
+
+def _is_ours(link: Path) -> bool:
+    return link.is_symlink() and os.readlink(link) == f"{_DATA}/{link.name}"  # noqa: PTH115 - may dangle
+
+
+def _replace(folder: Path, serial: str, files: Mapping[str, str]) -> None:
     data = folder / _DATA
     old = Path(os.readlink(data)).name if data.is_symlink() else ""  # noqa: PTH115 - it may dangle
     # Step 1: the new set, whole and on disk, where nobody looks yet.
-    made = folder / f"{_SET}{svid.serial}-{secrets.token_hex(4)}"
+    made = folder / f"{_SET}{serial}-{secrets.token_hex(4)}"
     made.mkdir(mode=0o700)
-    for name, text in files.items():
-        _write(made / name, text)
+    try:
+        for name, text in files.items():
+            _write(made / name, text)
+    except OSError:  # A full disk, mostly: it is not to hold half a set as well.
+        shutil.rmtree(made, ignore_errors=True)
+        raise
     # Step 2: the one link that all names go through.
     _link(data, made.name)
     # Step 3: names that weren't there, and those that are no more.
@@ -71,7 +101,7 @@ def write_credentials(folder: Path, svid: FetchedSvid, update: Update) -> None:
         if not (folder / name).is_symlink():
             _link(folder / name, f"{_DATA}/{name}")
     for link in folder.iterdir():
-        if link.is_symlink() and link.name not in {*files, _DATA} and not link.exists():
+        if link.name not in files and _is_ours(link) and not link.exists():
             link.unlink()
     # Step 4: older sets; the last one stays for who has just gone through the link.
     for each in folder.glob(f"{_SET}*"):

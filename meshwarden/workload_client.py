@@ -14,6 +14,8 @@ import grpc
 from cryptography import x509
 
 from ca.der import split_der
+from ca.keys import private_from_der
+from ca.spiffe_id import parse
 from meshwarden.errors import WorkloadApiError
 from protos.spiffe.workload import workload_pb2 as pb
 from protos.spiffe.workload import workload_pb2_grpc
@@ -208,16 +210,22 @@ class WorkloadClient:
 def _update(reply: pb.X509SVIDResponse) -> Update:
     """Read an answer. Raises ValueError or IndexError where it is none."""
     svids = tuple(_svid(each) for each in reply.svids)
-    own = svids[0].spiffe_id.removeprefix("spiffe://").partition("/")[0]
+    own = parse(svids[0].spiffe_id).trust_domain
     bundles = {own: split_der(reply.svids[0].bundle, _MAX_CERTIFICATES)}
     for name, authorities in sorted(reply.federated_bundles.items()):
-        bundles[name.removeprefix("spiffe://")] = split_der(authorities, _MAX_CERTIFICATES)
+        # Files are called by it: a name that is no trust domain's might lead anywhere.
+        domain = parse(f"spiffe://{name.removeprefix('spiffe://')}")
+        if domain.path:
+            raise ValueError(f"{domain} is no trust domain")
+        bundles[domain.trust_domain] = split_der(authorities, _MAX_CERTIFICATES)
     return Update(svids, {name: tuple(each) for name, each in bundles.items()})
 
 
 def _svid(message: pb.X509SVID) -> FetchedSvid:
     chain = tuple(split_der(message.x509_svid, _MAX_CERTIFICATES))
     leaf = x509.load_der_x509_certificate(chain[0])
+    if private_from_der(message.x509_svid_key).public_key() != leaf.public_key():
+        raise ValueError(f"the key of {message.spiffe_id} is not its certificate's")
     return FetchedSvid(
         message.spiffe_id,
         message.hint,

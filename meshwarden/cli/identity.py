@@ -196,13 +196,18 @@ def write(
     are replaced at once. What the Workload API takes back stays in the files, and is told on
     standard error.
     """
+    is_first = True
     for update in _following(socket):
         try:
             svid = update.choose(spiffe_id, hint)
         except WorkloadApiError as error:
             complain(str(error))
             continue
-        _write(folder, svid, update)
+        if is_first:
+            _write(folder, svid, update)
+        else:
+            _write_at_last(folder, svid, update)
+        is_first = False
         typer.echo(f"{svid.spiffe_id} until {_until(svid)}")
         if run:
             _run(shlex.split(run))
@@ -266,6 +271,23 @@ def _write(folder: Path, svid: "FetchedSvid", update: "Update") -> None:
     except CredentialFolderError as error:
         complain(str(error))
         raise typer.Exit(FAULT) from None
+
+
+def _write_at_last(folder: Path, svid: "FetchedSvid", update: "Update") -> None:
+    """Write what is to be renewed, however long that takes: a disk may be full for a while."""
+    pause_s, said = _FIRST_PAUSE_S, ""
+    while True:
+        try:
+            _write(folder, svid, update)
+        except OSError as error:
+            reason = f"{folder}: {error.strerror}; trying again"
+        else:
+            return
+        if reason != said:
+            complain(reason)
+            said = reason
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
 def _run(command: list[str]) -> None:

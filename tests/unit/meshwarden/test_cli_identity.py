@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -80,6 +81,36 @@ def test_the_identity_that_is_named_is_written(short: Path) -> None:
             ]
             leaf, *_ = x509.load_pem_x509_certificates(written)
             assert leaf.public_bytes(Encoding.DER) == svid.chain[0]
+
+    run(short, story)
+
+
+def test_files_that_can_not_be_written_for_a_while_are_written_then(short: Path) -> None:
+    """The renewal waits for a disk that is full; a daemon that ended would leave them to expire."""
+
+    async def story(served: Endpoint) -> None:
+        folder, aside = short / "id", short / "aside"
+        writing = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "meshwarden", "identity", "write", "--dir", str(folder)),
+            *("--socket", f"unix://{served.socket}"),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert writing.stderr is not None
+        try:
+            while not (folder / "svid.pem").exists():
+                await asyncio.sleep(0.01)
+            before = (folder / "svid.pem").read_bytes()
+            folder.rename(aside)
+            folder.write_text("in the way")
+            served.know(own_entry(hint="site", version=2), own_entry("zoo"))
+            assert b"File exists; trying again" in await writing.stderr.readline()
+            folder.unlink()
+            while not (folder / "svid.pem").exists():
+                await asyncio.sleep(0.01)
+            assert (folder / "svid.pem").read_bytes() != before
+        finally:
+            writing.kill()
+            await writing.wait()
 
     run(short, story)
 

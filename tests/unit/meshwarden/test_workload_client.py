@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import resource
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from meshwarden import clock
 from meshwarden.agent.renewer import Order, Signed, request_for_key
 from meshwarden.credential_folder import CredentialFolderError, write_credentials
 from meshwarden.errors import WorkloadApiError
-from meshwarden.workload_client import FetchedSvid, Update, target_of
+from meshwarden.workload_client import FetchedSvid, Update, _update, target_of
+from protos.spiffe.workload import workload_pb2 as pb
 from tests.fakes.signer import FakeSigner
 
 
@@ -110,6 +113,83 @@ def test_files_of_somebody_else_are_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(CredentialFolderError, match="not ours"):
         write_credentials(tmp_path, svid, update)
     assert [each.name for each in tmp_path.iterdir()] == ["svid.pem"]
+
+
+def test_a_link_of_somebody_else_is_neither_used_nor_removed(tmp_path: Path) -> None:
+    """A key of elsewhere beside our certificate would be another's, for ever."""
+    svid, update = fetched(FakeSigner(clock.now_ns))
+    (tmp_path / "theirs").symlink_to("nowhere")
+    write_credentials(tmp_path, svid, update)
+    assert (tmp_path / "theirs").is_symlink()
+    (tmp_path / "svid.key").unlink()
+    (tmp_path / "svid.key").symlink_to("/etc/hostname")
+    with pytest.raises(CredentialFolderError, match="not ours"):
+        write_credentials(tmp_path, svid, update)
+    assert os.readlink(tmp_path / "svid.key") == "/etc/hostname"  # noqa: PTH115 - the link itself
+
+
+def test_two_who_write_to_one_folder_take_nothing_from_each_other(tmp_path: Path) -> None:
+    """Neither takes the other's set away before that is in place: a key is always there."""
+    sets = [fetched(FakeSigner(clock.now_ns)) for _ in range(2)]
+
+    def write(number: int) -> None:
+        for _ in range(40):
+            write_credentials(tmp_path, *sets[number])
+            assert b"PRIVATE KEY" in (tmp_path / "svid.key").read_bytes()
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(write, range(2)))
+
+
+def test_a_folder_without_room_holds_no_half_set(tmp_path: Path) -> None:
+    """What was there is there still; nothing of the new set stays on a disk that is full."""
+    signer = FakeSigner(clock.now_ns)
+    write_credentials(tmp_path, *fetched(signer))
+    before = sorted(tmp_path.iterdir()), (tmp_path / "svid.key").read_bytes()
+    svid, update = fetched(signer)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))  # As good as a full disk.
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_credentials(tmp_path, svid, update)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (sorted(tmp_path.iterdir()), (tmp_path / "svid.key").read_bytes()) == before
+
+
+@pytest.mark.parametrize("name", ["spiffe://../../x", "spiffe://a/b", "../x", "spiffe://"])
+def test_a_bundle_of_no_trust_domain_is_not_taken(name: str) -> None:
+    """Its file would be anywhere."""
+    svid, update = fetched(FakeSigner(clock.now_ns))
+    (root,) = update.bundles["td.example"]
+    reply = pb.X509SVIDResponse(
+        svids=[message(svid, root)],
+        federated_bundles={"spiffe://other.example": root},
+    )
+    assert list(_update(reply).bundles) == ["td.example", "other.example"]
+    reply.federated_bundles[name] = root
+    with pytest.raises(ValueError, match=r".+"):
+        _update(reply)
+
+
+def test_a_key_that_is_not_the_certificates_is_not_taken() -> None:
+    """Whoever mixed them up."""
+    svid, update = fetched(FakeSigner(clock.now_ns))
+    (root,) = update.bundles["td.example"]
+    mixed = message(svid, root)
+    mixed.x509_svid_key = private_der(generate(KeyType.EC_P256))
+    with pytest.raises(ValueError, match="not its certificate's"):
+        _update(pb.X509SVIDResponse(svids=[mixed]))
+
+
+def message(svid: FetchedSvid, root: bytes) -> pb.X509SVID:
+    """Write an SVID as a Workload API does."""
+    return pb.X509SVID(
+        spiffe_id=svid.spiffe_id,
+        x509_svid=b"".join(svid.chain),
+        x509_svid_key=svid.key,
+        bundle=root,
+    )
 
 
 def test_an_identity_is_chosen_by_id_or_hint() -> None:
