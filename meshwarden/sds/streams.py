@@ -22,6 +22,7 @@ from protos.envoy.service.discovery.v3.discovery_pb2 import (
 
 __all__ = ["Delta", "Nack", "RequestError", "StateOfTheWorld", "answer"]
 
+_STAR = "*"
 _MAX_NAMES = 100
 _MAX_NAME_CHARACTERS = 2048  # A SPIFFE ID has no more.
 
@@ -64,6 +65,7 @@ class StateOfTheWorld:
     nack: Nack | None = None
     missing: tuple[str, ...] = ()
     _names: tuple[str, ...] | None = None
+    _has_named: bool = False
     _versions: dict[str, str] = field(default_factory=dict)
     _sent: _Sent = field(default_factory=_Sent)
     _count: int = 0
@@ -83,7 +85,9 @@ class StateOfTheWorld:
             RequestError: It asks for something else than secrets, or for too much.
         """
         _check(request.type_url, request.resource_names)
-        names = tuple(dict.fromkeys(request.resource_names))
+        # Who has never named anything wants everything; who has, and names nothing, wants nothing.
+        self._has_named = self._has_named or bool(request.resource_names)
+        names = tuple(dict.fromkeys(request.resource_names)) if self._has_named else (_STAR,)
         is_first = self._names is None
         if not is_first and request.response_nonce != self._sent.nonce:
             return None  # It was written before the newest response came; a newer one follows.
@@ -103,15 +107,16 @@ class StateOfTheWorld:
         if is_first or new or not (acknowledges or narrows):
             self._versions.clear()
             return self.changed(secrets)
-        for name in self._versions.keys() - set(names):
+        for name in self._versions.keys() - set(self._wanted(secrets)):
             del self._versions[name]
+        self.missing = tuple(name for name in self.missing if name in names)
         return None
 
     def changed(self, secrets: Secrets) -> DiscoveryResponse | None:
         """Take new secrets; the response where one that was asked for is another now."""
         if self._names is None:
             return None
-        found, self.missing = _found(self._names or secrets.every, secrets)
+        found, self.missing = _found(self._wanted(secrets), secrets)
         versions = {each.name: each.version for each in found}
         if not found or versions == self._versions:
             return None
@@ -119,6 +124,13 @@ class StateOfTheWorld:
         self._count += 1
         self._sent = _Sent(str(self._count), tuple(versions))
         return answer(found, self._sent.nonce)
+
+    def _wanted(self, secrets: Secrets) -> tuple[str, ...]:
+        names = dict.fromkeys(self._names or ())
+        if _STAR in names:
+            names.update(dict.fromkeys(secrets.every))
+            del names[_STAR]
+        return tuple(names)
 
 
 @dataclass(slots=True)
@@ -160,9 +172,8 @@ class Delta:
             # Envoy names at once what it wants; who names nothing wants everything.
             self._wants_all = not subscribed and not request.initial_resource_versions
             subscribed += request.initial_resource_versions
-        if "*" in subscribed:
-            self._wants_all = True
-            subscribed = [name for name in subscribed if name != "*"]
+        has_star = _STAR in subscribed
+        subscribed = [name for name in subscribed if name != _STAR]
         _check(request.type_url, [*self._names, *subscribed])
         if request.response_nonce and request.response_nonce == self._sent.nonce:
             refused = request.HasField("error_detail")
@@ -171,12 +182,20 @@ class Delta:
         for name in request.resource_names_unsubscribe:
             self._names.pop(name, None)
             self._versions.pop(name, None)
-            if name == "*":
+            if name == _STAR:
                 self._wants_all = False
+                self._versions = {
+                    each: self._versions[each] for each in self._names if each in self._versions
+                }
+        self.missing = tuple(name for name in self.missing if name in self._names)
+        if has_star:
+            self._wants_all = True
+            for name in secrets.every:
+                self._versions.pop(name, None)
         for name in subscribed:
             self._names[name] = None
             self._versions.pop(name, None)
-        is_new = bool(subscribed) or (self._wants_all and not self._versions)
+        is_new = bool(subscribed) or has_star or (self._wants_all and not self._versions)
         return self.changed(secrets) if is_new else None
 
     def changed(self, secrets: Secrets) -> DeltaDiscoveryResponse | None:

@@ -158,6 +158,41 @@ def test_who_names_nothing_gets_all_identities_and_the_root() -> None:
         assert unpacked(Delta().asked(request, secrets)).keys() == {WEB, API, ROOT}
 
 
+def test_who_leaves_every_name_is_sent_no_key_any_more() -> None:
+    """Nothing named means everything only for who has never named anything."""
+    subscriber = StateOfTheWorld()
+    reply = subscriber.asked(ask(WEB, "none"), view(svid(WEB), svid(API)))
+    assert reply is not None
+    assert subscriber.asked(ask(nonce=reply.nonce), view(svid(WEB), svid(API))) is None
+    assert not subscriber.missing
+    assert subscriber.changed(view(svid(WEB, 2), svid(API, 2))) is None
+    back = subscriber.asked(ask("*", nonce=reply.nonce), view(svid(WEB, 2), svid(API, 2)))
+    assert unpacked(back).keys() == {WEB, API, ROOT}
+
+
+def test_a_star_that_comes_again_is_answered_again() -> None:
+    """As every subscription is; what it gave is forgotten with it, and what was named is not."""
+    subscriber, secrets = Delta(), view(svid(WEB), svid(API))
+    star = DeltaDiscoveryRequest(resource_names_subscribe=["*", WEB])
+    assert unpacked(subscriber.asked(star, secrets)).keys() == {WEB, API, ROOT}
+    gone = DeltaDiscoveryRequest(resource_names_unsubscribe=["*"])
+    assert subscriber.asked(gone, secrets) is None
+    assert subscriber.changed(view(svid(WEB), svid(API, 2))) is None
+    again = DeltaDiscoveryRequest(resource_names_subscribe=["*"])
+    assert unpacked(subscriber.asked(again, secrets)).keys() == {WEB, API, ROOT}
+    assert unpacked(subscriber.asked(again, secrets)).keys() == {WEB, API, ROOT}
+
+
+def test_what_is_not_asked_for_any_more_is_not_missing() -> None:
+    """A stream must not end for want of a name that was left."""
+    subscriber, secrets = Delta(), view(svid(WEB))
+    subscriber.asked(DeltaDiscoveryRequest(resource_names_subscribe=[WEB, API]), secrets)
+    assert subscriber.missing == (API,)
+    subscriber.asked(DeltaDiscoveryRequest(resource_names_unsubscribe=[API]), secrets)
+    subscriber.asked(DeltaDiscoveryRequest(resource_names_unsubscribe=[WEB]), secrets)
+    assert not subscriber.missing
+
+
 def test_a_delta_subscription_is_answered_each_time() -> None:
     """The same name again, after it was left or not; only that one."""
     subscriber, secrets = Delta(), view(svid(WEB))
