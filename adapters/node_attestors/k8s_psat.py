@@ -39,6 +39,10 @@ _REVIEW_PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 # Keys change rarely; a token by a key that isn't there makes us look again, but not at every one.
 _FRESH_NS = 300 * 1_000_000_000
 _RETRY_NS = 10 * 1_000_000_000
+# How long keys are believed that can't be looked at again: the cluster may have taken one back.
+_KEPT_NS = 3600 * 1_000_000_000
+# Reviews at a time. Each has a thread, and others of control need some too.
+_REVIEWS = 3
 _LEEWAY_NS = 10 * 1_000_000_000
 
 
@@ -86,8 +90,11 @@ class K8sPsatAttestor(NodeAttestor):
     def __init__(self, config: Config) -> None:
         self._config = config
         self._keys: Mapping[str, jwt.PyJWK] = {}
-        self._looked_ns = 0
+        # When the keys were had, when it was tried last, and why that failed.
+        self._looked_ns = self._tried_ns = 0
+        self._fault = ""
         self._looking = asyncio.Lock()
+        self._reviewing = asyncio.Semaphore(_REVIEWS)
 
     @override
     async def attest(self, attempt: Attempt) -> NodeIdentity:
@@ -100,7 +107,8 @@ class K8sPsatAttestor(NodeAttestor):
             # Not chained: it would quote the token.
             raise AttestationError("this is no token", "INVALID_ARGUMENT") from None
         if config.token_review:
-            pod = await asyncio.to_thread(_reviewed, token, config)
+            async with self._reviewing:
+                pod = await asyncio.to_thread(_reviewed, token, config)
         elif config.jwks:
             pod = await self._verified(token, attempt.now_ns)
         else:
@@ -118,7 +126,7 @@ class K8sPsatAttestor(NodeAttestor):
     async def _verified(self, token: str, now_ns: int) -> _Pod:
         try:
             header = jwt.get_unverified_header(token)
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, RecursionError):
             raise AttestationError("this is no signed token (JWS)", "INVALID_ARGUMENT") from None
         algorithm, key = header.get("alg"), await self._key(header.get("kid"), now_ns)
         if algorithm not in _ALGORITHMS or algorithm != key.algorithm_name:
@@ -145,17 +153,36 @@ class K8sPsatAttestor(NodeAttestor):
         return _pod_of_claims(claims)
 
     async def _key(self, key_id: object, now_ns: int) -> jwt.PyJWK:
-        """Give the cluster's key of that name; look for it again if it isn't known."""
-        async with self._looking:
-            # A clock that was set back makes us look, too.
-            age_ns = abs(now_ns - self._looked_ns)
-            if age_ns > _FRESH_NS or (key_id not in self._keys and age_ns > _RETRY_NS):
-                self._keys = await asyncio.to_thread(_fetched_keys, self._config)
-                self._looked_ns = now_ns
+        """Give the cluster's key of that name; look for it again if it isn't known.
+
+        A cluster that doesn't answer keeps nobody out whose key is known, nor makes him wait.
+        """
+        is_unknown = key_id not in self._keys
+        if self._is_due(key_id, now_ns) or (is_unknown and self._looking.locked()):
+            async with self._looking:
+                if self._is_due(key_id, now_ns):
+                    await self._look(now_ns)
         key = self._keys.get(str(key_id))
+        if self._fault and (key is None or abs(now_ns - self._looked_ns) > _KEPT_NS):
+            raise AttestationError(self._fault, "UNAVAILABLE")
         if key is None:
             raise AttestationError("the token names a key that is none of the cluster's")
         return key
+
+    def _is_due(self, key_id: object, now_ns: int) -> bool:
+        # A clock that was set back makes us look, too.
+        if abs(now_ns - self._tried_ns) <= _RETRY_NS:
+            return False
+        return key_id not in self._keys or abs(now_ns - self._looked_ns) > _FRESH_NS
+
+    async def _look(self, now_ns: int) -> None:
+        self._tried_ns = now_ns
+        try:
+            self._keys = await asyncio.to_thread(_fetched_keys, self._config)
+        except AttestationError as error:
+            self._fault = str(error)
+        else:
+            self._looked_ns, self._fault = now_ns, ""
 
 
 def _check(pod: _Pod, config: Config) -> None:
@@ -261,6 +288,9 @@ def _fetched_keys(config: Config) -> Mapping[str, jwt.PyJWK]:
             keys[str(each["kid"])] = jwt.PyJWK(each)
         except (jwt.PyJWTError, KeyError, TypeError, ValueError):
             continue
+    if not keys:
+        # A file that is being written, say: no cluster is without a key.
+        raise AttestationError("identity.nodes.k8s_psat.jwks has no key in it", "UNAVAILABLE")
     return keys
 
 

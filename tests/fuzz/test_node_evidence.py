@@ -20,6 +20,8 @@ from ca.attestation import Attempt, AttestationError, NodeAttestor
 from ca.jwk import public_jwk
 from tests.unit.ca.makings import NOW, SECOND
 
+# The library warns of what it will refuse one day, such as a serial number of 0.
+pytestmark = pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 CODES = {"INVALID_ARGUMENT", "PERMISSION_DENIED"}
 AGENT = "spiffe://td.example/meshwarden/agent/join_token/1"
 ROOT = ec.generate_private_key(ec.SECP256R1())

@@ -38,6 +38,7 @@ class Cluster:
         reviewed: Tokens that it was asked about.
         asked: Paths that were asked for.
         is_audience_aware: Whether it tells for whom a token is, as every server of today does.
+        is_away: Whether it has nothing to say.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,6 +46,7 @@ class Cluster:
         self.reviewed: list[str] = []
         self.asked: list[str] = []
         self.is_audience_aware = True
+        self.is_away = False
         self.address = ""
         self._key = rsa.generate_private_key(65_537, 2048)
 
@@ -116,7 +118,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
 
         def _answer(self, value: object) -> None:
             data = json.dumps(value).encode()
-            self.send_response(404 if value is None else 200)
+            self.send_response(503 if running.is_away else 404 if value is None else 200)
             self.send_header("content-length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

@@ -2,7 +2,9 @@
 
 import asyncio
 import datetime as dt
+import json
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from prometheus_client import REGISTRY
 
+from adapters.node_attestors import k8s_psat
+from ca.attestation import Attempt
 from ca.der import der_value
 from ca.possession import holds, key_sha256, sign
 from meshwarden import clock
@@ -673,6 +677,77 @@ def test_a_cluster_that_does_not_answer_may_be_asked_again(tmp_path: Path) -> No
             assert not stranger.reviewed
 
         run(tmp_path, story, **settings)
+
+
+def test_keys_that_were_had_are_good_for_a_while_when_the_cluster_does_not_answer(
+    tmp_path: Path, kubernetes: Cluster
+) -> None:
+    """Nodes come and go while an API server is replaced; what was never known may come soon."""
+
+    async def story(server: IdentityServer) -> None:
+        async def why(kid: str = "k1") -> tuple[grpc.StatusCode, str]:
+            token = kubernetes.token(kid=kid, exp=clock.now_ns() // 10**9 + 7200)
+            return await refused(server.attest("k8s_psat", token.encode()))
+
+        token = kubernetes.token(exp=clock.now_ns() // 10**9 + 7200).encode()
+        await server.attest("k8s_psat", token)
+        kubernetes.is_away = True
+        server.clock.ahead_ns = HOUR_NS // 2
+        await server.attest("k8s_psat", token)
+        code, told = await why("k2")
+        assert (code, "answered 503" in told) == (grpc.StatusCode.UNAVAILABLE, True)
+        assert len(kubernetes.asked) == 2
+        server.clock.ahead_ns = HOUR_NS + 10**10
+        assert (await why())[0] is grpc.StatusCode.UNAVAILABLE
+        kubernetes.is_away = False
+        server.clock.ahead_ns += 11 * 10**9
+        await server.attest("k8s_psat", token)
+        assert (await why("k2"))[0] is DENIED
+
+    jwks = kubernetes.address + "/openid/v1/jwks"
+    run(tmp_path, story, **k8s(kubernetes, tmp_path, jwks=jwks))
+
+
+def test_a_file_without_a_key_is_no_denial(tmp_path: Path, kubernetes: Cluster) -> None:
+    """Half of a change of the file: the agent tries again, and keys that were had stay."""
+    jwks = tmp_path / "jwks"
+    jwks.write_text('{"keys": []}')
+
+    async def story(server: IdentityServer) -> None:
+        token = kubernetes.token().encode()
+        code, told = await refused(server.attest("k8s_psat", token))
+        assert (code, "has no key" in told) == (grpc.StatusCode.UNAVAILABLE, True)
+        jwks.write_text(json.dumps(kubernetes.jwks()))
+        server.clock.ahead_ns = 11 * 10**9
+        await server.attest("k8s_psat", token)
+        jwks.write_text("{}")
+        server.clock.ahead_ns += 301 * 10**9
+        await server.attest("k8s_psat", token)
+
+    run(tmp_path, story, **k8s(kubernetes, tmp_path, jwks=str(jwks)))
+
+
+def test_an_api_server_that_hangs_takes_no_thread_from_others() -> None:
+    """Whoever shows a token has it asked; the policy's loads need threads too."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config = k8s_psat.Config(token_review=f"https://127.0.0.1:{silent.getsockname()[1]}")
+        attestor = k8s_psat.ADAPTER.build(config)
+
+        async def nobody(_: bytes) -> bytes:
+            raise AssertionError("nothing is asked")
+
+        async def story() -> None:
+            attempt = Attempt(b"a.b.c", b"k" * 32, clock.now_ns(), nobody)
+            calls = [asyncio.create_task(attestor.attest(attempt)) for _ in range(40)]
+            await asyncio.sleep(0)
+            async with asyncio.timeout(3):
+                assert await asyncio.to_thread(lambda: True)
+            silent.close()  # Whoever waits for it is told so now.
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+        asyncio.run(story())
 
 
 def test_unknown_keys_do_not_make_us_ask_the_cluster_each_time(
