@@ -63,7 +63,15 @@ def files_of(path: Path) -> Sequence[Path]:
     if not path.is_dir():
         path.stat()
         return [path]
-    return sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES and each.is_file())
+    return sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES and _is_meant(each))
+
+
+def _is_meant(file: Path) -> bool:
+    """Whether a file of a folder is one of those that declare."""
+    # A link that leads nowhere is a fault: what it should lead to was not taken back. Editors lock
+    # a file by such a link with a hidden name.
+    leads_nowhere = file.is_symlink() and not file.exists()
+    return file.is_file() or (leads_nowhere and not file.name.startswith("."))
 
 
 def read_drafts(path: Path) -> Sequence[DeclaredDraft]:
@@ -152,7 +160,7 @@ def _draft(item: lined_yaml.Lined, name: str, faults: list[str]) -> DeclaredDraf
         if is_fit(value):
             given[key] = value
         else:
-            faults.append(f"{lines[key]}: {key} must be {expected}, not {value!r:.80}")
+            faults.append(f"{lines[key]}: {key} must be {expected}, not {_shown(value)}")
     where = f"{name}:{item.line}"
     for key in ("parent_id", "spiffe_id"):
         if key not in item:
@@ -160,6 +168,13 @@ def _draft(item: lined_yaml.Lined, name: str, faults: list[str]) -> DeclaredDraf
             given[key] = ""
         given.setdefault(key, "")
     return DeclaredDraft(Draft(**given, origin=name), where, lines)
+
+
+def _shown(value: object) -> str:
+    # By anchors a few lines are a list of thousands of millions: it is not written out.
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "a mapping"
+    return f"{value!r:.80}"
 
 
 def _is_text(value: object) -> bool:

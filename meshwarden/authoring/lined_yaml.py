@@ -35,6 +35,10 @@ class _Loader(yaml.SafeLoader):
         made.line = node.start_mark.line + 1
         made.lines = {}
         for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(
+                    problem="a key is a word", problem_mark=key_node.start_mark
+                )
             key = str(self.construct_object(key_node, deep=True))
             if key in made:
                 # YAML would keep the last one: a case that silently isn't run.
@@ -50,7 +54,13 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
+def _word(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+# "<<" takes the keys of another mapping over elsewhere; here it is a key as any other.
+_Loader.add_constructor("tag:yaml.org,2002:merge", _word)
 # `on` and `2026-01-01` are words here: YAML 1.1 would make a truth value and a date of them.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]

@@ -287,6 +287,9 @@ def gauge() -> float | None:
         (FILE + "more: 1\n", ":9: ", "no such key 'more'"),
         (FILE + "  - x\n", ":1: ", "entry 3 is no mapping"),
         (FILE + "  - {a: 1, a: 2}\n", ":9: ", "stands twice"),
+        (FILE + "    hint: &a [&b [x, x], *b]\n", ":9: ", "hint must be text, not a list"),
+        (FILE + "    <<: {hint: x}\n", ":9: ", "no such key '<<'"),
+        (FILE + "    ? [hint]\n    : x\n", ":9: ", "a key is a word"),
         ("entries: 5\n", ":1: ", "a list"),
         ("", ":1: ", "a list"),
         ("- x\n", ":1: ", "a mapping"),
@@ -401,6 +404,16 @@ def test_a_folder_that_lost_its_files_removes_nothing(
         assert await listed(server) == before
 
     run(tmp_path, story, identity)
+
+
+def test_a_link_that_leads_nowhere_is_a_fault_and_no_file_less(tmp_path: Path) -> None:
+    """What it led to was not taken back: a mount is missing, say."""
+    (tmp_path / "a.yaml").write_text(FILE)
+    (tmp_path / ".#a.yaml").symlink_to("somebody@machine.7")  # An editor's lock.
+    assert len(read_drafts(tmp_path)) == 2
+    (tmp_path / "b.yaml").symlink_to(tmp_path / "elsewhere" / "b.yaml")
+    with pytest.raises(EntryFileError, match=r"b\.yaml: No such file"):
+        read_drafts(tmp_path)
 
 
 def test_replicas_that_obey_the_same_file_agree(tmp_path: Path) -> None:
