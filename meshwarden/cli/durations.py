@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Since", "age", "duration_s"]
+__all__ = ["Since", "age", "duration_s", "lifetime_s"]
 
 _MINUTE_S = 60
 _HOUR_S = 60 * _MINUTE_S
@@ -24,6 +24,18 @@ def duration_s(text: str) -> int:
     if found is None:
         raise typer.BadParameter("write a number and s, m, h or d, such as 30m")
     return int(found[1]) * _UNITS_S[found[2]]
+
+
+def lifetime_s(text: str) -> int:
+    """Parse how long something shall hold, in seconds; a service reads 0 as its default.
+
+    Raises:
+        BadParameter: It is none, or no time at all.
+    """
+    seconds = duration_s(text)
+    if not seconds:
+        raise typer.BadParameter("it would be over at once; leave it out for the default")
+    return seconds
 
 
 Since = Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from meshwarden.cli.ca import authority_service
-from meshwarden.cli.durations import duration_s
+from meshwarden.cli.durations import lifetime_s
 from meshwarden.cli.options import ConfigFile, Output
 from meshwarden.cli.output import FAULT, Form, complain, show, show_data
 from meshwarden.cli.policy_history import time_text
@@ -24,7 +24,7 @@ SpiffeId = Annotated[
 Ttl = Annotated[
     int | None,
     typer.Option(
-        metavar="TIME", parser=duration_s, help="How long it holds, such as 30m; else as settings."
+        metavar="TIME", parser=lifetime_s, help="How long it holds, such as 30m; else as settings."
     ),
 ]
 

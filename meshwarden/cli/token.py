@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshwarden import clock
-from meshwarden.cli.durations import age, duration_s
+from meshwarden.cli.durations import age, lifetime_s
 from meshwarden.cli.options import ConfigFile, Output
 from meshwarden.cli.output import Form, complain, show, show_data, table
 from meshwarden.cli.policy_history import time_text
@@ -28,7 +28,7 @@ app = typer.Typer(
 def create(
     ttl: Annotated[
         int | None,
-        typer.Option(metavar="AGE", parser=duration_s, help="Until it expires; else 10m."),
+        typer.Option(metavar="AGE", parser=lifetime_s, help="Until it expires; else 10m."),
     ] = None,
     agent_path: Annotated[
         str,

@@ -1,5 +1,6 @@
 """The Authority service: what an operator asks of the certificate authority."""
 
+import string
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -30,6 +31,8 @@ _DEFAULT_LIMIT, _MAX_LIMIT = 50, 1000
 _PAGE_ROWS = 2_000
 _MAX_KNOWN = 10_000
 _HASH_BYTES = 32
+_SERIAL_DIGITS = 32
+_HEX = frozenset(string.hexdigits)
 
 
 class AuthorityService(authority_pb2_grpc.AuthorityServicer):
@@ -125,8 +128,11 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
     ) -> authority_pb2.ListIssuedReply:
         async def answer(identity: "Identity") -> authority_pb2.ListIssuedReply:
             limit = min(request.limit or _DEFAULT_LIMIT, _MAX_LIMIT)
-            serial = request.serial.lower().replace(":", "")
-            found = await identity.ledger.find(request.spiffe_id, serial, limit)
+            if request.spiffe_id:
+                _parsed(request.spiffe_id)
+            found = await identity.ledger.find(
+                request.spiffe_id, _serial(request.serial) if request.serial else "", limit
+            )
             return authority_pb2.ListIssuedReply(issued=[_issued(each) for each in found])
 
         return await self._answered(context, answer)
@@ -203,12 +209,29 @@ def _known(request: authority_pb2.VerifyLedgerRequest) -> list[Head]:
     return [Head(each.number, each.hash) for each in request.known]
 
 
-def _spiffe_id(text: str) -> SpiffeId:
-    """Read the ID that somebody wants minted; agents believe the reserved ones."""
+def _parsed(text: str) -> SpiffeId:
     try:
-        wanted = parse(text)
+        return parse(text)
     except InvalidSpiffeIdError as error:
         raise OrderError(f"{text[:100]!r} is no SPIFFE ID: {error}") from error
+
+
+def _serial(text: str) -> str:
+    """Write a serial number as the ledger has it: of 16 one begins with a zero, which tools drop.
+
+    "Nothing was issued" would be a wrong answer to whoever asks about a certificate that was.
+    """
+    digits = text.lower().replace(":", "").removeprefix("0x").lstrip("0")
+    if not digits or len(digits) > _SERIAL_DIGITS or not _HEX.issuperset(digits):
+        raise OrderError(
+            f"{text[:100]!r} is no serial number: write it in hex, {_SERIAL_DIGITS} digits at most"
+        )
+    return digits.zfill(_SERIAL_DIGITS)
+
+
+def _spiffe_id(text: str) -> SpiffeId:
+    """Read the ID that somebody wants minted; agents believe the reserved ones."""
+    wanted = _parsed(text)
     if is_reserved(wanted):
         raise OrderError(f"{wanted}: paths below /meshwarden are the service's and its agents' own")
     return wanted

@@ -110,11 +110,32 @@ def test_a_minted_certificate_is_verified_by_openssl_and_on_the_ledger(
     )
     serial = x509.load_pem_x509_certificate((folder / "svid.pem").read_bytes()).serial_number
     (found,) = told(place, "ca", "issued", "--serial", f"{serial:032x}")
+    for other in (f"{serial:x}", f"0x{serial:X}", f"00:{serial:032x}"):
+        assert told(place, "ca", "issued", "--serial", other) == [found]
     assert found["spiffe_id"] == WEB
     assert found["outcome"] == "issued"
     assert found["requester"].startswith("local:")
     assert found["detail"] == "w.example"
     assert found["not_after_ns"] == made["not_after_ns"]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("x509", "mint", WEB, "--to", "never", "--ttl", "0s"), "over at once"),
+        (("jwt", "mint", WEB, "--audience", "x", "--ttl", "0m"), "over at once"),
+        (("token", "create", "--ttl", "0h"), "over at once"),
+        (("ca", "issued", "--serial", "xyz"), "no serial number"),
+        (("ca", "issued", "--serial", "1" * 33), "no serial number"),
+        (("ca", "issued", "mesh.example/web"), "no SPIFFE ID"),
+    ],
+)
+def test_what_can_not_be_meant_is_refused_and_not_answered_with_something_else(
+    running: tuple[Place, Instance], words: tuple[str, ...], why: str
+) -> None:
+    """A TTL of 0 would be the default, and a slip in a name "nothing was issued"."""
+    ran = running[0].command(*words)
+    assert (ran.returncode, why in ran.stderr) == (2, True)
 
 
 class _Jwks(BaseHTTPRequestHandler):
