@@ -64,6 +64,11 @@ class Relay:
         scheme, _, path = peer.partition(":")
         return self._callers.get(path.rpartition("/")[2]) if scheme == "unix" else None
 
+    def user(self, peer: str) -> int | None:
+        """Give whose process is behind a gRPC call; None for none of ours."""
+        caller = self.caller(peer)
+        return None if caller is None else caller.peer.uid
+
     async def serve(self, listener: socket.socket) -> None:
         """Take connections until cancelled, then close those there are."""
         loop = asyncio.get_running_loop()

@@ -64,6 +64,7 @@ class Refusal(Enum):
     NOT_SIGNED = "not_signed", _Code.PERMISSION_DENIED
     NOT_THEIRS = "not_theirs", _Code.PERMISSION_DENIED
     SERVER_AWAY = "server_away", _Code.UNAVAILABLE
+    TOO_MANY_CALLS = "too_many_calls", _Code.RESOURCE_EXHAUSTED
     TOO_MANY_IDENTITIES = "too_many_identities", _Code.RESOURCE_EXHAUSTED
     TOO_MANY_TOKENS = "too_many_tokens", _Code.RESOURCE_EXHAUSTED
     UNKNOWN_CALLER = "unknown_caller", _Code.PERMISSION_DENIED
@@ -217,6 +218,10 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
     def note_envoy(self, why: Reason) -> None:
         """Count a call of an Envoy's that SDS has ended."""
         self.refusals[Refusal[why.upper()].value[0]] += 1
+
+    def note_crowd(self) -> None:
+        """Count a call that was one too many of a user's."""
+        self.refusals[Refusal.TOO_MANY_CALLS.value[0]] += 1
 
     def note_nack(self, context: _Context, words: str) -> None:
         """Log what an Envoy has refused, as seldom as other refusals."""

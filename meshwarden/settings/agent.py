@@ -154,7 +154,8 @@ class Agent:
         Meta(
             ge=2,
             le=100_000,
-            description="Open connections of workloads; no user may have more than half of them.",
+            description="Open connections of workloads; no user may have more than half of them, "
+            "and, over all of his, twice as many calls at a time.",
         ),
     ] = 2000
     max_program_bytes: Annotated[

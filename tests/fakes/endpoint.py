@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
+from grpc_reflection.v1alpha import reflection
 
 from adapters.workload_attestors.unix import ADAPTER
 from ca.entries import WorkloadEntry
 from ca.selectors import Selector
 from meshwarden import clock
 from meshwarden.agent.attestation import Attestation
+from meshwarden.agent.crowd import Crowd
 from meshwarden.agent.identities import Identities
 from meshwarden.agent.relay import Relay
 from meshwarden.agent.renewer import Renewer
@@ -98,11 +100,12 @@ async def endpoint(
         identities_per_s=identities_per_s,
     )
     renewer = Renewer(identities, signer, clock.now_ns)
-    server = grpc.aio.server()
+    server = grpc.aio.server(interceptors=(Crowd(relay.user, 2 * most, api.note_crowd),))
     workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(api, server)
     sds_pb2_grpc.add_SecretDiscoveryServiceServicer_to_server(
         SecretService(api.envoy_views, WorkloadSecrets, api.note_envoy, api.note_nack), server
     )
+    reflection.enable_server_reflection((reflection.SERVICE_NAME,), server)
     server.add_insecure_port(f"unix:{private / 'inner'}")
     await server.start()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:

@@ -41,7 +41,7 @@ Samples = Mapping[str, float]
 
 def parts_of(served: Endpoint, folder: Path) -> Parts:
     """Put an agent together that has not reached anybody."""
-    door = LocalDoor(folder / "nobody.sock")
+    door = LocalDoor(folder / "nobody.sock", "td.example")
     link = Link(door, served.identities, Keep(folder), clock.now_ns, random.random)
     return Parts(
         door, link, served.identities, served.renewer, served.tokens, served.api, served.relay

@@ -1,17 +1,21 @@
 """The Workload API as its standard has it, over a real socket and gRPC."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from ca.der import split_der
 from ca.selectors import Selector
@@ -380,6 +384,45 @@ def test_a_user_who_makes_up_identities_has_few_of_them_signed(
     run(short, story, identities_per_s=0.001)
     (said,) = [each for each in caplog.messages if "too many new identities" in each]
     assert f"of user {os.getuid()}: " in said
+
+
+def test_a_user_has_so_many_calls_open_and_no_more(short: Path) -> None:
+    """Of all services together: a stream of reflection asks for no identity, and holds memory."""
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry())
+        async with served.channel() as channel:
+            stub, mirror = Stub(channel), ServerReflectionStub(channel)
+            calls: list[Any] = [
+                stub.FetchX509SVID(pb.X509SVIDRequest(), metadata=HEADER) for _ in range(4)
+            ]
+            calls += [mirror.ServerReflectionInfo() for _ in range(4)]
+            for call in calls[4:]:
+                await call.write(ServerReflectionRequest(list_services=""))
+            for call in calls:
+                await call.read()
+            asked = pb.JWTSVIDRequest(audience=["a"])
+            code, why = await refused(stub.FetchJWTSVID(asked, metadata=HEADER))
+            assert (code, why) == (
+                "RESOURCE_EXHAUSTED",
+                "this user's processes have 8 calls open already",
+            )
+            code, _ = await refused(mirror.ServerReflectionInfo().read())
+            assert code == "RESOURCE_EXHAUSTED"
+            assert served.api.refusals["too_many_calls"] == 2
+            for call in calls:
+                call.cancel()
+            async with asyncio.timeout(5):
+                while True:
+                    with contextlib.suppress(grpc.aio.AioRpcError):
+                        assert (await stub.FetchJWTSVID(asked, metadata=HEADER)).svids
+                        break
+
+    async def in_loop() -> None:
+        async with asyncio.timeout(30), endpoint(short, most=4) as served:
+            await story(served)
+
+    asyncio.run(in_loop())
 
 
 def test_a_token_is_validated_for_its_audience(short: Path) -> None:

@@ -1,0 +1,97 @@
+"""How many calls one user's processes may have open: each holds memory for as long as he likes.
+
+A connection may carry a thousand, and a stream of server reflection asks for no identity. So calls
+are counted before anything else looks at them, those of every service on the socket alike.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import grpc
+import grpc.aio
+from typing_extensions import override
+
+__all__ = ["Crowd"]
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+_Handler = Any  # grpc's own type takes no parameters, and its stubs want them.
+
+
+class Crowd(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # likewise
+    """Lets each user have so many calls open at once."""
+
+    def __init__(
+        self, user: Callable[[str], int | None], most: int, refused: Callable[[], None]
+    ) -> None:
+        """Have nobody yet.
+
+        Args:
+            user: Gives the user behind a call by its `context.peer()`; None for nobody known, whose
+                calls count together.
+            most: Calls at once of one user.
+            refused: Is told of each call that is one too many.
+        """
+        self._user = user
+        self._most = most
+        self._refused = refused
+        self._open: Counter[int | None] = Counter()
+
+    @override
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler:
+        # None is a method that isn't there, which the stubs don't know of.
+        handler = await continuation(handler_call_details)
+        return None if handler is None else self._counted(handler)
+
+    def _counted(self, handler: _Handler) -> _Handler:
+        """Give a handler of the same kind that counts."""
+        kinds = ("unary", "stream")
+        kind = f"{kinds[handler.request_streaming]}_{kinds[handler.response_streaming]}"
+        inner = getattr(handler, kind)
+
+        async def replies(request: Any, context: _Context) -> AsyncIterator[Any]:
+            with self._place(context) as has_place:
+                if not has_place:
+                    await self._refuse(context)
+                async with contextlib.aclosing(inner(request, context)) as made:
+                    async for reply in made:
+                        yield reply
+
+        async def reply(request: Any, context: _Context) -> Any:
+            with self._place(context) as has_place:
+                if not has_place:
+                    await self._refuse(context)
+                return await inner(request, context)
+
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        return make(
+            replies if handler.response_streaming else reply,
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+
+    @contextlib.contextmanager
+    def _place(self, context: _Context) -> Iterator[bool]:
+        user = self._user(context.peer())
+        if self._open[user] >= self._most:
+            yield False
+            return
+        self._open[user] += 1
+        try:
+            yield True
+        finally:
+            self._open[user] -= 1
+            if not self._open[user]:
+                del self._open[user]
+
+    async def _refuse(self, context: _Context) -> None:
+        self._refused()
+        await context.abort(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"this user's processes have {self._most} calls open already",
+        )
