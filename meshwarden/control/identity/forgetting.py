@@ -15,6 +15,8 @@ __all__ = ["Forgetting", "forget"]
 
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 600.0
+# What a clock may be set by between two looks.
+_STEADY_S = 60.0
 _DAY_S = 86_400
 _SECOND_NS = 1_000_000_000
 _ACTION = "agent.forget"
@@ -36,13 +38,23 @@ class Forgetting:
         self._now_ns = now_ns
 
     async def run(self) -> None:
-        """Look every ten minutes, for ever."""
+        """Look every ten minutes, for ever.
+
+        A machine that boots with a clock of next year would forget everybody: nothing is forgotten
+        before it has run for a while without being set.
+        """
+        elapsed_s = asyncio.get_running_loop().time
         while True:
+            began_s, began_ns = elapsed_s(), self._now_ns()
+            await asyncio.sleep(_LOOK_S)
+            set_s = (self._now_ns() - began_ns) / _SECOND_NS - (elapsed_s() - began_s)
+            if abs(set_s) > _STEADY_S:
+                _LOG.warning("the clock was set by %.0f s: no agent is forgotten for now", set_s)
+                continue
             try:
                 await self.look()
             except IdentityError as error:
                 _LOG.warning("agents that expired long ago are not forgotten yet: %s", error)
-            await asyncio.sleep(_LOOK_S)
 
     async def look(self) -> None:
         """Forget those that are due.

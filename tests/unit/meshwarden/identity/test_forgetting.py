@@ -62,6 +62,28 @@ def test_an_agent_is_forgotten_so_many_days_after_it_expired(
     run(tmp_path, story, forget_agents_days=2)
 
 
+def test_a_clock_that_is_still_to_be_set_has_nobody_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of a machine that boots in another year."""
+    monkeypatch.setattr(forgetting, "_LOOK_S", 0.5)
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        server.clock.ahead_ns = 400 * DAY_NS
+        store, now_ns = server.nodes.registry.store, server.clock.now_ns
+        running = asyncio.create_task(forgetting.Forgetting(store, 2, now_ns).run())
+        await asyncio.sleep(0.1)
+        server.clock.ahead_ns = 0
+        while "the clock was set by -" not in caplog.text:
+            await asyncio.sleep(0.05)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert await names(server) == {agent.spiffe_id}
+
+    run(tmp_path, story, forget_agents_days=0)
+
+
 def test_with_zero_days_no_agent_is_ever_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
