@@ -284,6 +284,9 @@ def _reason(error: Exception) -> str:
             return f"no answer within {_TIMEOUT_S:.0f} s"
         case ssl.SSLCertVerificationError():
             return f"the server's certificate is not good: {error.verify_message}"
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
+            # OpenSSL's word for an answer that is no TLS at all.
+            return "it speaks no TLS there; at the service set listen.tls.svid = true"
         case ssl.SSLError():
             return f"TLS: {error.reason or 'the handshake failed'}"
         case OSError():

@@ -128,6 +128,21 @@ def test_a_server_is_of_the_agents_own_trust_domain(
     assert ("trust domain b.org" in fault) is (data == b"")
 
 
+def test_a_server_in_plain_text_is_called_what_it_is(short: Path, tmp_path: Path) -> None:
+    """As every service is where nobody has set that up yet: OpenSSL speaks of a wrong version."""
+
+    async def story() -> str:
+        server = grpc.aio.server()
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            return (await carried(short, port, authority(tmp_path).certificate))[1]
+        finally:
+            await server.stop(None)
+
+    assert "speaks no TLS there" in asyncio.run(story())
+
+
 def test_without_an_authority_there_is_no_way() -> None:
     """Nothing to verify by is never the same as nothing to verify."""
     with pytest.raises(ValueError, match="nothing is known to prove the server by"):
