@@ -5,6 +5,7 @@ get `WorkloadEntry`, the part that they need; both sides match by the same `matc
 """
 
 import hashlib
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -164,21 +165,25 @@ def is_reserved(identity: SpiffeId) -> bool:
 
 
 def why_none(entries: Iterable[WorkloadEntry], found: frozenset[Selector]) -> str:
-    """Say why no entry matches: what was found, and the entries that are nearest."""
+    """Say why no entry matches: what was found, and the entries that are nearest.
+
+    Cost: O(entries); whoever has no identity may ask without end, so reasons are written for the
+    nearest alone.
+    """
     misses = []
     for entry in entries:
-        miss = match(entry, found)
-        if isinstance(miss, Miss):
-            shared = len(entry.selectors) - len(miss.missing)
-            misses.append((len(miss.missing), -shared, entry.id, entry.spiffe_id, miss.reason))
+        missing = len([each for each in entry.selectors if each not in found])
+        if missing or isinstance(match(entry, found), Miss):
+            misses.append((missing, missing - len(entry.selectors), entry.id, entry))
     told = f"selectors found: {selector_texts(found)}"
     if not misses:
         return f"{told}; this agent has no entry at all"
-    near = "; ".join(
-        f"{identity} (entry {entry_id}): {reason}"
-        for _, _, entry_id, identity, reason in sorted(misses)[:_NEAREST]
-    )
-    return f"{told}; nearest of {len(misses)} entries: {near}"
+    near = []
+    for *_, entry in heapq.nsmallest(_NEAREST, misses, key=lambda each: each[:3]):
+        miss = match(entry, found)
+        assert isinstance(miss, Miss)  # noqa: S101 - seen above
+        near.append(f"{entry.spiffe_id} (entry {entry.id}): {miss.reason}")
+    return f"{told}; nearest of {len(misses)} entries: {'; '.join(near)}"
 
 
 def fingerprint(parent_id: str, identity: str, selectors: Iterable[Selector]) -> str:

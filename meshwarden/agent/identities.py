@@ -10,7 +10,7 @@ queues up for one that doesn't.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
 from ca.bundle import Bundle
@@ -24,6 +24,8 @@ __all__ = ["Identities"]
 _SECOND_NS = 1_000_000_000
 # Until an identity's own life is known, failures are paced by this one.
 _USUAL_LIFE_S = 3600.0
+_REMEMBERED = 1024
+"""Sets of selectors of which is remembered what entries give: processes ask again and again."""
 
 
 class _Group:
@@ -62,6 +64,8 @@ class Identities:
         self._ahead = ahead
         self._entries: dict[str, WorkloadEntry] | None = None
         self._templates: tuple[WorkloadEntry, ...] = ()
+        self._index = _Index(())
+        self._given: OrderedDict[frozenset[Selector], tuple[tuple[Claim, ...], str]] = OrderedDict()
         self._bundles: tuple[Bundle, ...] = ()
         self._svids: dict[Claim, Svid] = {}
         self._refusals: dict[Claim, str] = {}
@@ -96,7 +100,8 @@ class Identities:
             group = self._groups[selectors] = _Group(selectors)
             group.members += 1
             self._match(group)
-            self._replan()
+            if group.claims:  # Who is due nothing changes nothing, and may come without end.
+                self._replan()
             self._refresh(group)
         else:
             group.members += 1
@@ -114,14 +119,15 @@ class Identities:
             # Its certificates stay until their renewal would be due: workloads come back.
             if not group.members and self._groups.get(selectors) is group:
                 del self._groups[selectors]
-                self._replan()
+                if group.claims:
+                    self._replan()
 
     async def claims(self, selectors: frozenset[Selector]) -> tuple[Claim, ...] | str:
         """Give what a workload is due once entries are known; or why nothing, in words."""
         while self._entries is None or not self._bundles:
             await self._changed.wait()
-        claims = self._claims(self._entries.values(), selectors)
-        return claims or why_none(self._entries.values(), selectors)
+        claims, why = self._give(selectors)
+        return claims or why
 
     def newcomers(self, selectors: frozenset[Selector]) -> int:
         """Tell how many identities would have to be ordered that templates make of this alone.
@@ -168,6 +174,8 @@ class Identities:
         """Replace the entries. What no entry gives any more is forgotten at once, key and all."""
         self._entries = {entry.id: entry for entry in sorted(entries, key=lambda each: each.id)}
         self._templates = tuple(filter(_is_template, self._entries.values()))
+        self._index = _Index(self._entries.values())
+        self._given.clear()
         self._make_ahead()
         for group in self._groups.values():
             self._match(group)
@@ -282,9 +290,19 @@ class Identities:
 
     def _match(self, group: _Group) -> None:
         if self._entries is not None:
-            group.claims = self._claims(self._entries.values(), group.selectors)
-            entries = self._entries.values()
-            group.why = "" if group.claims else why_none(entries, group.selectors)
+            group.claims, group.why = self._give(group.selectors)
+
+    def _give(self, found: frozenset[Selector]) -> tuple[tuple[Claim, ...], str]:
+        """Give what entries give a workload, in their order; or why nothing."""
+        given = self._given.get(found)
+        if given is None:
+            claims = self._claims(self._index.candidates(found), found)
+            why = "" if claims else why_none((self._entries or {}).values(), found)
+            given = self._given[found] = claims, why
+            if len(self._given) > _REMEMBERED:
+                self._given.popitem(last=False)
+        self._given.move_to_end(found)
+        return given
 
     def _make_ahead(self) -> None:
         """Choose what is signed before anybody asks: what needs no workload to be written out."""
@@ -381,6 +399,23 @@ class Identities:
         self._changed.set()
         self._changed = asyncio.Event()
         self.work.set()
+
+
+class _Index:
+    """Finds the few entries that may match among many, each by the rarest of its selectors."""
+
+    def __init__(self, entries: Iterable[WorkloadEntry]) -> None:
+        listed = tuple(entries)
+        counts = Counter(each for entry in listed for each in entry.selectors)
+        self._by: dict[Selector | None, list[WorkloadEntry]] = {}
+        for entry in listed:
+            rarest = min(entry.selectors, key=counts.__getitem__, default=None)
+            self._by.setdefault(rarest, []).append(entry)
+
+    def candidates(self, found: Iterable[Selector]) -> list[WorkloadEntry]:
+        """Give every entry that matches, and some that don't, by id."""
+        some = [entry for each in (None, *found) for entry in self._by.get(each, ())]
+        return sorted(some, key=lambda entry: entry.id)
 
 
 def _has_template(texts: Iterable[str]) -> bool:

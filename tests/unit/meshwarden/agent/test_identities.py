@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ca.entries import WorkloadEntry
 from ca.selectors import Selector
@@ -455,6 +457,55 @@ def test_a_view_is_new_only_when_something_changed() -> None:
             assert view.bundles[0].sequence == 2
 
     run(story)
+
+
+def test_who_is_due_nothing_costs_little_however_often_he_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Any user may ask without end, and what he lacks is looked for among all entries."""
+    looked = []
+
+    def counted(entries: object, found: frozenset[Selector]) -> str:
+        looked.append(found)
+        return f"none of {len(list(entries))}"  # type: ignore[call-overload]
+
+    monkeypatch.setattr("meshwarden.agent.identities.why_none", counted)
+    eve = frozenset({Selector("unix", "uid:13")})
+
+    async def story(world: World) -> None:
+        world.know(WEB, API)
+        for _ in range(3):
+            assert await world.identities.claims(eve) == "none of 2"
+            async with world.follow(eve) as following:
+                view = await following()
+                assert view is not None
+                assert view.why == "none of 2"
+        assert looked == [eve]
+        world.know(WEB)
+        assert await world.identities.claims(eve) == "none of 1"
+        assert looked == [eve, eve]
+
+    run(story)
+
+
+_SOME = st.sampled_from([Selector("unix", f"uid:{number}") for number in range(5)])
+
+
+@given(st.lists(st.frozensets(_SOME, max_size=3), max_size=12), st.frozensets(_SOME))
+def test_no_entry_is_missed_for_being_one_of_many(
+    wanted: list[frozenset[Selector]], found: frozenset[Selector]
+) -> None:
+    """Only those that may match are looked at; all that do are found, in the order of their ids."""
+    entries = [
+        WorkloadEntry(f"e{number:02}", f"spiffe://td.example/{number}", tuple(sorted(selectors)))
+        for number, selectors in enumerate(wanted)
+    ]
+    identities = Identities(lambda: 0, lambda: 0.5)
+    identities.set_entries(entries)
+    identities.set_bundles((FakeSigner(lambda: 1_000 * SECOND).bundle(),))
+    claims = asyncio.run(identities.claims(found))
+    expected = [each.id for each in entries if found.issuperset(each.selectors)]
+    assert ([] if isinstance(claims, str) else [each.entry_id for each in claims]) == expected
 
 
 def test_a_key_is_never_shown() -> None:
