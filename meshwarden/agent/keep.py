@@ -33,6 +33,13 @@ __all__ = ["Keep", "OwnIdentity"]
 _LOG = logging.getLogger(__name__)
 _SECOND_NS = 1_000_000_000
 _FORM = 1
+# What may be wrong with a certificate that can be read, beside what is a ValueError.
+_UNFIT = (
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 _Kind = TypeVar("_Kind")
 
 
@@ -114,13 +121,14 @@ class Keep:
             (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
             if chain[0].public_key() != key.public_key() or not isinstance(key, PrivateKey):
                 raise ValueError("certificate and key are not of each other")  # noqa: TRY301
+            spiffe_id = str(parse(uri))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, x509.ExtensionNotFound) as error:
+        except (OSError, ValueError, TypeError, *_UNFIT) as error:
             _LOG.warning("%s is not used: %s", self.identity, error)
             return None
         return OwnIdentity(
-            str(parse(uri)),
+            spiffe_id,
             tuple(each.public_bytes(Encoding.DER) for each in chain),
             key,
             int(chain[0].not_valid_after_utc.timestamp()) * _SECOND_NS,

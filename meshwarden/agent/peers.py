@@ -18,7 +18,7 @@ __all__ = ["Caller", "PeerError", "caller_of"]
 # Numbers of asm-generic/socket.h that Python's socket module has no names for.
 _SO_PEERGROUPS = 59
 _SO_PEERPIDFD = 77
-_CREDENTIALS = struct.Struct("3i")
+_CREDENTIALS = struct.Struct("iII")  # struct ucred; of users all 32 bits are in use.
 _MOST_GROUPS_BYTES = 1024  # Python asks for no more.
 
 

@@ -1,6 +1,7 @@
 """What an agent keeps over a restart is whole, private, and never a reason not to start."""
 
 import asyncio
+import datetime as dt
 import random
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from meshwarden.agent.identities import Identities
 from meshwarden.agent.keep import Keep, OwnIdentity
 from meshwarden.agent.renewer import Renewer, request_for_key
 from meshwarden.agent.svids import Svid
+from tests.e2e.support.certificates import CarelessAuthority
 from tests.fakes.signer import FakeSigner
 
 AGENT = "spiffe://td.example/meshwarden/agent/a/1"
@@ -97,6 +99,18 @@ def test_what_can_not_be_read_is_as_good_as_not_there(
     assert keep.load_identity() is None
     assert keep.load_bundles() == ()
     assert keep.load_known(AGENT) is None
+    assert "agent.pem is not used" in caplog.text
+
+
+@pytest.mark.parametrize("uri", ["https://td.example/x", "spiffe://td.example/../x"])
+def test_a_certificate_of_nobody_is_not_used(
+    tmp_path: Path, uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file of somebody else's in our place is told of, and keeps no agent from its start."""
+    keep = Keep(tmp_path)
+    made = CarelessAuthority(tmp_path / "x", dt.datetime.now(dt.UTC)).issue_odd("x", [uri])  # noqa: TID251 - dates of certificates
+    keep.identity.write_bytes(made.certificate.read_bytes() + made.key.read_bytes())
+    assert keep.load_identity() is None
     assert "agent.pem is not used" in caplog.text
 
 

@@ -87,6 +87,28 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.01)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_user_of_the_upper_half_is_himself(short: Path) -> None:
+    """Containers with user namespaces run as such: no entry names a user below 0."""
+    short.chmod(0o711)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(short / "api"))
+        (short / "api").chmod(0o777)
+        listener.listen()
+        listener.settimeout(10)
+        ids = {"user": 4_294_000_000, "group": 4_294_000_001, "extra_groups": []}
+        script = "import socket, sys; s = socket.socket(1); s.connect(sys.argv[1]); sys.stdin.read()"
+        child = subprocess.Popen(
+            ["/usr/bin/env", "python3", "-c", script, short / "api"], stdin=subprocess.PIPE, **ids
+        )
+        try:
+            connection, _ = listener.accept()
+            with connection, contextlib.closing(caller_of(connection)) as caller:
+                assert (caller.peer.uid, caller.peer.gid) == (ids["user"], ids["group"])
+        finally:
+            child.communicate()
+
+
 def test_the_server_sees_a_name_that_tells_the_process(short: Path) -> None:
     """Pid, user, groups, and a pidfd; nothing of the name stays on the disk."""
 
