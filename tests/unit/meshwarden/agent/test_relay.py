@@ -44,10 +44,12 @@ class Inner:
         writer.close()
 
 
+CONNECTING = "import socket, sys; s = socket.socket(1); s.connect(sys.argv[1]); sys.stdin.read()"
+
+
 def connecting(path: Path) -> subprocess.Popen[bytes]:
     """Start a process that connects and stays until its input ends."""
-    script = "import socket, sys; s = socket.socket(1); s.connect(sys.argv[1]); sys.stdin.read()"
-    return subprocess.Popen([sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-c", CONNECTING, str(path)], stdin=subprocess.PIPE)
 
 
 @contextlib.asynccontextmanager
@@ -97,9 +99,10 @@ def test_a_user_of_the_upper_half_is_himself(short: Path) -> None:
         listener.listen()
         listener.settimeout(10)
         ids = {"user": 4_294_000_000, "group": 4_294_000_001, "extra_groups": []}
-        script = "import socket, sys; s = socket.socket(1); s.connect(sys.argv[1]); sys.stdin.read()"
         child = subprocess.Popen(
-            ["/usr/bin/env", "python3", "-c", script, short / "api"], stdin=subprocess.PIPE, **ids
+            ["/usr/bin/env", "python3", "-c", CONNECTING, short / "api"],
+            stdin=subprocess.PIPE,
+            **ids,
         )
         try:
             connection, _ = listener.accept()
