@@ -22,6 +22,7 @@ from ca.selectors import InvalidSelectorError, Selector
 from meshwarden.control.identity.door import AgentCall, Door
 from meshwarden.control.identity.edge import (
     Context,
+    Crowd,
     Handler,
     MessageError,
     Messages,
@@ -40,6 +41,8 @@ __all__ = ["MAX_ORDERS", "AgentService", "NotYoursError"]
 MAX_ORDERS = 200
 """Of one batch: at a third of a millisecond each, others wait for it."""
 
+# Calls of one agent that sent nothing yet; an honest one's are on their way, all at once it may be.
+_MAX_UNREAD = 1_000
 _MAX_BATCH_BYTES = 4 * 1024 * 1024
 _MAX_MESSAGE_BYTES = 64 * 1024
 _MAX_TOKEN_BYTES = 256 * 1024
@@ -82,6 +85,7 @@ class AgentService:
         self._agent_ttl_s = parts.agent_ttl_s
         self._door = door
         self._pace = pace
+        self._unread = Crowd(_MAX_UNREAD)
 
     def handlers(self) -> Handler:
         """Give what a gRPC server calls."""
@@ -226,10 +230,13 @@ class AgentService:
         """Read what a call asks for, of an agent that is one still: it sends it when it likes.
 
         Raises:
+            LateError: It does not come.
             LostIdentityError: It was evicted, banned or attested anew since it was let in.
             MessageError: There is none, it is too large, or no message.
+            OverloadedError: Too many of its calls have none yet.
         """
-        request = await one(messages, kind, max_bytes)
+        with self._unread.joined(call.agent.spiffe_id, "calls of this agent have no message yet"):
+            request = await one(messages, kind, max_bytes)
         self._door.check(call)
         return request
 

@@ -6,7 +6,6 @@ address may. Only over TLS: a join token in plain text is everybody's.
 
 import asyncio
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from ca.registry import AgentRecord, Audit
 from meshwarden.caller import Caller
 from meshwarden.control.identity.edge import (
     Context,
+    Crowd,
     Handler,
     MessageError,
     Messages,
@@ -70,7 +70,8 @@ class AttestationService:
         self._attestors = attestors
         self._caller_of = caller_of
         self._pace = pace
-        self._at_once: Counter[str] = Counter()
+        self._at_once = Crowd(_MAX_OF_ONE, _MAX_AT_ONCE)
+        self._asking = Crowd(_MAX_OF_ONE, _MAX_AT_ONCE)
 
     def handlers(self) -> Handler:
         """Give what a gRPC server calls."""
@@ -80,8 +81,9 @@ class AttestationService:
 
     async def _get_bundle(self, messages: Messages, context: Context) -> bytes:
         """Tell what is public to anybody; an agent compares it with the hash in its join token."""
-        del context
-        await one(messages, agent_pb2.BundlesRequest, _MAX_MESSAGE_BYTES)
+        source = source_key(self._caller_of(context).source_ip)
+        with self._asking.joined(source, "calls of this address ask for the bundle at this moment"):
+            await one(messages, agent_pb2.BundlesRequest, _MAX_MESSAGE_BYTES)
         return bundle_message(self._parts.issuer.bundle()).SerializeToString()
 
     async def _attest(self, messages: Messages, context: Context) -> None:
@@ -97,23 +99,14 @@ class AttestationService:
                 "more attestations from this address than identity.nodes.attestations_per_s; "
                 f"try again in {wait_ns / 1e9:.1f} s"
             )
-        if self._at_once[source] >= _MAX_OF_ONE or self._at_once.total() >= _MAX_AT_ONCE:
-            raise OverloadedError(
-                f"{self._at_once[source]} nodes of this address attest at this moment, "
-                f"{self._at_once.total()} in all; try again"
-            )
-        self._at_once[source] += 1
-        try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                await self._answer(messages, context, caller)
-        except TimeoutError as error:
-            raise AttestationError(
-                f"the attestation took longer than {_TIMEOUT_S:.0f} s", "DEADLINE_EXCEEDED"
-            ) from error
-        finally:
-            self._at_once[source] -= 1
-            if not self._at_once[source]:
-                del self._at_once[source]
+        with self._at_once.joined(source, "nodes of this address attest at this moment"):
+            try:
+                async with asyncio.timeout(_TIMEOUT_S):
+                    await self._answer(messages, context, caller)
+            except TimeoutError as error:
+                raise AttestationError(
+                    f"the attestation took longer than {_TIMEOUT_S:.0f} s", "DEADLINE_EXCEEDED"
+                ) from error
 
     async def _answer(self, messages: Messages, context: Context, caller: Caller) -> None:
         # Step 1: the request is one that can be signed, and its sender has the key: a token is not

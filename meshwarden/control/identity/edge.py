@@ -6,19 +6,23 @@ hold what it sends.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from ca.errors import IdentityError
+from ca.errors import IdentityError, OverloadedError
 from meshwarden.faults import fault_id
 
 __all__ = [
     "Context",
+    "Crowd",
     "Handler",
+    "LateError",
     "MessageError",
     "Messages",
     "Method",
@@ -41,6 +45,16 @@ _Message = TypeVar("_Message", bound=Message)
 Handler: TypeAlias = "grpc.GenericRpcHandler[Any, Any]"  # Generic to type checkers only.
 
 
+# A batch of 4 MiB by a slow line takes half of it.
+_SENT_WITHIN_S = 60.0
+
+
+class LateError(IdentityError):
+    """The message of a call did not come; who calls sends it, or is rid of the call."""
+
+    code = "DEADLINE_EXCEEDED"
+
+
 class MessageError(IdentityError):
     """The bytes are no message of the method; send one of this version of the protocol."""
 
@@ -56,16 +70,60 @@ async def one(messages: Messages, kind: type[_Message], max_bytes: int) -> _Mess
     """Read the one message of a call, or the next one.
 
     Raises:
+        LateError: It does not come.
         MessageError: There is none, it is too large, or no message.
     """
-    async for data in messages:
-        if len(data) > max_bytes:
-            raise MessageError(f"the message has {len(data)} bytes, more than {max_bytes}")
+    try:
+        async with asyncio.timeout(_SENT_WITHIN_S):
+            data = await anext(aiter(messages), None)
+    except TimeoutError as error:
+        raise LateError(f"no {kind.DESCRIPTOR.name} came within {_SENT_WITHIN_S:.0f} s") from error
+    if data is None:
+        raise MessageError("the call ended without its message")
+    if len(data) > max_bytes:
+        raise MessageError(f"the message has {len(data)} bytes, more than {max_bytes}")
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise MessageError(f"this is no {kind.DESCRIPTOR.name}") from error
+
+
+class Crowd:
+    """Calls that go on at once, counted by who makes them: nobody may take all places.
+
+    Args:
+        of_one: How many one caller may have.
+        in_all: And all of them together; 0 for any number.
+    """
+
+    def __init__(self, of_one: int, in_all: int = 0) -> None:
+        self._of_one = of_one
+        self._in_all = in_all
+        self._there: Counter[str] = Counter()
+
+    @contextmanager
+    def joined(self, caller: str, told: str) -> Iterator[None]:
+        """Count a call while it goes on.
+
+        Args:
+            caller: Whose.
+            told: What the calls do, in words after their number.
+
+        Raises:
+            OverloadedError: There are too many.
+        """
+        mine, total = self._there[caller], self._there.total()
+        if mine >= self._of_one or (self._in_all and total >= self._in_all):
+            if not mine:
+                del self._there[caller]
+            raise OverloadedError(f"{mine} {told}, {total} in all; try again")
+        self._there[caller] += 1
         try:
-            return kind.FromString(data)
-        except DecodeError as error:
-            raise MessageError(f"this is no {kind.DESCRIPTOR.name}") from error
-    raise MessageError("the call ended without its message")
+            yield
+        finally:
+            self._there[caller] -= 1
+            if not self._there[caller]:
+                del self._there[caller]
 
 
 def handlers(

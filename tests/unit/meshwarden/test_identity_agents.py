@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 
 from ca.entries import set_digest
-from meshwarden.control.identity import streams
+from meshwarden.control.identity import agents, edge, streams
 from meshwarden.control.identity.agents import MAX_ORDERS
 from meshwarden.identity_messages import workload_from
 from protos.meshwarden.v1 import agent_pb2, registration_pb2
@@ -342,6 +342,29 @@ def test_a_call_that_was_let_in_before_is_not_answered_after(tmp_path: Path, los
             await held[name].write(request.SerializeToString())
             code, told = await refused(held[name])
             assert (name, code, loses in told) == (name, grpc.StatusCode.PERMISSION_DENIED, True)
+
+    run(tmp_path, story)
+
+
+def test_an_agent_has_so_many_calls_without_a_message_and_each_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns one node would have control hold as many as he likes, for ever."""
+    monkeypatch.setattr(agents, "_MAX_UNREAD", 3)
+    monkeypatch.setattr(edge, "_SENT_WITHIN_S", 1.0)
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        sign = server.channel.stream_unary("/meshwarden.v1.Agent/SignX509")
+        calls = [sign(metadata=agent.metadata) for _ in range(5)]
+        async with asyncio.timeout(10):
+            codes = [await call.code() for call in calls]
+        assert sorted(code.name for code in codes) == [
+            *["DEADLINE_EXCEEDED"] * 3,
+            *["RESOURCE_EXHAUSTED"] * 2,
+        ]
+        entry = (await server.put(parent_id=agent.spiffe_id)).workload.id
+        assert (await signed(server, agent, order(entry)))[0].HasField("svid")
 
     run(tmp_path, story)
 

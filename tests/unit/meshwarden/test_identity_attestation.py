@@ -264,6 +264,34 @@ def test_who_says_nothing_keeps_nobody_else_from_attesting(tmp_path: Path) -> No
     run(tmp_path, story, attestations_per_s=100.0)
 
 
+def test_who_asks_for_the_bundle_and_sends_nothing_is_counted_too(tmp_path: Path) -> None:
+    """A stranger would have control hold as many calls as he likes, for ever."""
+
+    async def story(server: IdentityServer) -> None:
+        ask = server.channel.stream_unary("/meshwarden.v1.Attestation/GetBundle")
+        request = agent_pb2.BundlesRequest().SerializeToString()
+        calls = [ask(metadata=Caller("10.0.0.1").metadata) for _ in range(60)]
+        refusals = [asyncio.ensure_future(call.code()) for call in calls]
+        async with asyncio.timeout(10):
+            while sum(each.done() for each in refusals) < 12:
+                await asyncio.sleep(0.05)
+        assert sum(each.done() for each in refusals) == 12
+        other = ask(metadata=Caller("10.0.0.2").metadata)
+        await other.write(request)
+        assert await other
+        # Whose message comes is answered.
+        waiting = [call for call, each in zip(calls, refusals, strict=True) if not each.done()]
+        for call in waiting:
+            await call.write(request)
+            assert await call
+        again = ask(metadata=Caller("10.0.0.1").metadata)
+        await again.write(request)
+        assert await again
+        await asyncio.gather(*refusals)
+
+    run(tmp_path, story)
+
+
 def test_an_attestor_that_is_not_asked_for_is_not_there(tmp_path: Path) -> None:
     """Least of all the one that believes everybody on the owner's socket."""
 
