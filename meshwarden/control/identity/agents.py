@@ -263,7 +263,22 @@ class AgentService:
         made = match(entry, found)
         if isinstance(made, Miss):
             raise NotYoursError(f"entry {entry_id} is not that workload's: {made.reason}")
+        if self._makes_an_admin(entry_id, made):
+            raise NotYoursError(
+                f"entry {entry_id} is a template, and {made.spiffe_id} administers the service: "
+                "only entries that name it give it"
+            )
         return _Claim(entry, made, tuple(map(str, sorted(shortened(entry, found)))))
+
+    def _makes_an_admin(self, entry_id: str, made: Match) -> bool:
+        """Whether a template is filled to what another entry has the admin flag for.
+
+        An agent says what it is filled with: of every node that has one, the key of its agent would
+        be an administrator's.
+        """
+        kept = self._registry.entries.get(entry_id)
+        is_template = kept is not None and "{{" in kept.workload.spiffe_id
+        return is_template and str(made.spiffe_id) in self._registry.admins()
 
     def _charge(self, call: AgentCall, cost: int, kind: str = "certificates") -> None:
         """Count what an agent asks for.

@@ -163,6 +163,33 @@ def test_a_template_is_filled_from_what_was_found_on_the_workload(tmp_path: Path
     run(tmp_path, story)
 
 
+def test_no_template_makes_an_administrator(tmp_path: Path) -> None:
+    """Whoever owns a node fills it as he likes; the entry that has the flag still gives the ID."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        mine = {"parent_id": agent.spiffe_id}
+        template = (await server.put(spiffe_id=TEMPLATE, selectors=[], **mine)).workload.id
+        flagged = (await server.put(spiffe_id=WEB, admin=True, **mine)).workload.id
+        found = ("k8s:ns:shop", "k8s:sa:web")
+        results = await signed(
+            server,
+            agent,
+            order(template, *found),
+            order(template, "k8s:ns:shop", "k8s:sa:db"),
+            order(flagged),
+        )
+        assert results[0].refusal.code == "PERMISSION_DENIED"
+        assert "administers the service" in results[0].refusal.message
+        assert [each.HasField("svid") for each in results] == [False, True, True]
+        selectors = [agent_pb2.Selector(kind="k8s", value=each[4:]) for each in found]
+        token = agent_pb2.SignJwtRequest(entry_id=template, audiences=["x"], selectors=selectors)
+        code, _ = await refused(server.agents.SignJwt(token, metadata=agent.metadata))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+
+    run(tmp_path, story)
+
+
 def test_entries_of_an_alias_are_those_of_every_node_that_it_matches(tmp_path: Path) -> None:
     """Filled from the node, where they ask for it; of other nodes they are none."""
 
