@@ -205,7 +205,7 @@ class RegistrationService(registration_pb2_grpc.RegistrationServicer):
         self, request: registration_pb2.CreateJoinTokenRequest, context: _Context
     ) -> registration_pb2.CreateJoinTokenReply:
         async def create(who: Who) -> registration_pb2.CreateJoinTokenReply:
-            ttl_s = request.ttl_s or _DEFAULT_TOKEN_TTL_S
+            ttl_s = request.ttl_s or min(_DEFAULT_TOKEN_TTL_S, self._max_token_ttl_s)
             if ttl_s > self._max_token_ttl_s:
                 raise InvalidEntryError(
                     f"a join token lives at most {self._max_token_ttl_s} s "

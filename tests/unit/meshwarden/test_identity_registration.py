@@ -24,11 +24,14 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 Story = Callable[[IdentityServer], Awaitable[None]]
 
 
-def run(folder: Path, story: Story, identity: Identity | None = None) -> None:
+def run(folder: Path, story: Story, identity: Identity | None = None, **nodes: Any) -> None:
     """Run one story against servers of its own."""
 
     async def within_time() -> None:
-        async with asyncio.timeout(60), identity_server(folder, identity=identity) as server:
+        async with (
+            asyncio.timeout(60),
+            identity_server(folder, identity=identity, **nodes) as server,
+        ):
             await story(server)
 
     asyncio.run(within_time())
@@ -185,6 +188,18 @@ def test_a_token_that_makes_no_sense_is_not_made(tmp_path: Path, bad: dict[str, 
         assert (code, bool(why)) == (INVALID, True)
 
     run(tmp_path, story)
+
+
+def test_where_tokens_live_shorter_than_by_default_that_is_how_long_one_lives(
+    tmp_path: Path,
+) -> None:
+    """Nobody who asked for nothing is told that he asked for too much."""
+
+    async def story(server: IdentityServer) -> None:
+        token = await server.new_token()
+        assert 0 < token.expires_ns - server.clock.now_ns() <= 60 * 10**9
+
+    run(tmp_path, story, max_join_token_ttl_s=60)
 
 
 def test_an_agent_that_is_not_there_is_answered_with_the_nearest(tmp_path: Path) -> None:
