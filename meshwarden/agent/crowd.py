@@ -1,7 +1,8 @@
 """How many calls one user's processes may have open: each holds memory for as long as he likes.
 
-A connection may carry a thousand, and a stream of server reflection asks for no identity. So calls
-are counted before anything else looks at them, those of every service on the socket alike.
+A connection carries many, and a stream of server reflection asks for no identity. So calls are
+counted before anything else looks at them, those of every service on the socket alike, and before
+their requests are read: whoever sends half of one holds memory as well.
 """
 
 import contextlib
@@ -13,7 +14,17 @@ import grpc
 import grpc.aio
 from typing_extensions import override
 
-__all__ = ["Crowd"]
+__all__ = ["OPTIONS", "Crowd"]
+
+OPTIONS = (
+    ("grpc.max_concurrent_streams", 1000),
+    # An Envoy's first request names itself and all its extensions, some 50 KiB; others are short.
+    ("grpc.max_receive_message_length", 256 * 1024),
+    # What is held of a call whose request nobody reads. By itself grpc makes that 4 MiB.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 65_535),
+)
+"""Of a server whose calls are counted: what each may hold."""
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Handler = Any  # grpc's own type takes no parameters, and its stubs want them.
@@ -49,26 +60,35 @@ class Crowd(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # likewise
         return None if handler is None else self._counted(handler)
 
     def _counted(self, handler: _Handler) -> _Handler:
-        """Give a handler of the same kind that counts."""
+        """Give a handler that counts. All take streams: grpc calls others with a whole request."""
         kinds = ("unary", "stream")
-        kind = f"{kinds[handler.request_streaming]}_{kinds[handler.response_streaming]}"
-        inner = getattr(handler, kind)
+        answers = kinds[handler.response_streaming]
+        inner = getattr(handler, f"{kinds[handler.request_streaming]}_{answers}")
 
-        async def replies(request: Any, context: _Context) -> AsyncIterator[Any]:
+        async def asked(requests: Any, context: _Context) -> Any:
+            if handler.request_streaming:
+                return requests
+            request = await anext(aiter(requests), None)
+            if request is None:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is missing")
+            return request
+
+        async def replies(requests: Any, context: _Context) -> AsyncIterator[Any]:
             with self._place(context) as has_place:
                 if not has_place:
                     await self._refuse(context)
+                request = await asked(requests, context)
                 async with contextlib.aclosing(inner(request, context)) as made:
                     async for reply in made:
                         yield reply
 
-        async def reply(request: Any, context: _Context) -> Any:
+        async def reply(requests: Any, context: _Context) -> Any:
             with self._place(context) as has_place:
                 if not has_place:
                     await self._refuse(context)
-                return await inner(request, context)
+                return await inner(await asked(requests, context), context)
 
-        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        make = getattr(grpc, f"stream_{answers}_rpc_method_handler")
         return make(
             replies if handler.response_streaming else reply,
             handler.request_deserializer,

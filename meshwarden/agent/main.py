@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from ca.workload import WorkloadAttestor
 from meshwarden import clock, plugins
 from meshwarden.agent.attestation import Attestation
-from meshwarden.agent.crowd import Crowd
+from meshwarden.agent.crowd import OPTIONS, Crowd
 from meshwarden.agent.door import Door, TlsDoor, TlsDoorSettings
 from meshwarden.agent.evidence import Evidence, JoinToken, K8sPsat, X509Pop
 from meshwarden.agent.exchange import NotBelievedError
@@ -63,10 +63,6 @@ _SAVE_PAUSE_S = 0.5
 _STATUS_S = 0.25
 _STOP_S = 1.0
 _REFUSALS_TOLD = 20
-_OPTIONS = (
-    ("grpc.max_concurrent_streams", 1000),
-    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
-)
 _REFLECTED = (
     sds_pb2.DESCRIPTOR.services_by_name["SecretDiscoveryService"].full_name,
     workload_pb2.DESCRIPTOR.services_by_name["SpiffeWorkloadAPI"].full_name,
@@ -150,7 +146,7 @@ async def _serve(
         identities_per_s=settings.agent.identities_per_s,
     )
     crowd = Crowd(relay.user, 2 * settings.agent.max_connections, api.note_crowd)
-    server = grpc.aio.server(interceptors=(crowd,), options=_OPTIONS)
+    server = grpc.aio.server(interceptors=(crowd,), options=OPTIONS)
     workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(api, server)
     sds_pb2_grpc.add_SecretDiscoveryServiceServicer_to_server(
         SecretService(api.envoy_views, WorkloadSecrets, api.note_envoy, api.note_nack), server

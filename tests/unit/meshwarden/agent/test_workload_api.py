@@ -425,6 +425,56 @@ def test_a_user_has_so_many_calls_open_and_no_more(short: Path) -> None:
     asyncio.run(in_loop())
 
 
+def test_who_holds_his_requests_back_is_counted_as_well(short: Path) -> None:
+    """Half a request takes memory, and nobody knows yet who asks for what."""
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry())
+        async with served.channel() as channel:
+            held = channel.stream_unary(
+                "/SpiffeWorkloadAPI/FetchJWTSVID", pb.JWTSVIDRequest.SerializeToString
+            )
+            calls = [held(metadata=HEADER) for _ in range(8)]
+            for call in calls:
+                await call.wait_for_connection()
+            asked = pb.JWTSVIDRequest(audience=["a"])
+            code = ""
+            while code != "RESOURCE_EXHAUSTED":
+                try:
+                    await Stub(channel).FetchJWTSVID(asked, metadata=HEADER)
+                except grpc.aio.AioRpcError as error:
+                    code = error.code().name
+            # The very calls that were held are answered when they ask.
+            await calls[0].write(asked)
+            reply = pb.JWTSVIDResponse.FromString(await calls[0])  # type: ignore[arg-type]
+            assert [each.spiffe_id for each in reply.svids] == ["spiffe://td.example/web"]
+            await calls[1].done_writing()
+            code, why = await refused(calls[1])
+            assert (code, why) == ("INVALID_ARGUMENT", "the request is missing")
+            for call in calls:
+                call.cancel()
+
+    async def in_loop() -> None:
+        async with asyncio.timeout(10), endpoint(short, most=4) as served:
+            await story(served)
+
+    asyncio.run(in_loop())
+
+
+def test_a_request_is_no_larger_than_any_that_is_meant(short: Path) -> None:
+    """A quarter of a mebibyte: an Envoy's first one, which names all it has, is a fifth of that."""
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry())
+        async with served.channel() as channel:
+            large = pb.ValidateJWTSVIDRequest(audience="a", svid="x" * 300_000)
+            code, why = await refused(Stub(channel).ValidateJWTSVID(large, metadata=HEADER))
+            assert code == "RESOURCE_EXHAUSTED"
+            assert "larger than max" in why
+
+    run(short, story)
+
+
 def test_a_token_is_validated_for_its_audience(short: Path) -> None:
     """Section 6.2.3: with its claims; else INVALID_ARGUMENT and why, with nothing of the token."""
 
