@@ -11,6 +11,7 @@ Source: NIST SP 800-38D for GCM; RFC 7914 for scrypt.
 
 import base64
 import contextlib
+import logging
 import os
 import secrets
 import stat
@@ -30,6 +31,7 @@ from ca.keys import PrivateKey, private_der, private_from_der
 
 __all__ = ["ADAPTER", "Config"]
 
+_LOG = logging.getLogger(__name__)
 _VERSION = 1
 _BY_FILE, _BY_PASSPHRASE = 0, 1
 _KEY_BYTES, _NONCE_BYTES, _SALT_BYTES = 32, 12, 16
@@ -122,6 +124,11 @@ class SealedKeeper(KeyKeeper):
             file = self._config.key_file
             if may_make and not file.exists():
                 _make(file)
+                _LOG.info(
+                    "identity.key_file: %s was made; keep a copy elsewhere, without it the "
+                    "authority in the database is lost",
+                    file,
+                )
             try:
                 _check_private(file, "identity.key_file")
                 self._file_key = base64.b64decode(file.read_text().strip(), validate=True)

@@ -71,6 +71,19 @@ def test_a_passphrase_takes_the_files_place(tmp_path: Path) -> None:
         sealed(tmp_path, passphrase_file=file).get(ID, handle)
 
 
+def test_who_starts_it_first_is_told_to_keep_a_copy_of_the_key_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and without what is in it."""
+    with caplog.at_level("INFO"):
+        sealed(tmp_path).put(ID, KEY)
+        sealed(tmp_path).put(ID, KEY)
+    (said,) = caplog.messages
+    file = tmp_path / "etc" / "sealing.key"
+    assert f"{file} was made; keep a copy elsewhere" in said
+    assert file.read_text().strip() not in said
+
+
 def test_another_key_file_is_named_and_opens_nothing(tmp_path: Path) -> None:
     """The start is refused by this message."""
     handle = sealed(tmp_path).put(ID, KEY)
