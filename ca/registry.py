@@ -38,6 +38,7 @@ class AgentRecord:
         certificate_sha256: Digest of that in DER.
         previous_sha256: Of the one it renewed by, which is good until the agent has the new one;
             empty after an attestation.
+        previous_expires_ns: When that ends.
         banned: It may not come back.
         can_reattest: See NodeIdentity.
     """
@@ -50,6 +51,7 @@ class AgentRecord:
     serial: str
     certificate_sha256: bytes
     previous_sha256: bytes = b""
+    previous_expires_ns: int = 0
     banned: bool = False
     can_reattest: bool = False
 

@@ -73,6 +73,7 @@ def agent_columns(agent: AgentRecord) -> dict[str, Any]:
         "serial": agent.serial,
         "certificate_sha256": agent.certificate_sha256,
         "previous_sha256": agent.previous_sha256,
+        "previous_expires_ns": agent.previous_expires_ns,
         "banned": agent.banned,
         "can_reattest": agent.can_reattest,
     }
@@ -89,6 +90,7 @@ def agent_of(row: RowMapping) -> AgentRecord:
         serial=row["serial"],
         certificate_sha256=row["certificate_sha256"],
         previous_sha256=row["previous_sha256"],
+        previous_expires_ns=row["previous_expires_ns"],
         banned=row["banned"],
         can_reattest=row["can_reattest"],
     )

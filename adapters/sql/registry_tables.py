@@ -49,6 +49,8 @@ AGENT = Table(
     Column("serial", Text, nullable=False),
     Column("certificate_sha256", LargeBinary, nullable=False),
     Column("previous_sha256", LargeBinary, nullable=False),
+    # A replica of the version before leaves it out.
+    Column("previous_expires_ns", BigInteger, nullable=False, server_default="0"),
     Column("banned", Boolean, nullable=False),
     Column("can_reattest", Boolean, nullable=False),
 )

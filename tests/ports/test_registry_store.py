@@ -420,6 +420,28 @@ def test_who_comes_back_by_a_certificate_does_so_while_that_is_good(new: New) ->
     run(story())
 
 
+def test_a_certificate_of_before_its_end_was_kept_ends_with_the_newest(new: New) -> None:
+    """As it did in the version before, which knew no better."""
+
+    async def story() -> None:
+        store = new()
+        before = agent(previous_sha256=b"p" * 32, previous_expires_ns=5)
+        await store.put_agent(before, audit())
+        assert await store.agent(AGENT) == before
+        async with store._database._transactions._engine.begin() as connection:
+            for step in (
+                "ALTER TABLE meshwarden_agent DROP COLUMN previous_expires_ns",
+                "UPDATE meshwarden_schema SET version_num = 'r008'",
+            ):
+                await connection.execute(text(step))
+        await store.close()
+        newer = new()
+        assert await newer.agent(AGENT) == replace(before, previous_expires_ns=HOUR_NS)
+        await newer.close()
+
+    run(story())
+
+
 def test_agents_that_expired_long_ago_are_forgotten_but_no_ban_is(new: New) -> None:
     """All of them, each told to who follows; a second replica finds none, and says nothing."""
 

@@ -118,6 +118,7 @@ class AgentService:
             certificate_sha256=hashlib.sha256(svid.chain[0]).digest(),
             # Whatever it has besides: this reply may be lost, and what it called by still good.
             previous_sha256=call.certificate_sha256,
+            previous_expires_ns=call.expires_ns,
         )
         # It is good once the registry knows it, and not before: then it is told.
         version = await self._registry.store.put_agent(renewed, None)
@@ -191,7 +192,7 @@ class AgentService:
     async def _entries(self, messages: Messages, context: Context) -> None:
         call = await self._door.admit(context)
         request = await self._read(call, messages, agent_pb2.EntriesRequest, _MAX_MESSAGE_BYTES)
-        with self._streams.opened(call.agent.spiffe_id):
+        with self._streams.opened(call.agent.spiffe_id, call.expires_ns):
             try:
                 await self._follow(call, request.digest, context)
             except StuckError as error:

@@ -42,11 +42,13 @@ class AgentCall:
     Attributes:
         agent: As it was when the call began.
         certificate_sha256: What it was made with.
+        expires_ns: When that ends: a connection outlives the certificate that opened it.
         source: From where.
     """
 
     agent: AgentRecord
     certificate_sha256: bytes
+    expires_ns: int
     source: str
 
 
@@ -114,13 +116,13 @@ class AgentDoor(Door):
         if agent is None or not _is_good(agent, shown):
             # It may have attested or renewed at another replica a moment ago.
             agent = await self._looked_up(caller.spiffe_id)
-        call = AgentCall(agent, shown, caller.source_ip or "unknown")
-        self._check(agent, call)
-        if not _is_good(agent, shown):
+        call = AgentCall(agent, shown, _end_ns(agent, shown), caller.source_ip or "unknown")
+        if not agent.banned and not _is_good(agent, shown):
             raise LostIdentityError(
                 f"this certificate of {agent.spiffe_id} is neither its newest nor the one before: "
                 "attest again"
             )
+        self._check(agent, call)
         return call
 
     @override
@@ -140,9 +142,8 @@ class AgentDoor(Door):
     def _check(self, agent: AgentRecord, call: AgentCall) -> None:
         if agent.banned:
             raise LostIdentityError(f"{agent.spiffe_id} is banned")
-        late_ns = self._now_ns() - agent.svid_expires_ns
+        late_ns = self._now_ns() - call.expires_ns
         if late_ns > 0:
-            # A connection outlives the certificate that it was opened with.
             raise LostIdentityError(
                 f"the certificate of {call.agent.spiffe_id} expired {late_ns // 1_000_000_000} s "
                 "ago: attest again"
@@ -164,3 +165,9 @@ class AgentDoor(Door):
 def _is_good(agent: AgentRecord, shown: bytes) -> bool:
     # An agent that was let back in has none: empty is never shown.
     return shown in {agent.certificate_sha256, agent.previous_sha256}
+
+
+def _end_ns(agent: AgentRecord, shown: bytes) -> int:
+    if shown == agent.previous_sha256:
+        return agent.previous_expires_ns
+    return agent.svid_expires_ns

@@ -20,6 +20,8 @@ __all__ = ["EMBEDDED_PATH", "EmbeddedAttestor", "EmbeddedDoor", "local_caller"]
 EMBEDDED_PATH = "embedded/local"
 """Of its SPIFFE ID, below /meshwarden/agent/."""
 
+# It shows no certificate: what it may goes by whose socket it is.
+_NEVER_NS = 2**63 - 1
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -49,7 +51,7 @@ class EmbeddedDoor(Door):
         agent = self._registry.agent(self._agent_id)
         if agent is None:
             raise LostIdentityError(f"{self._agent_id} has not attested, or was evicted")
-        call = AgentCall(agent, agent.certificate_sha256, LOCAL)
+        call = AgentCall(agent, agent.certificate_sha256, _NEVER_NS, LOCAL)
         self.check(call)
         return call
 

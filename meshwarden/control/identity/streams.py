@@ -1,7 +1,6 @@
 """The streams that agents follow: how many there are, what they are told, and when one is stuck."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -41,23 +40,28 @@ class Streams:
         self.bundles = b""
         self._registry = registry
         self._now_ns = now_ns
-        self._open: Counter[str] = Counter()
+        self._open: dict[str, list[int]] = {}
 
     @contextmanager
-    def opened(self, agent_id: str) -> Iterator[None]:
+    def opened(self, agent_id: str, expires_ns: int) -> Iterator[None]:
         """Count a stream while it is open.
+
+        Args:
+            agent_id: Whose it is.
+            expires_ns: When the certificate ends that it was opened by.
 
         Raises:
             OverloadedError: The agent has too many.
         """
-        if self._open[agent_id] >= _PER_AGENT:
+        ends = self._open.setdefault(agent_id, [])
+        if len(ends) >= _PER_AGENT:
             raise OverloadedError(f"{agent_id} has {_PER_AGENT} streams already")
-        self._open[agent_id] += 1
+        ends.append(expires_ns)
         try:
             yield
         finally:
-            self._open[agent_id] -= 1
-            if not self._open[agent_id]:
+            ends.remove(expires_ns)
+            if not ends:
                 del self._open[agent_id]
 
     async def write(self, context: Context, reply: bytes) -> None:
@@ -83,10 +87,9 @@ class Streams:
         self._registry.pulse()
 
     async def sweep(self) -> None:
-        """Have streams of agents that expired look at themselves, for ever."""
+        """Have streams look at themselves once their certificates have expired, for ever."""
         while True:
             await asyncio.sleep(_SWEEP_S)
             now_ns = self._now_ns()
-            agents = map(self._registry.agent, tuple(self._open))
-            if any(agent is not None and agent.svid_expires_ns <= now_ns for agent in agents):
+            if any(end_ns < now_ns for ends in self._open.values() for end_ns in ends):
                 self._registry.pulse()

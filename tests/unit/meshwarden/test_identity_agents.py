@@ -512,6 +512,35 @@ def test_an_expired_agent_is_refused_though_its_connection_lives(tmp_path: Path)
     run(tmp_path, story)
 
 
+def test_the_certificate_before_ends_with_its_own_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the streams that it opened: the newest's time is not its own."""
+
+    async def story(server: IdentityServer) -> None:
+        first = await server.new_agent()
+        server.clock.ahead_ns = 1800 * 10**9
+        request = agent_pb2.RenewRequest(csr=csr_of(new_key()))
+        reply = await server.agents.Renew(request, metadata=first.metadata)
+        newest = replace(first, chain=tuple(reply.svid.chain))
+        streams_of_both = [entries_of(server, each) for each in (first, newest)]
+        for stream in streams_of_both:
+            while not (await stream.read()).digest:
+                pass
+        server.clock.ahead_ns = 3700 * 10**9
+        old, new = streams_of_both
+        code, told = await refused(old.read())
+        assert (code, "expired" in told) == (grpc.StatusCode.PERMISSION_DENIED, True)
+        code, told = await refused(entries_of(server, first).read())
+        assert (code, "expired" in told) == (grpc.StatusCode.PERMISSION_DENIED, True)
+        await server.put(parent_id=first.spiffe_id)
+        assert (await new.read()).digest
+        await entries_of(server, newest).read()
+
+    monkeypatch.setattr(streams, "_SWEEP_S", 0.05)
+    run(tmp_path, story)
+
+
 def test_whoever_shows_no_agents_certificate_is_refused(tmp_path: Path) -> None:
     """None, a workload's, a forged one of the right name, or plain text."""
 
