@@ -166,27 +166,29 @@ class Delta:
         Raises:
             RequestError: It asks for something else than secrets, or for too much.
         """
-        subscribed = [*request.resource_names_subscribe]
+        subscribed = dict.fromkeys(request.resource_names_subscribe)
+        left = dict.fromkeys(request.resource_names_unsubscribe)
         if self._names is None:
             self._names = {}
-            # Envoy names at once what it wants; who names nothing wants everything.
-            self._wants_all = not subscribed and not request.initial_resource_versions
-            subscribed += request.initial_resource_versions
+            # Whoever names nothing at first wants everything. What it has already names nothing: an
+            # Envoy tells that of a star's secrets too, when it comes again.
+            self._wants_all = not subscribed and not left
         has_star = _STAR in subscribed
-        subscribed = [name for name in subscribed if name != _STAR]
-        _check(request.type_url, [*self._names, *subscribed])
+        subscribed.pop(_STAR, None)
+        _check(request.type_url, tuple((self._names.keys() - left.keys()) | subscribed.keys()))
         if request.response_nonce and request.response_nonce == self._sent.nonce:
             refused = request.HasField("error_detail")
             reason = request.error_detail.message or "refused"
             self.nack = _nack(self._sent, reason) if refused else None
-        for name in request.resource_names_unsubscribe:
-            self._names.pop(name, None)
+        if _STAR in left:
+            self._wants_all = False
+            self._versions = {
+                each: self._versions[each] for each in self._names if each in self._versions
+            }
+        dropped = [name for name in left if name in self._names]
+        for name in dropped:
+            del self._names[name]
             self._versions.pop(name, None)
-            if name == _STAR:
-                self._wants_all = False
-                self._versions = {
-                    each: self._versions[each] for each in self._names if each in self._versions
-                }
         self.missing = tuple(name for name in self.missing if name in self._names)
         if has_star:
             self._wants_all = True
@@ -196,22 +198,34 @@ class Delta:
             self._names[name] = None
             self._versions.pop(name, None)
         is_new = bool(subscribed) or has_star or (self._wants_all and not self._versions)
-        return self.changed(secrets) if is_new else None
+        if self._wants_all and dropped:
+            # Whether the star still gives it, its client can't tell.
+            known = {*self._names, *secrets.every}
+            return self._reply(secrets, [name for name in dropped if name not in known])
+        return self._reply(secrets) if is_new else None
 
     def changed(self, secrets: Secrets) -> DeltaDiscoveryResponse | None:
         """Take new secrets; the response where one that was asked for is another now."""
+        return self._reply(secrets)
+
+    def _reply(
+        self, secrets: Secrets, removed: Sequence[str] = ()
+    ) -> DeltaDiscoveryResponse | None:
         if self._names is None:
             return None
         wanted = dict.fromkeys((*self._names, *(secrets.every if self._wants_all else ())))
         found, self.missing = _found(wanted, secrets)
         new = [each for each in found if self._versions.get(each.name) != each.version]
-        # One that is gone is not told: Envoy keeps what it has anyway, and refuses to hear of it.
-        if not new:
+        # What is missing is not told as removed: an Envoy would open the port that waits for it.
+        # Nor what is gone, of which it keeps what it has anyway; older ones refuse to hear of it.
+        if not new and not removed:
             return None
         self._versions.update((each.name, each.version) for each in new)
         self._count += 1
-        self._sent = _Sent(str(self._count), tuple(each.name for each in new))
-        reply = DeltaDiscoveryResponse(type_url=TYPE_URL, nonce=self._sent.nonce)
+        self._sent = _Sent(str(self._count), (*(each.name for each in new), *removed))
+        reply = DeltaDiscoveryResponse(
+            type_url=TYPE_URL, nonce=self._sent.nonce, removed_resources=removed
+        )
         for each in new:
             resource = Resource(name=each.name, version=each.version)
             resource.resource.Pack(each.secret, deterministic=True)

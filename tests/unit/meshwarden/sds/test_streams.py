@@ -206,12 +206,89 @@ def test_a_delta_subscription_is_answered_each_time() -> None:
     assert unpacked(subscriber.asked(one, view(svid(WEB, 2)))).keys() == {WEB}
 
 
-def test_what_a_delta_client_brings_is_sent_to_it_once_more() -> None:
-    """It may have forgotten what it says it has."""
-    request = DeltaDiscoveryRequest(
-        initial_resource_versions={WEB: view(svid(WEB)).get(WEB).version}
-    )  # type: ignore[union-attr]
-    assert unpacked(Delta().asked(request, view(svid(WEB)))).keys() == {WEB}
+def delta(*names: str, left: Sequence[str] = (), has: Sequence[str] = ()) -> DeltaDiscoveryRequest:
+    """A request of the delta form: what it names, what it leaves, and what it says it has."""
+    return DeltaDiscoveryRequest(
+        resource_names_subscribe=names,
+        resource_names_unsubscribe=left,
+        initial_resource_versions={name: versions(WEB, API)[name] for name in has},
+        type_url=TYPE_URL,
+    )
+
+
+def versions(*names: str) -> dict[str, str]:
+    """The versions of identities that were never renewed."""
+    secrets = view(*map(svid, names))
+    found = {name: secrets.get(name) for name in (*names, ROOT)}
+    return {name: named.version for name, named in found.items() if named is not None}
+
+
+def test_what_a_delta_client_has_is_sent_to_it_once_more_and_names_nothing() -> None:
+    """It may have forgotten; and who comes again names all that it wants."""
+    secrets = view(svid(WEB), svid(API))
+    subscriber = Delta()
+    assert unpacked(subscriber.asked(delta(WEB, has=[WEB, API]), secrets)).keys() == {WEB}
+    assert subscriber.changed(view(svid(WEB), svid(API, 2))) is None
+
+
+def test_a_star_that_comes_again_without_a_name_is_a_star_still() -> None:
+    """Envoy leaves the name out where it has only that one, and tells what it gave."""
+    secrets = view(svid(WEB), svid(API))
+    subscriber = Delta()
+    assert unpacked(subscriber.asked(delta(has=[WEB, ROOT]), secrets)).keys() == {WEB, API, ROOT}
+    assert unpacked(subscriber.changed(view(svid(WEB, 2), svid(API)))).keys() == {WEB}
+
+
+@pytest.mark.parametrize("first", [delta(left=["x"]), delta(left=[WEB], has=[WEB])])
+def test_who_comes_to_leave_gets_nothing(first: DeltaDiscoveryRequest) -> None:
+    """Everything is for who says nothing at all."""
+    subscriber = Delta()
+    assert subscriber.asked(first, view(svid(WEB))) is None
+    assert subscriber.asked(delta(), view(svid(WEB))) is None
+    assert subscriber.changed(view(svid(WEB, 2))) is None
+
+
+def test_who_leaves_the_last_name_is_sent_nothing_whatever_it_has() -> None:
+    """That it has named something once on this stream is not forgotten."""
+    subscriber, secrets = Delta(), view(svid(WEB), svid(API))
+    subscriber.asked(delta(WEB), secrets)
+    for request in (delta(left=[WEB]), delta(), delta(has=[API])):
+        assert subscriber.asked(request, secrets) is None
+    assert subscriber.changed(view(svid(WEB, 2), svid(API, 2))) is None
+
+
+def test_who_leaves_a_name_and_has_the_star_is_told_whether_that_gives_it() -> None:
+    """Its client can't know; what the star alone gives can't be left."""
+    subscriber, secrets = Delta(), view(svid(WEB), svid(API))
+    subscriber.asked(delta("*", WEB, DEFAULT), secrets)
+    reply = subscriber.asked(delta(left=[WEB, DEFAULT, "x"]), secrets)
+    assert reply is not None
+    assert unpacked(reply).keys() == {WEB}
+    assert [*reply.removed_resources] == [DEFAULT]
+    assert subscriber.asked(delta(left=[API]), secrets) is None
+    assert subscriber.changed(view(svid(WEB), svid(API))) is None
+    assert unpacked(subscriber.changed(view(svid(WEB), svid(API, 2)))).keys() == {API}
+
+
+def test_a_secret_that_is_not_there_is_not_told_as_removed() -> None:
+    """An Envoy would open the port that waits for it, and refuse every handshake."""
+    subscriber = Delta()
+    assert subscriber.asked(delta(API), view(svid(WEB))) is None
+    reply = subscriber.asked(delta(WEB), view(svid(WEB)))
+    assert reply is not None
+    assert not reply.removed_resources
+    assert subscriber.changed(view()) is None
+    assert unpacked(subscriber.changed(view(svid(WEB), svid(API)))).keys() == {API}
+
+
+def test_names_that_take_each_others_place_are_counted_once() -> None:
+    """Only what a client wants in the end has to be held."""
+    subscriber = Delta()
+    some, others = ([f"{kind}{each}" for each in range(80)] for kind in "ab")
+    for request in (delta(*some), delta(*some), delta(*others, left=some), delta(*others)):
+        subscriber.asked(request, view(svid(WEB)))
+    with pytest.raises(RequestError, match="more than 100 names"):
+        subscriber.asked(delta(*some), view(svid(WEB)))
 
 
 def test_a_delta_refusal_names_what_was_refused() -> None:
@@ -333,5 +410,64 @@ def test_a_client_ends_with_what_it_asked_for(steps: list[int | list[str] | str]
     secrets = view(svid(WEB, issue), svid(API, issue))
     for name in names:
         named = secrets.get(name)
+        assert named is not None
+        assert held[name] == named.secret
+
+
+_STEPS = st.one_of(
+    st.integers(1, 3),
+    st.tuples(
+        st.lists(st.sampled_from(["*", WEB, API, DEFAULT]), max_size=2, unique=True),
+        st.lists(st.sampled_from(["*", WEB, API, DEFAULT]), max_size=2, unique=True),
+    ),
+    st.just("again"),
+)
+
+
+@given(st.lists(_STEPS, max_size=25))
+def test_a_delta_client_ends_with_what_it_asked_for_and_gets_nothing_else(
+    steps: list[int | tuple[list[str], list[str]] | str],
+) -> None:
+    """Whatever it names and leaves, over new streams, on which it says what it has."""
+    subscriber, issue = Delta(), 1
+    # What an Envoy keeps: the names that it wants, and all that it has.
+    names: set[str] = set()
+    held: dict[str, Secret] = {}
+    is_first = True
+
+    def secrets() -> WorkloadSecrets:
+        return view(svid(WEB, issue), svid(API, issue))
+
+    def wanted() -> set[str]:
+        return (names - {"*"}) | ({*secrets().every} if "*" in names else set())
+
+    def take(reply: DeltaDiscoveryResponse | None) -> None:
+        got = {} if reply is None else unpacked(reply)
+        assert got.keys() <= wanted()
+        assert not wanted() & {*(() if reply is None else reply.removed_resources)}
+        held.update(got)
+
+    for step in steps:
+        if isinstance(step, int):
+            issue = step
+            take(subscriber.changed(secrets()))
+        elif step == "again":
+            subscriber, is_first = Delta(), True
+            held = {name: held[name] for name in wanted()}
+            if names:  # Who wants nothing says nothing.
+                is_first = False
+                said = () if names == {"*"} else names
+                take(subscriber.asked(delta(*said, has=[*held.keys() - {DEFAULT}]), secrets()))
+        else:
+            more, left = step
+            if is_first and not more:
+                continue
+            is_first = False
+            names = (names - {*left}) | {*more}
+            take(subscriber.asked(delta(*more, left=left), secrets()))
+            # What it left is forgotten; what it named again comes again.
+            held = {name: held[name] for name in wanted()}
+    for name in wanted():
+        named = secrets().get(name)
         assert named is not None
         assert held[name] == named.secret
