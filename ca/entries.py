@@ -73,7 +73,7 @@ class Entry:
         parent_id: The agent that may issue for it, an alias of agents, or the service itself: then
             it is an alias, of all nodes that its selectors match.
         admin: Workloads with it may administer the service.
-        created_ns: When, in nanoseconds since the epoch.
+        created_ns: When, in nanoseconds since the epoch; 0 before it is kept.
         origin: API, or the file and line that declared it.
     """
 

@@ -185,7 +185,7 @@ class RegistryStore(Protocol):
         """Add, change and remove entries.
 
         Args:
-            puts: Each with its id; one that isn't there is added.
+            puts: Each with its id; one that isn't there is added, unless it has a time when it was.
             removals: Ids.
             audit: What the trail says of it.
             dry_run: Change nothing, and tell what would come of it.
@@ -195,7 +195,7 @@ class RegistryStore(Protocol):
 
         Raises:
             DuplicateEntryError: One would be the same as another one that stays.
-            NoSuchEntryError: One to be removed isn't there.
+            NoSuchEntryError: One to be removed isn't there, or one that was there is no longer.
         """
         ...
 

@@ -100,21 +100,7 @@ class SqlRegistryStore(RegistryStore):
                 if found.rowcount != 1:
                     raise NoSuchEntryError(f"there is no entry {gone!r}")
                 await _bury(connection, "entry", [gone], version, audit.time_ns)
-            kept = [_at_version(each, version) for each in puts]
-            await _refuse_duplicates(connection, kept)
-            created = await _creation_times(connection, [each.workload.id for each in kept])
-            kept = [
-                replace(each, created_ns=created.get(each.workload.id, audit.time_ns))
-                for each in kept
-            ]
-            for each in kept:
-                if each.workload.id in created:
-                    mine = ENTRY.c.id == each.workload.id
-                    await connection.execute(update(ENTRY).where(mine).values(entry_columns(each)))
-            added = [entry_columns(each) for each in kept if each.workload.id not in created]
-            if added:
-                await connection.execute(ENTRY.insert(), added)
-                await _unbury(connection, "entry", [each["id"] for each in added])
+            kept = await _put(connection, [_at_version(each, version) for each in puts], audit)
             if dry_run:
                 raise _DryRunError(kept)
             await self._finish(connection, audit)
@@ -382,6 +368,29 @@ async def _unbury(connection: AsyncConnection, kind: str, back: Sequence[str]) -
     for some in _chunks(back):
         mine = (REMOVED.c.kind == kind) & REMOVED.c.id.in_(some)
         await connection.execute(delete(REMOVED).where(mine))
+
+
+async def _put(connection: AsyncConnection, puts: Sequence[Entry], audit: Audit) -> list[Entry]:
+    """Add or change entries, and give them as they are kept.
+
+    Raises:
+        DuplicateEntryError: One would be the same as another one.
+        NoSuchEntryError: One that is changed is no longer there.
+    """
+    await _refuse_duplicates(connection, puts)
+    created = await _creation_times(connection, [each.workload.id for each in puts])
+    if gone := [each for each in puts if each.created_ns and each.workload.id not in created]:
+        raise NoSuchEntryError(f"entry {gone[0].workload.id!r} was deleted meanwhile")
+    kept = [replace(each, created_ns=created.get(each.workload.id, audit.time_ns)) for each in puts]
+    for each in kept:
+        if each.workload.id in created:
+            mine = ENTRY.c.id == each.workload.id
+            await connection.execute(update(ENTRY).where(mine).values(entry_columns(each)))
+    added = [entry_columns(each) for each in kept if each.workload.id not in created]
+    if added:
+        await connection.execute(ENTRY.insert(), added)
+        await _unbury(connection, "entry", [each["id"] for each in added])
+    return kept
 
 
 async def _refuse_duplicates(connection: AsyncConnection, puts: Sequence[Entry]) -> None:

@@ -90,7 +90,7 @@ def entry(number: int, **changes: object) -> Entry:
         f"e{number}", f"spiffe://td/w{number}", (Selector("unix", f"uid:{number}"),), 60, 30,
         ("a.b",), "hint",
     )  # fmt: skip
-    return Entry(replace(workload, **changes), AGENT, created_ns=7)  # type: ignore[arg-type]
+    return Entry(replace(workload, **changes), AGENT)  # type: ignore[arg-type]
 
 
 def agent(**changes: object) -> AgentRecord:
@@ -194,6 +194,22 @@ def test_a_change_keeps_when_an_entry_was_made(new: New) -> None:
         assert (first.created_ns, second.created_ns) == (5, 5)
         assert second.workload.version > first.workload.version
         await store.close()
+
+    run(story())
+
+
+def test_an_entry_that_was_deleted_is_not_back_by_a_change_of_it(new: New) -> None:
+    """Whoever changes it looked before it was deleted; none of his other changes is made."""
+
+    async def story() -> None:
+        one, other = new(), new()
+        (kept,) = await one.write_entries([entry(1)], [], audit())
+        await other.write_entries([], ["e1"], audit())
+        with pytest.raises(NoSuchEntryError, match="'e1' was deleted meanwhile"):
+            await one.write_entries([entry(2), kept], [], audit())
+        assert (await one.changes(0)).entries == ()
+        await one.close()
+        await other.close()
 
     run(story())
 

@@ -286,8 +286,10 @@ class RegistrationService(registration_pb2_grpc.RegistrationServicer):
     def _with_id(self, entry: Entry) -> Entry:
         if not entry.workload.id:
             return _replaced(entry, str(uuid_utils.uuid7()))
-        self._check_free(self._there(entry.workload.id))
-        return entry
+        there = self._there(entry.workload.id)
+        self._check_free(there)
+        # Whoever deletes it meanwhile wins: it is changed, not made anew.
+        return replace(entry, created_ns=there.created_ns)
 
     def _there(self, entry_id: str) -> Entry:
         entry = self._registry.entries.get(entry_id)

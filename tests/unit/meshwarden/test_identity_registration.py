@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from ca.entry_draft import EntryRules
 from ca.join_token import parse_token
+from ca.registry import Audit
 from meshwarden import status
 from meshwarden.entry_files import EntryFileError, check_drafts, read_drafts
 from meshwarden.settings import Identity
@@ -95,6 +96,32 @@ def test_every_fault_of_every_entry_is_told_and_nothing_is_kept(tmp_path: Path) 
         ] * 2
         assert await listed(server) == []
         assert [each[1:3] for each in await server.audited()] == [("entry.put", "refused")]
+
+    run(tmp_path, story)
+
+
+def test_a_change_does_not_bring_back_what_another_one_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there when the change of it was looked at."""
+
+    async def story(server: IdentityServer) -> None:
+        first = await server.put(spiffe_id=WEB, parent_id=AGENT)
+        registry = server.nodes.registry
+        refresh = registry.refresh
+
+        async def and_deleted() -> None:
+            await refresh()
+            monkeypatch.setattr(registry, "refresh", refresh)
+            audit = Audit(7, "local:ann", "local", "entry.delete", "done")
+            await registry.store.write_entries([], [first.workload.id], audit)
+
+        monkeypatch.setattr(registry, "refresh", and_deleted)
+        code, why = await refused(
+            server.put(spiffe_id=WEB, parent_id=AGENT, hint="x", id=first.workload.id)
+        )
+        assert (code, "deleted meanwhile" in why) == (grpc.StatusCode.NOT_FOUND, True)
+        assert await listed(server) == []
 
     run(tmp_path, story)
 
