@@ -199,7 +199,7 @@ def first_plan(  # noqa: PLR0913 - what there is, what there shall be, and with 
     """
     # Step 1: whatever is kept must open. A new authority beside one that can't be used would be
     # another identity for the whole mesh, made by a typing error in a setting.
-    changes = [] if keeper.forgets else _opened(there, keeper)
+    changes = _opened(there, keeper)
     # Step 2: what can't sign here any more is believed until it ends.
     changes += _stepping_back(plan, there, keeper, plugged_in)
     changes += _news(there, plugged_in)
@@ -217,7 +217,11 @@ def first_plan(  # noqa: PLR0913 - what there is, what there shall be, and with 
 def _opened(there: Authorities, keeper: KeyKeeper) -> list[Authority]:
     """Open every key that is kept; raise for the first that doesn't. There is nothing to change."""
     for each in there.all:
-        if each.handle and each.state is not State.RETIRED:
+        if (
+            each.handle
+            and each.state is not State.RETIRED
+            and not keeper.has_lost(each.authority_id, each.handle)
+        ):
             keeper.get(each.authority_id, each.handle)
     return []
 
@@ -231,7 +235,7 @@ def _stepping_back(
     for each in there.all:
         is_x509 = each.kind in {Kind.ROOT, Kind.INTERMEDIATE}
         is_replaced = is_x509 and (plan.source == "files" or not each.handle)
-        if keeper.forgets and each.handle:
+        if each.handle and keeper.has_lost(each.authority_id, each.handle):
             state = State.RETIRED if each.kind is Kind.LEDGER else State.TRUSTED
             back.append(replace(each, state=state, handle=b""))
         elif each.state is State.ACTIVE and is_replaced and each.authority_id != signs:

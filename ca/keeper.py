@@ -32,7 +32,9 @@ class KeyKeeper(Protocol):
         """
         ...
 
-    @property
-    def forgets(self) -> bool:
-        """Whether a restart loses the keys on purpose: new authorities are then made."""
+    def has_lost(self, key_id: str, handle: bytes) -> bool:
+        """Whether the handle is this keeper's, and a restart has lost its key on purpose.
+
+        A new authority is then made in its place; of a handle by another keeper it is never true.
+        """
         ...

@@ -38,15 +38,14 @@ class MemoryKeeper(KeyKeeper):
     def get(self, key_id: str, handle: bytes) -> PrivateKey:
         if handle != _HANDLE or key_id not in self._keys:
             raise KeyNotOpenedError(
-                f"the key {key_id[:16]} was never in this process's memory; identity.keeper says "
-                "where keys are"
+                f"identity.keeper is 'memory', and the key {key_id[:16]} in the database was never "
+                "in this process's: take the keeper that has it. Nothing was made in its place"
             )
         return self._keys[key_id]
 
-    @property
     @override
-    def forgets(self) -> bool:
-        return True
+    def has_lost(self, key_id: str, handle: bytes) -> bool:
+        return handle == _HANDLE and key_id not in self._keys
 
 
 ADAPTER: Adapter[KeyKeeper, Config] = Adapter(config=Config, build=MemoryKeeper)

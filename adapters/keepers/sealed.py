@@ -114,9 +114,8 @@ class SealedKeeper(KeyKeeper):
                 "it is not what sealed it, or the row was changed. Nothing was made in its place"
             ) from error
 
-    @property
     @override
-    def forgets(self) -> bool:
+    def has_lost(self, key_id: str, handle: bytes) -> bool:
         return False
 
     def _key_of_file(self, *, may_make: bool) -> bytes:

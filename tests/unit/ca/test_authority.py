@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -9,6 +10,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from adapters.keepers.memory import Config, MemoryKeeper
+from adapters.keepers.sealed import Config as SealedConfig
+from adapters.keepers.sealed import SealedKeeper
 from ca.authority import Authorities, Authority, Kind, Plan, State, first_plan
 from ca.bundle import Bundle, from_spiffe
 from ca.errors import CertificateError, ConflictingAuthorityError, KeyNotOpenedError
@@ -35,8 +38,8 @@ class LastingKeeper(MemoryKeeper):
             raise KeyNotOpenedError("identity.key_file does not open it")
         return super().get(key_id, handle)
 
-    @property
-    def forgets(self) -> bool:  # noqa: D102 - the port's
+    def has_lost(self, key_id: str, handle: bytes) -> bool:  # noqa: D102 - the port's
+        del key_id, handle
         return False
 
 
@@ -85,6 +88,21 @@ def test_a_keeper_that_forgets_makes_new_ones_and_the_old_are_believed() -> None
     assert len(found.bundle(1).jwt_keys) == 2
     assert found.all[1].state is State.TRUSTED
     assert found.all[3].state is State.RETIRED
+
+
+def test_a_keeper_that_forgets_takes_no_other_ones_place(tmp_path: Path) -> None:
+    """Its name is one word in the settings, and what it throws away is the mesh's identity."""
+    sealed = SealedKeeper(SealedConfig(tmp_path / "key"))
+    made = start(Authorities(DOMAIN), sealed)
+    with pytest.raises(KeyNotOpenedError, match=r"identity\.keeper is 'memory'"):
+        start(made, MemoryKeeper(Config()))
+    assert start(made, sealed) == made
+
+
+def test_a_keeper_that_forgets_has_its_keys_until_a_restart() -> None:
+    """A look at files that have changed is none."""
+    old, keeper = authorities()
+    assert start(old, keeper) == old
 
 
 def test_no_private_key_shows_in_what_is_printed() -> None:

@@ -374,11 +374,8 @@ def test_a_change_that_can_not_be_read_at_once_is_read_soon(
     run(story)
 
 
-def test_what_was_read_before_a_change_is_not_taken_after_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_was_read_before_a_change_is_not_taken_after_it() -> None:
     """It would sign by what was replaced, or by nothing, until the store tells again."""
-    monkeypatch.setattr(MemoryKeeper, "forgets", False)  # A start finds what it has left.
 
     async def story(world: World) -> None:
         running = asyncio.ensure_future(world.issuer.run())
