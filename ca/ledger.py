@@ -31,6 +31,7 @@ __all__ = [
     "Report",
     "Verifier",
     "chain",
+    "is_next",
     "sign_head",
 ]
 
@@ -166,6 +167,13 @@ def chain(
     return rows
 
 
+def is_next(head: Head, row: LedgerRow) -> bool:
+    """Whether a row was put right behind a head, and behind nothing else of its number."""
+    return row.number == head.number + 1 and row.hash == row_hash(
+        head.hash, row.number, row.time_ns, row.entry
+    )
+
+
 def sign_head(head: Head, key: Ed25519PrivateKey) -> bytes:
     """Vouch for every row up to a head."""
     return key.sign(_signed(head))
@@ -199,7 +207,11 @@ class Verifier:
             known: Heads that the ledger had once, from elsewhere than its database.
         """
         self._keys = keys
-        self._known = {each.number: each.hash for each in known if each.number}
+        # Of one number there may be two: then somebody wrote a part of the ledger anew.
+        self._known: dict[int, set[bytes]] = {}
+        for each in known:
+            if each.number:
+                self._known.setdefault(each.number, set()).add(each.hash)
         self._head = Head()
         self._time_ns = 0
         self._signature = b""
@@ -218,7 +230,7 @@ class Verifier:
             self._fault = f"row {due} is missing: row {row.number} follows row {due - 1}"
         elif row.hash != row_hash(self._head.hash, row.number, row.time_ns, row.entry):
             self._fault = f"row {row.number} is not what was written, or a row before it is not"
-        elif self._known.get(row.number, row.hash) != row.hash:
+        elif self._known.get(row.number, {row.hash}) != {row.hash}:
             self._fault = (
                 f"the ledger up to row {row.number} is not the one that was there before: "
                 "it was written anew"

@@ -10,15 +10,22 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ca.errors import IdentityError, IdentityStoreError, OverloadedError, UnwritableError
-from ca.ledger import Entry, Event, Head, IssuanceLog, LedgerRow
+from ca.errors import (
+    DamagedError,
+    IdentityError,
+    IdentityStoreError,
+    OverloadedError,
+    UnwritableError,
+)
+from ca.ledger import Entry, Event, Head, IssuanceLog, LedgerRow, is_next
 from meshwarden import metrics
 from meshwarden.faults import fault_id
 
-__all__ = ["LedgerWriter"]
+__all__ = ["Heads", "LedgerWriter"]
 
 _LOG = logging.getLogger(__name__)
 # What may wait: some seconds of a full core's work. Beyond that a caller does better to come back.
@@ -63,6 +70,23 @@ class _Group:
         return [first, rest] if rest.waiting or rest.notes else []
 
 
+class Heads(Protocol):
+    """Remembers where the ledger ended, elsewhere than its database."""
+
+    @property
+    def newest(self) -> Head:
+        """Where it ended after this process wrote last; number 0 for not known."""
+        ...
+
+    def wrote(self, head: Head) -> None:
+        """Take a new one in its place."""
+        ...
+
+    def lost(self, head: Head) -> None:
+        """Keep one that the ledger has no more."""
+        ...
+
+
 class LedgerWriter:
     """The one writer of this process."""
 
@@ -71,7 +95,7 @@ class LedgerWriter:
         log: IssuanceLog,
         key: Callable[[], Ed25519PrivateKey],
         now_ns: Callable[[], int],
-        wrote: Callable[[Head], None],
+        heads: Heads,
     ) -> None:
         """Write to a ledger.
 
@@ -79,12 +103,12 @@ class LedgerWriter:
             log: Where rows are kept.
             key: Gives what signs heads now; raises IdentityError while there is none.
             now_ns: The time.
-            wrote: Told of each new head.
+            heads: Told of each new head, and of each that is gone.
         """
         self._key = key
         self._log = log
         self._now_ns = now_ns
-        self._wrote = wrote
+        self._heads = heads
         self._waiting: deque[_Waiting] = deque()
         self._waiting_rows = 0
         self._notes: list[Entry] = []
@@ -214,6 +238,7 @@ class LedgerWriter:
         else:
             groups.popleft()
             self._succeeded(group.waiting, written)
+            await self._remember(written)
 
     async def _let_more_come(self) -> None:
         """Wait for callers who are on their way.
@@ -252,7 +277,36 @@ class LedgerWriter:
             if not each.first_number.done():  # He may have gone away.
                 each.first_number.set_result(number)
             number += len(each.entries)
-        self._wrote(Head(written[-1].number, written[-1].hash))
+
+    async def _remember(self, written: Sequence[LedgerRow]) -> None:
+        """Remember the new head, if the one before is still what the ledger had.
+
+        What was written now goes behind what is left of a ledger that was cut off or changed at its
+        end, is signed with it, and would vouch for it. Issuing goes on: identities must not end
+        with a database that lost its last rows.
+        """
+        known = self._heads.newest
+        try:
+            is_there = not known.number or await self._has(known, written[0])
+        except IdentityStoreError:
+            return  # It is looked at again behind the next write.
+        if not is_there:
+            _LOG.error(
+                "ledger: it is not what it was up to row %d: rows were cut off or changed; "
+                "'meshwarden ca ledger verify' will say so from now on", known.number
+            )  # fmt: skip
+            self._heads.lost(known)
+        self._heads.wrote(Head(written[-1].number, written[-1].hash))
+
+    async def _has(self, known: Head, first: LedgerRow) -> bool:
+        """Whether rows were written behind a head that the ledger still has."""
+        if first.number <= known.number + 1:
+            return is_next(known, first)
+        try:  # Others wrote in between.
+            found = await self._log.read(known.number - 1, 1)
+        except DamagedError:
+            return False
+        return [(row.number, row.hash) for row in found] == [(known.number, known.hash)]
 
     def _failed(self, group: _Group, error: IdentityError) -> None:
         metrics.LEDGER_WRITES.labels("failed").inc()

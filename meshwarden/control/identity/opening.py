@@ -62,6 +62,7 @@ class Identity:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.issuer.run())
             group.create_task(self.expiry.run())
+            group.create_task(self.heads.run())
 
     async def close(self) -> None:
         """Write what is still to be written and release the connections."""
@@ -97,7 +98,7 @@ def open_identity(settings: Settings, runtime: RuntimeDir, now_ns: Callable[[], 
     current = CurrentAuthorities(
         plan, store, keeper, own.refresh_hint_s, now_ns=now_ns, plugged=plugged
     )
-    writer = LedgerWriter(ledger, lambda: current.signing.ledger_key, now_ns, heads.wrote)
+    writer = LedgerWriter(ledger, lambda: current.signing.ledger_key, now_ns, heads)
     issuer = Issuer(current, limits, writer, now_ns=now_ns)
     expiry = ExpiryWatch(current, runtime.expired, now_ns)
     return Identity(issuer, ledger, heads, writer, database, expiry)

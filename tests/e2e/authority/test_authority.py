@@ -254,6 +254,14 @@ def test_a_ledger_that_was_tampered_with_is_told(new_folder: Callable[[], Path])
             database.execute("DELETE FROM meshwarden_ledger")
         assert "its end was cut off" in refused(place, "ca", "ledger", "verify", "--head", wrong)
         assert "its end was cut off" in refused(place, "ca", "ledger", "verify")
+        # What is issued now hangs together with what is left, and hides nothing.
+        for _ in range(4):
+            caller.mint()
+        assert "it was written anew" in refused(place, "ca", "ledger", "verify")
+        assert "rows were cut off or changed" in instance.said()
+    with place.start() as instance:
+        instance.wait_ready()
+        assert "it was written anew" in refused(place, "ca", "ledger", "verify")
 
 
 def test_keys_that_do_not_open_refuse_the_start(new_folder: Callable[[], Path]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ca.ledger import Entry, Event, Head, LedgerRow, Report, Verifier, chain
@@ -140,6 +140,7 @@ entries = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(groups=st.lists(st.lists(entries, min_size=1, max_size=4), min_size=1, max_size=4),
        pick=st.integers(0, 99), other=entries)  # fmt: skip
 def test_any_ledger_holds_and_any_other_row_in_it_is_found(
@@ -155,6 +156,7 @@ def test_any_ledger_holds_and_any_other_row_in_it_is_found(
         assert read([*rows[:index], replace(rows[index], entry=other), *rows[index + 1 :]]).fault
 
 
+@settings(deadline=None)
 @given(cut=st.integers(0, 11), sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3))
 def test_a_row_taken_out_anywhere_is_found(cut: int, sizes: list[int]) -> None:
     """But for the last write as a whole, which a head from elsewhere shows."""

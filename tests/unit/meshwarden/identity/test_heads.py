@@ -1,5 +1,6 @@
 """Where the ledger ended, remembered outside its database."""
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -40,6 +41,40 @@ def test_a_busy_ledger_is_written_down_once_a_second(tmp_path: Path) -> None:
     now += SECOND
     heads.wrote(head(3))
     assert list(KnownHeads(tmp_path / "heads", lambda: now).all) == [head(3)]
+
+
+def test_what_is_new_is_on_disk_within_a_second_though_nothing_follows(tmp_path: Path) -> None:
+    """Whoever kills control then finds no room to cut the last write off."""
+
+    async def story() -> None:
+        heads = KnownHeads(tmp_path / "heads", lambda: NOW)
+        heads.wrote(head(1))
+        heads.wrote(head(2))
+        following = asyncio.create_task(heads.run())
+        async with asyncio.timeout(5):
+            while list(KnownHeads(tmp_path / "heads", lambda: NOW).all) != [head(2)]:
+                await asyncio.sleep(0.05)
+        following.cancel()
+
+    asyncio.run(story())
+
+
+def test_a_head_that_the_ledger_lost_is_kept_beside_what_is_written_in_its_place(
+    tmp_path: Path,
+) -> None:
+    """Over restarts, once, and also beside one of the same number."""
+    heads = KnownHeads(tmp_path / "heads", lambda: NOW)
+    heads.wrote(head(3))
+    assert KnownHeads(tmp_path / "heads", lambda: NOW).newest == head(3)
+    for _ in range(2):
+        heads.lost(head(3))
+    heads.wrote(Head(3, b"x" * 32))
+    heads.save()
+    again = KnownHeads(tmp_path / "heads", lambda: NOW)
+    assert [*again.all] == [Head(3, b"x" * 32), head(3)]
+    for number in range(200):
+        again.lost(head(number))
+    assert len(again.all) == 1 + 100
 
 
 def test_it_does_not_grow_for_ever(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typing_extensions import override
 
 from adapters.keepers.memory import Config, MemoryKeeper
@@ -20,7 +21,7 @@ from ca.errors import (
     UnwritableError,
 )
 from ca.issue import JwtOrder, X509Order, X509Svid
-from ca.ledger import Entry, Event, Head
+from ca.ledger import Entry, Event, Head, LedgerRow, Verifier, chain
 from ca.spiffe_id import parse
 from meshwarden.control.identity import ledger_writer
 from meshwarden.control.identity.current import CurrentAuthorities
@@ -29,6 +30,7 @@ from meshwarden.control.identity.ledger_writer import LedgerWriter
 from tests.fakes.ledger import FakeLedger
 from tests.unit.ca.makings import DOMAIN, NOW, OTHER, SECOND, WEB, Randomness, names, request
 
+OTHER_KEY = Ed25519PrivateKey.generate()
 Result = TypeVar("Result")
 
 
@@ -79,29 +81,38 @@ class World:
     Attributes:
         now_ns: The time.
         heads: What the writer told of.
-        wrote: Whom it told.
+        gone: What it told was gone.
+        tell: Whom it told.
     """
 
     def __init__(self, plan: Plan | None = None, limits: Limits | None = None) -> None:
         self.now_ns = NOW
         self.heads: list[Head] = []
-        self.wrote: Callable[[Head], None] = self.heads.append
+        self.gone: list[Head] = []
+        self.tell: Callable[[Head], None] = self.heads.append
         self.log, self.store = FakeLedger(), FakeStore()
         clock = lambda: self.now_ns  # noqa: E731 - the shortest clock
         self.current = CurrentAuthorities(
             plan or Plan(DOMAIN), self.store, MemoryKeeper(Config()), 300, now_ns=clock,
             randomness=Randomness(),
         )  # fmt: skip
-        self.writer = LedgerWriter(
-            self.log, lambda: self.current.signing.ledger_key, clock,
-            self._wrote,
-        )  # fmt: skip
+        self.writer = LedgerWriter(self.log, lambda: self.current.signing.ledger_key, clock, self)
         self.issuer = Issuer(
             self.current, limits or Limits(), self.writer, now_ns=clock, randomness=Randomness()
         )
 
-    def _wrote(self, head: Head) -> None:
-        self.wrote(head)
+    @property
+    def newest(self) -> Head:
+        """The last head that the writer told of."""
+        return self.heads[-1] if self.heads else Head()
+
+    def wrote(self, head: Head) -> None:
+        """Be told of a head."""
+        self.tell(head)
+
+    def lost(self, head: Head) -> None:
+        """Be told of one that is gone."""
+        self.gone.append(head)
 
     async def issue(self, *orders: X509Order) -> list[X509Svid | IdentityError]:
         """Issue, and have the ledger written to its end."""
@@ -447,7 +458,7 @@ def test_a_writer_that_breaks_itself_keeps_nobody_waiting() -> None:
         def broken(head: Head) -> None:
             raise ZeroDivisionError(f"nobody foresaw this: {head}")
 
-        world.wrote = broken
+        world.tell = broken
         world.log.gate.clear()
         first = asyncio.create_task(world.issuer.issue_x509([order()]))
         await world.log.asked.wait()
@@ -459,7 +470,7 @@ def test_a_writer_that_breaks_itself_keeps_nobody_waiting() -> None:
         for (told,) in await asyncio.gather(*behind):
             assert isinstance(told, IdentityError)
             assert (told.code, "internal fault" in str(told)) == ("INTERNAL", True)
-        world.wrote = world.heads.append
+        world.tell = world.heads.append
         (issued,) = await world.issue(order())
         assert isinstance(issued, X509Svid)
         assert world.log.events() == [*[Event.INTENDED] * 2, *[Event.ISSUED] * 2]
@@ -500,6 +511,89 @@ def test_outcomes_wait_for_an_outage_to_end() -> None:
         world.log.is_down = False
         await world.writer.close()
         assert world.log.events() == [*[Event.INTENDED] * 2, Event.ISSUED]
+
+    run(story)
+
+
+def cut_off(rows: list[LedgerRow]) -> None:
+    """Take the last write away: what is left is a ledger that was complete once."""
+    del rows[-1]
+
+
+def change_the_end(rows: list[LedgerRow]) -> None:
+    """Make the last row another one, with its hash."""
+    before = Head(rows[-2].number, rows[-2].hash)
+    rows[-1] = chain(before, [Entry(Event.REFUSED)], 5, Ed25519PrivateKey.generate())[0]
+
+
+def change_behind_another_ones_rows(rows: list[LedgerRow]) -> None:
+    """Another replica writes behind a row of ours that was changed."""
+    change_the_end(rows)
+    rows += chain(Head(rows[-1].number, rows[-1].hash), [Entry(Event.REFUSED)] * 2, 6, OTHER_KEY)
+
+
+def go_on_elsewhere(rows: list[LedgerRow]) -> None:
+    """Another replica writes; nothing is wrong with that."""
+    rows += chain(Head(rows[-1].number, rows[-1].hash), [Entry(Event.REFUSED)] * 2, 6, OTHER_KEY)
+
+
+@pytest.mark.parametrize("tamper", [cut_off, change_the_end, change_behind_another_ones_rows])
+def test_what_was_done_to_the_ledgers_end_is_not_hidden_by_the_next_write(
+    tamper: Callable[[list[LedgerRow]], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It goes behind what is left, and its signature vouches for that: the head is kept, for good.
+
+    Issuing goes on.
+    """
+
+    async def story(world: World) -> None:
+        await world.issue(order())
+        known = world.newest
+        tamper(world.log.rows)
+        (issued,) = await world.issue(order())
+        assert isinstance(issued, X509Svid)
+        await world.issue(order())
+        assert world.gone == [known]
+        assert caplog.text.count("rows were cut off or changed") == 1
+        verifier = Verifier([world.current.signing.ledger_key.public_key()], world.gone)
+        verifier.take(world.log.rows)
+        assert "written anew" in verifier.report().fault
+
+    run(story)
+
+
+def test_what_another_replica_wrote_is_no_loss() -> None:
+    """Ours is there still, before it."""
+
+    async def story(world: World) -> None:
+        await world.issue(order())
+        go_on_elsewhere(world.log.rows)
+        await world.issue(order())
+        assert not world.gone
+        assert world.newest.number == len(world.log.rows)
+
+    run(story)
+
+
+def test_a_look_back_that_fails_is_made_behind_the_next_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is not known to be there still is not forgotten for what is newer."""
+
+    async def story(world: World) -> None:
+        await world.issue(order())
+        known = world.newest
+
+        async def fails(*_: object) -> Sequence[LedgerRow]:
+            raise IdentityStoreError("the store: it is down")
+
+        change_behind_another_ones_rows(world.log.rows)
+        with monkeypatch.context() as patched:
+            patched.setattr(world.log, "read", fails)
+            await world.issue(order())
+        assert (world.newest, world.gone) == (known, [])
+        await world.issue(order())
+        assert world.gone == [known]
 
     run(story)
 
