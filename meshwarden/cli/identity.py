@@ -18,6 +18,7 @@ import typer
 from meshwarden.cli.options import Output
 from meshwarden.cli.output import DENIED, FAULT, Form, complain, show, show_data, table
 from meshwarden.errors import WorkloadApiError
+from meshwarden.secrecy import forbid_cores
 
 if TYPE_CHECKING:
     from meshwarden.workload_client import FetchedSvid, Update, WorkloadClient
@@ -216,6 +217,7 @@ def write(
 @contextmanager
 def _client(socket: str | None) -> "Iterator[WorkloadClient]":
     """Open a client; a refusal for want of an identity ends the command with 1."""
+    forbid_cores()
     from meshwarden.workload_client import (  # noqa: PLC0415 - grpc takes a while to import
         ENDPOINT_VARIABLE,
         WorkloadClient,
@@ -235,6 +237,7 @@ def _client(socket: str | None) -> "Iterator[WorkloadClient]":
 
 def _following(socket: str | None) -> "Iterator[Update]":
     """Follow for ever, over whatever ends a stream; say on stderr what it was."""
+    forbid_cores()
     from meshwarden.workload_client import ENDPOINT_VARIABLE, WorkloadClient  # noqa: PLC0415
 
     endpoint = socket or os.environ.get(ENDPOINT_VARIABLE, "")

@@ -70,12 +70,10 @@ def mint_x509(  # noqa: PLR0913, PLR0917 - each is an option
     from meshwarden.pem import certificates_pem  # noqa: PLC0415
     from protos.meshwarden.v1 import authority_pb2  # noqa: PLC0415
 
-    key = b""
-    if csr is not None:
-        request = request_der(csr.read_bytes())
-    else:
-        key, request = new_request()
+    key, request = b"", b"" if csr is None else request_der(csr.read_bytes())
     with authority_service(config) as service:
+        if csr is None:
+            key, request = new_request()
         svid = service.MintX509(
             authority_pb2.MintX509Request(
                 spiffe_id=spiffe_id, csr=request, ttl_s=ttl or 0, dns_names=dns or ()

@@ -11,6 +11,7 @@ from meshwarden.cli.remote import chosen
 from meshwarden.cli.remote_channel import remote_service
 from meshwarden.errors import SupervisorError
 from meshwarden.files import RuntimeDir
+from meshwarden.secrecy import forbid_dumps
 from protos.meshwarden.v1 import policy_pb2_grpc
 
 __all__ = ["admin_service", "policy_service"]
@@ -46,6 +47,7 @@ def admin_service(runtime_dir: Path, stub: Callable[[grpc.Channel], _Stub]) -> I
     Raises:
         SupervisorError: No service runs there, or it says no.
     """
+    forbid_dumps()  # Keys and tokens come and go by these commands.
     if elsewhere := chosen():
         with remote_service(elsewhere, stub, _OPTIONS) as service:
             yield service
