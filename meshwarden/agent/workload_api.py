@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from enum import Enum
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
 
 import grpc
@@ -47,6 +47,8 @@ _PATIENCE_S = 10.0
 _LINES = (0.5, 20)
 # A machine that starts asks for all that runs on it; who makes up identities goes on.
 _NEWCOMERS_BURST_S = 300
+
+_Message = TypeVar("_Message", pb.X509SVIDResponse, pb.X509BundlesResponse, pb.JWTBundlesResponse)
 
 _Code = grpc.StatusCode
 _TENTH_NS = 100_000_000
@@ -118,10 +120,14 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         self, request: pb.X509SVIDRequest, context: _Context
     ) -> AsyncIterator[pb.X509SVIDResponse]:
         del request
-        async for view in self._views(context):
+
+        def written(view: WorkloadSvids) -> pb.X509SVIDResponse:
             message = self._messages.get(view)
             if message is None:
                 message = self._messages[view] = _x509_svids(view)
+            return message
+
+        async for message in self._changes(context, written):
             yield message
 
     @override
@@ -129,18 +135,16 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         self, request: pb.X509BundlesRequest, context: _Context
     ) -> AsyncIterator[pb.X509BundlesResponse]:
         del request
-        async for bundles in self._bundles(context):
-            yield pb.X509BundlesResponse(
-                bundles={_id_of(each): b"".join(each.x509_authorities) for each in bundles}
-            )
+        async for message in self._changes(context, _x509_bundles):
+            yield message
 
     @override
     async def FetchJWTBundles(
         self, request: pb.JWTBundlesRequest, context: _Context
     ) -> AsyncIterator[pb.JWTBundlesResponse]:
         del request
-        async for bundles in self._bundles(context):
-            yield pb.JWTBundlesResponse(bundles={_id_of(each): each.jwks for each in bundles})
+        async for message in self._changes(context, _jwt_bundles):
+            yield message
 
     @override
     async def FetchJWTSVID(
@@ -254,13 +258,16 @@ class WorkloadApi(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
                 yield view
                 view = await anext(views)
 
-    async def _bundles(self, context: _Context) -> AsyncIterator[tuple[Bundle, ...]]:
-        """Follow the bundles of a caller who has an identity."""
-        shown: tuple[Bundle, ...] = ()
+    async def _changes(
+        self, context: _Context, written: Callable[[WorkloadSvids], _Message]
+    ) -> AsyncIterator[_Message]:
+        """Follow what is told of a caller's view; what changes nothing of that is not told."""
+        told: _Message | None = None
         async for view in self._views(context):
-            if view.bundles != shown:
-                shown = view.bundles
-                yield shown
+            message = written(view)
+            if message != told:
+                told = message
+                yield message
 
     async def _found(self, context: _Context) -> frozenset[Selector]:
         caller = await self._caller(context)
@@ -387,6 +394,16 @@ def _x509_svids(view: WorkloadSvids) -> pb.X509SVIDResponse:
         ],
         federated_bundles={_id_of(each): b"".join(each.x509_authorities) for each in others},
     )
+
+
+def _x509_bundles(view: WorkloadSvids) -> pb.X509BundlesResponse:
+    return pb.X509BundlesResponse(
+        bundles={_id_of(each): b"".join(each.x509_authorities) for each in view.bundles}
+    )
+
+
+def _jwt_bundles(view: WorkloadSvids) -> pb.JWTBundlesResponse:
+    return pb.JWTBundlesResponse(bundles={_id_of(each): each.jwks for each in view.bundles})
 
 
 def _id_of(bundle: Bundle) -> str:

@@ -128,6 +128,9 @@ def test_no_identity_says_why(short: Path) -> None:
                 stub.FetchX509Bundles(pb.X509BundlesRequest(), metadata=HEADER).read(),
                 stub.FetchJWTBundles(pb.JWTBundlesRequest(), metadata=HEADER).read(),
                 stub.FetchJWTSVID(pb.JWTSVIDRequest(audience=["a"]), metadata=HEADER),
+                stub.ValidateJWTSVID(
+                    pb.ValidateJWTSVIDRequest(audience="a", svid="x"), metadata=HEADER
+                ),
             ]
             for call in calls:
                 code, message = await refused(call)
@@ -222,24 +225,56 @@ def test_a_stream_goes_on_through_an_outage(short: Path) -> None:
 
 
 def test_bundles_are_keyed_by_trust_domain_and_pushed_on_change(short: Path) -> None:
-    """Sections 5.2.2 and 6.2.2; the JWK set has keys of JWT-SVIDs only."""
+    """Sections 5.2.2 and 6.2.2, whole each time; the JWK set has keys of JWT-SVIDs only. A renewal
+    of the caller's certificate is no change of a bundle, nor is one of tokens' keys for X.509.
+    """
 
     async def story(served: Endpoint) -> None:
         served.know(own_entry())
+        own = served.signer.bundle()
+        other = replace(own, trust_domain="other.example", x509_authorities=(b"two", b"roots"))
         async with served.channel() as channel:
             stub = Stub(channel)
             of_x509 = stub.FetchX509Bundles(pb.X509BundlesRequest(), metadata=HEADER)
             of_jwt = stub.FetchJWTBundles(pb.JWTBundlesRequest(), metadata=HEADER)
-            assert list((await of_x509.read()).bundles) == ["spiffe://td.example"]
-            assert b'"use":"jwt-svid"' in (await of_jwt.read()).bundles["spiffe://td.example"]
-            other = replace(served.signer.bundle(), trust_domain="other.example")
-            served.identities.set_bundles((served.signer.bundle(2), other))
-            assert set((await of_x509.read()).bundles) == {
+            of_svid = stub.FetchX509SVID(pb.X509SVIDRequest(), metadata=HEADER)
+            (root,) = own.x509_authorities
+            assert dict((await of_x509.read()).bundles) == {"spiffe://td.example": root}
+            assert dict((await of_jwt.read()).bundles) == {"spiffe://td.example": own.jwks}
+            assert b'"use":"jwt-svid"' in own.jwks
+            first = await of_svid.read()
+            assert (await of_svid.read()).svids[0].x509_svid != first.svids[0].x509_svid
+            served.identities.set_bundles((replace(own, jwks=b'{"keys":[]}', sequence=2),))
+            assert dict((await of_jwt.read()).bundles) == {"spiffe://td.example": b'{"keys":[]}'}
+            served.identities.set_bundles((served.signer.bundle(3), other))
+            assert dict((await of_x509.read()).bundles) == {
+                "spiffe://td.example": root,
+                "spiffe://other.example": b"tworoots",
+            }
+            assert (await of_jwt.read()).bundles.keys() == {
                 "spiffe://td.example",
                 "spiffe://other.example",
             }
             reply = await stub.FetchX509SVID(pb.X509SVIDRequest(), metadata=HEADER).read()
-            assert set(reply.federated_bundles) == {"spiffe://other.example"}
+            assert reply.svids[0].bundle == root
+            assert dict(reply.federated_bundles) == {"spiffe://other.example": b"tworoots"}
+            assert not reply.crl
+
+    run(short, story, ttl_s=4)
+
+
+def test_the_first_of_several_identities_is_that_of_the_oldest_entry(short: Path) -> None:
+    """Section 5.3: the first is the default one; and the hint of two is the first one's."""
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry("b", hint="x"), own_entry("c"), own_entry("a", hint="x"))
+        async with served.channel() as channel:
+            reply = await Stub(channel).FetchX509SVID(pb.X509SVIDRequest(), metadata=HEADER).read()
+        assert [(each.spiffe_id, each.hint) for each in reply.svids] == [
+            ("spiffe://td.example/a", "x"),
+            ("spiffe://td.example/b", ""),
+            ("spiffe://td.example/c", ""),
+        ]
 
     run(short, story)
 
