@@ -35,8 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Register the mark beside the code that reads it; keep the paths of workers short."""
-    # In a process that runs gRPC a child may abort between fork and exec: gRPC's handlers touch what
-    # the fork took away. (The supervisor, which forks, runs none.)
+    # In a process that runs gRPC a child may abort between fork and exec: gRPC's handlers touch
+    # what the fork took away. (The supervisor, which forks, runs none.)
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Begun in a shell's background: what tests start would ignore the SIGINT that they send.
