@@ -145,7 +145,7 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
             admin_pb2_grpc.add_AdminServicer_to_server,
             AdminService(publisher, runtime.path, kept, clock.now_ns),
         ),
-        (authority_pb2_grpc.add_AuthorityServicer_to_server, AuthorityService(identity)),
+        (authority_pb2_grpc.add_AuthorityServicer_to_server, AuthorityService(identity, nodes)),
         *(
             [(registration_pb2_grpc.add_RegistrationServicer_to_server, nodes.registration)]
             if nodes

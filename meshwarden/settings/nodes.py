@@ -121,8 +121,8 @@ class Nodes:
         Meta(
             ge=0.001,
             le=1_000_000,
-            description="Certificates and tokens a second for one agent; ten seconds' worth may "
-            "come at once.",
+            description="Certificates and tokens a second for one agent, or for one operator who "
+            "mints; ten seconds' worth may come at once.",
         ),
     ] = 500.0
     x509pop: X509Pop = field(default_factory=X509Pop)

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ca.possession import key_sha256, sign
 from meshwarden import clock
 from meshwarden.control.access import AccessInterceptor, LocalGate
+from meshwarden.control.identity.authority_service import AuthorityService
 from meshwarden.control.identity.nodes import Nodes
 from meshwarden.control.identity.opening import Identity as Opened
 from meshwarden.control.identity.opening import open_identity
@@ -30,6 +31,7 @@ from meshwarden.settings.nodes import Nodes as NodeSettings
 from protos.meshwarden.v1 import (
     agent_pb2,
     agent_pb2_grpc,
+    authority_pb2_grpc,
     registration_pb2,
     registration_pb2_grpc,
 )
@@ -90,6 +92,7 @@ class IdentityServer:
     attestation: agent_pb2_grpc.AttestationStub
     agents: agent_pb2_grpc.AgentStub
     registration: registration_pb2_grpc.RegistrationStub
+    authority: authority_pb2_grpc.AuthorityStub
 
     async def put(self, **fields: Any) -> registration_pb2.Entry:
         """Register one entry; give it as it is kept."""
@@ -223,6 +226,7 @@ async def identity_server(
     agents.add_generic_rpc_handlers(serving.handlers(caller_behind_front))
     admin = grpc.aio.server(interceptors=[AccessInterceptor(LocalGate())])
     registration_pb2_grpc.add_RegistrationServicer_to_server(serving.registration, admin)
+    authority_pb2_grpc.add_AuthorityServicer_to_server(AuthorityService(opened, serving), admin)
     admin.add_generic_rpc_handlers(serving.local_handlers())
     ports = agents.add_insecure_port("127.0.0.1:0"), admin.add_insecure_port("127.0.0.1:0")
     await agents.start()
@@ -243,6 +247,7 @@ async def identity_server(
                 agent_pb2_grpc.AttestationStub(channel),
                 agent_pb2_grpc.AgentStub(channel),
                 registration_pb2_grpc.RegistrationStub(local),
+                authority_pb2_grpc.AuthorityStub(local),
             )  # fmt: skip
     finally:
         await agents.stop(None)

@@ -10,17 +10,25 @@ from typing_extensions import override
 
 from ca.authority import Authority, State
 from ca.entries import is_reserved
-from ca.errors import CertificateError, IdentityError, NoAuthorityError, OrderError
+from ca.errors import (
+    CertificateError,
+    IdentityError,
+    NoAuthorityError,
+    OrderError,
+    OverloadedError,
+)
 from ca.issue import JwtOrder, X509Order, X509Svid
 from ca.ledger import Head, Issued, Verifier
 from ca.spiffe_id import InvalidSpiffeIdError, SpiffeId, parse
 from ca.verify import subject_of
+from meshwarden.control.identity.edge import is_refusal
 from meshwarden.control.who import who_of
 from meshwarden.identity_messages import bundle_message, svid_message
 from protos.meshwarden.v1 import agent_pb2, authority_pb2, authority_pb2_grpc
 
 if TYPE_CHECKING:
     # It loads what databases need, and most services issue nothing.
+    from meshwarden.control.identity.nodes import Nodes
     from meshwarden.control.identity.opening import Identity
 
 __all__ = ["AuthorityService"]
@@ -38,13 +46,15 @@ _HEX = frozenset(string.hexdigits)
 class AuthorityService(authority_pb2_grpc.AuthorityServicer):
     """The authority of one instance, on the socket where being local is authority."""
 
-    def __init__(self, identity: "Identity | None") -> None:
+    def __init__(self, identity: "Identity | None", nodes: "Nodes | None") -> None:
         """Serve.
 
         Args:
             identity: None where the settings issue nothing: every method says so.
+            nodes: Has the audit trail, and how much each caller may have signed; None with it.
         """
         self._identity = identity
+        self._nodes = nodes
 
     @override
     async def Show(
@@ -60,7 +70,7 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
                 bundle=bundle_message(signing.bundle),
             )
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "ca.show", answer)
 
     @override
     async def GetBundle(
@@ -71,13 +81,14 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
         async def answer(identity: "Identity") -> agent_pb2.Bundle:
             return bundle_message(identity.issuer.bundle())
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "bundle.show", answer)
 
     @override
     async def MintX509(
         self, request: authority_pb2.MintX509Request, context: _Context
     ) -> agent_pb2.X509Svid:
         async def answer(identity: "Identity") -> agent_pb2.X509Svid:
+            self._charge(context)
             order = X509Order(
                 csr=request.csr,
                 spiffe_id=_spiffe_id(request.spiffe_id),
@@ -90,13 +101,14 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
                 raise result
             return svid_message(result)
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "x509.mint", answer)
 
     @override
     async def MintJwt(
         self, request: authority_pb2.MintJwtRequest, context: _Context
     ) -> agent_pb2.SignJwtReply:
         async def answer(identity: "Identity") -> agent_pb2.SignJwtReply:
+            self._charge(context)
             order = JwtOrder(
                 spiffe_id=_spiffe_id(request.spiffe_id),
                 audiences=tuple(request.audiences),
@@ -111,7 +123,7 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
                 expires_ns=made.expires_ns,
             )
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "jwt.mint", answer)
 
     @override
     async def VerifyLedger(
@@ -120,7 +132,7 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
         async def answer(identity: "Identity") -> authority_pb2.VerifyLedgerReply:
             return await _verified(identity, _known(request))
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "ledger.verify", answer)
 
     @override
     async def ListIssued(
@@ -135,7 +147,7 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
             )
             return authority_pb2.ListIssuedReply(issued=[_issued(each) for each in found])
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "ca.issued", answer)
 
     @override
     async def RequestCertificate(
@@ -147,7 +159,7 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
             authority_id, csr = await identity.issuer.current.request_certificate()
             return authority_pb2.RequestCertificateReply(csr=csr, authority_id=authority_id)
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "ca.csr", answer)
 
     @override
     async def ImportCertificate(
@@ -162,10 +174,28 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
                 # It is the operator's certificate that is wrong, not one of ours.
                 raise OrderError(str(error)) from error
 
-        return await self._answered(context, answer)
+        return await self._answered(context, "ca.import", answer)
+
+    def _charge(self, context: _Context) -> None:
+        """Count what a caller has signed.
+
+        Raises:
+            OverloadedError: He mints faster than he may: agents wait for the same key and ledger.
+        """
+        assert self._nodes is not None  # noqa: S101 - as the identity is not
+        who = who_of(context).name
+        wait_ns = self._nodes.minting.take(who, 1, self._nodes.operators.now_ns())
+        if wait_ns:
+            raise OverloadedError(
+                f"{who} mints more than identity.nodes.signatures_per_s; "
+                f"try again in {wait_ns / 1e9:.1f} s"
+            )
 
     async def _answered(
-        self, context: _Context, answer: "Callable[[Identity], Awaitable[_Reply]]"
+        self,
+        context: _Context,
+        action: str,
+        answer: "Callable[[Identity], Awaitable[_Reply]]",
     ) -> _Reply:
         try:
             if self._identity is None:
@@ -174,6 +204,9 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
                 )
             return await answer(self._identity)
         except IdentityError as error:
+            if self._nodes is not None and is_refusal(error):
+                who = who_of(context)
+                await self._nodes.operators.refusals.note(who.name, who.source, action, str(error))
             await _abort(context, error)
 
 

@@ -48,6 +48,8 @@ class Nodes:
     Attributes:
         registration: For operators; has to stand behind a gate.
         registry: What is registered.
+        operators: What services for operators are put together from.
+        minting: Signatures that each operator may have.
     """
 
     def __init__(self, settings: Settings, issuer: Issuer, now_ns: Callable[[], int]) -> None:
@@ -81,8 +83,9 @@ class Nodes:
         )
         days = identity.nodes.forget_agents_days
         self._forgetting = Forgetting(self._store, days, now_ns) if days else None
+        self.operators = replace(self._parts, refusals=self._admin_refusals)
         self.registration = RegistrationService(
-            replace(self._parts, refusals=self._admin_refusals),
+            self.operators,
             rules,
             identity.nodes.max_join_token_ttl_s,
             is_declared=self._declared is not None,
@@ -92,6 +95,7 @@ class Nodes:
         self._attesting = Pace(per_s, max(1, round(per_s * _BURST_S)))
         per_s = identity.nodes.signatures_per_s
         self._signing = Pace(per_s, max(1, round(per_s * _BURST_S)))
+        self.minting = Pace(per_s, max(1, round(per_s * _BURST_S)))
 
     def handlers(self, caller_of: Callable[[_Context], Caller]) -> tuple[Handler, ...]:
         """Give what serves agents over a network.

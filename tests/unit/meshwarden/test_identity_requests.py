@@ -1,0 +1,185 @@
+"""What must not be signed, at every door where something is: a clear code, and a record of it."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from ca.ledger import Event
+from protos.meshwarden.v1 import agent_pb2, authority_pb2
+from tests.servers.identity import TRUST_DOMAIN, Caller, IdentityServer, identity_server
+from tests.unit.ca.makings import names, request
+
+WEB = f"spiffe://{TRUST_DOMAIN}/ns/shop/sa/web"
+INVALID, DENIED = "INVALID_ARGUMENT", "PERMISSION_DENIED"
+UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+BAD: dict[str, tuple[Callable[[], bytes], str]] = {
+    "a wrong signature": (lambda: _forged(request()), INVALID),
+    "a weak key": (
+        lambda: request(rsa.generate_private_key(65537, 1024)), INVALID,  # noqa: S505 - the point
+    ),
+    "a megabyte": (lambda: b"\x30" * (1 << 20), INVALID),
+    "somebody else's ID": (
+        lambda: request(extensions=[(names(f"spiffe://{TRUST_DOMAIN}/bank"), False)]), DENIED,
+    ),
+    "an extension": (lambda: request(extensions=[(UNKNOWN, False)]), INVALID),
+    "an authority": (
+        lambda: request(extensions=[(x509.BasicConstraints(ca=True, path_length=None), True)]),
+        INVALID,
+    ),
+    "an ID in another spelling": (
+        lambda: request(extensions=[(names(f"spiffe://{TRUST_DOMAIN}/ns//shop"), False)]), INVALID,
+    ),
+}  # fmt: skip
+
+
+def _forged(csr: bytes) -> bytes:
+    return csr[:-1] + bytes([csr[-1] ^ 1])
+
+
+Ask = Callable[[bytes], Awaitable[str]]
+
+
+async def code_of(call: Awaitable[Any]) -> str:
+    """Have a call refused; give its code."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return str(caught.value.code().name)
+
+
+async def attesting(server: IdentityServer) -> Ask:
+    """Attest by a token that is good."""
+    token = await server.new_token()
+
+    async def ask(csr: bytes) -> str:
+        evidence = agent_pb2.Evidence(attestor="join_token", payload=token.token.encode(), csr=csr)
+        call = server.attestation.Attest(metadata=Caller().metadata)
+        await call.write(agent_pb2.AttestRequest(evidence=evidence))
+        return await code_of(call.read())
+
+    return ask
+
+
+async def renewing(server: IdentityServer) -> Ask:
+    """Renew an agent's own certificate."""
+    agent = await server.new_agent()
+    return lambda csr: code_of(
+        server.agents.Renew(agent_pb2.RenewRequest(csr=csr), metadata=agent.metadata)
+    )
+
+
+async def ordering(server: IdentityServer) -> Ask:
+    """Order for an entry of the agent's own."""
+    agent = await server.new_agent()
+    entry = await server.put(spiffe_id=WEB, parent_id=agent.spiffe_id)
+
+    async def ask(csr: bytes) -> str:
+        orders = [agent_pb2.X509Order(entry_id=entry.workload.id, csr=csr)]
+        reply = await server.agents.SignX509(
+            agent_pb2.SignX509Request(orders=orders), metadata=agent.metadata
+        )
+        return str(reply.results[0].refusal.code)
+
+    return ask
+
+
+async def minting(server: IdentityServer) -> Ask:
+    """Mint, as an operator."""
+    return lambda csr: code_of(
+        server.authority.MintX509(authority_pb2.MintX509Request(spiffe_id=WEB, csr=csr))
+    )
+
+
+DOORS = {
+    "agent.attest": attesting,
+    "agent.renew": renewing,
+    "agent.sign_x509": ordering,
+    "x509.mint": minting,
+}
+
+
+async def intended(server: IdentityServer) -> int:
+    """Count what was to be signed."""
+    await server.opened.writer.flush()
+    rows = await server.opened.ledger.read(0, 1000)
+    return sum(row.entry.event is Event.INTENDED for row in rows)
+
+
+@pytest.mark.parametrize("action", DOORS)
+def test_a_request_that_nobody_may_have_signed_is_refused_and_on_record(
+    tmp_path: Path, action: str
+) -> None:
+    """Each with its code; none was about to be signed; the trail has every one of them."""
+
+    async def story(server: IdentityServer) -> None:
+        ask = await DOORS[action](server)
+        before = await intended(server)
+        for name, (make, code) in BAD.items():
+            assert (name, await ask(make())) == (name, code)
+        assert await intended(server) == before
+        for refusals in (server.nodes.operators.refusals, server.nodes._refusals):
+            await refusals.flush()
+        told = [each for each in await server.audited() if each[1:3] == (action, "refused")]
+        assert len(told) == 2, "the first, and the number of those like it"
+        assert told[1][3] == f"{len(BAD) - 1} more like the one before"
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        authority_pb2.MintX509Request(spiffe_id=f"spiffe://{TRUST_DOMAIN}/meshwarden/server"),
+        authority_pb2.MintX509Request(spiffe_id=f"spiffe://{TRUST_DOMAIN.upper()}/x"),
+        authority_pb2.MintX509Request(spiffe_id="spiffe://other.example/x"),
+        authority_pb2.MintJwtRequest(spiffe_id=f"spiffe://{TRUST_DOMAIN}//x", audiences=["y"]),
+        authority_pb2.MintJwtRequest(spiffe_id=WEB),
+    ],
+)
+def test_what_an_operator_may_not_mint_is_on_record(tmp_path: Path, order: Any) -> None:
+    """With who asked, and why not."""
+
+    async def story(server: IdentityServer) -> None:
+        is_token = isinstance(order, authority_pb2.MintJwtRequest)
+        call = server.authority.MintJwt if is_token else server.authority.MintX509
+        assert await code_of(call(order)) == INVALID
+        who, action, outcome, detail = (await server.audited())[-1]
+        assert who.startswith("local:")
+        assert (action, outcome) == ("jwt.mint" if is_token else "x509.mint", "refused")
+        assert re.search("service's|no SPIFFE ID|no workload|audience", detail)
+
+    run(tmp_path, story)
+
+
+def test_an_operator_who_mints_too_fast_is_told_when_to_try_again(tmp_path: Path) -> None:
+    """Certificates and tokens are one: agents wait for the same ledger."""
+
+    async def story(server: IdentityServer) -> None:
+        token = authority_pb2.MintJwtRequest(spiffe_id=WEB, audiences=["x"])
+        certificate = authority_pb2.MintX509Request(spiffe_id=WEB, csr=request())
+        await server.authority.MintJwt(token)
+        for call in (server.authority.MintJwt(token), server.authority.MintX509(certificate)):
+            with pytest.raises(grpc.aio.AioRpcError, match="try again in") as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        server.clock.ahead_ns += 50 * 10**9
+        await server.authority.MintJwt(token)
+
+    run(tmp_path, story, signatures_per_s=0.02)
+
+
+def run(folder: Path, story: Callable[[IdentityServer], Awaitable[None]], **nodes: Any) -> None:
+    """Run one story against servers of its own."""
+
+    async def within_time() -> None:
+        async with asyncio.timeout(60), identity_server(folder, **nodes) as server:
+            await story(server)
+
+    asyncio.run(within_time())
