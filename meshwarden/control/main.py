@@ -109,6 +109,8 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
     has_revisions = settings.policy.source == STORE
     kept = plugins.revision_store(settings) if has_revisions or settings.admin.remote else None
     store = kept if has_revisions else None
+    # Who issues has a trail wherever policy comes from; it connects when somebody reads it.
+    trail = kept or (plugins.revision_store(settings) if identity else None)
     source = (
         StoreSource(store, loop, settings.policy.bind) if store else plugins.policy_source(settings)
     )
@@ -157,7 +159,7 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
         ),
         (
             policy_pb2_grpc.add_PolicyServicer_to_server,
-            PolicyService(settings, store, kept, publisher, clock.now_ns),
+            PolicyService(settings, store, trail, publisher, clock.now_ns),
         ),
         (
             shadow_pb2_grpc.add_ShadowServicer_to_server,
@@ -245,7 +247,8 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
             await administration.flush()
         if kept is not None:
             await replicas.leave()
-            await kept.close()
+        if trail is not None:
+            await trail.close()
         if nodes:
             await nodes.close()
         if identity:

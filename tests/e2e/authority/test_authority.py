@@ -198,6 +198,11 @@ def test_what_must_not_be_signed_is_refused_and_on_the_ledger(
     server = "spiffe://mesh.example/meshwarden/server"
     assert "the service's" in refused(place, "jwt", "mint", server, "-a", "y")
     assert "the service's" in refused(place, "x509", "mint", server, "--to", "/nowhere")
+    # Policy comes from a folder here, which has no trail of its own.
+    trail = told(place, "policy", "audit")
+    assert {("x509.mint", "refused"), ("jwt.mint", "refused")} <= {
+        (each["action"], each["outcome"]) for each in trail
+    }
     assert told(place, "ca", "ledger", "verify")["ok"]
     with sqlite3.connect(place.state_dir / "meshwarden.db") as database:
         rows = database.execute(
