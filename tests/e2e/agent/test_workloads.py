@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import jwt
 import pytest
 
 from tests.e2e.support.agent import Agent, create_entry, served, served_to
 from tests.e2e.support.instance import COMMAND, Place
+from tests.e2e.support.reflection import services
 from tests.wire.oracle import CLIENTS, environment
 
 SCRIPT = Path(__file__).with_name("spiffe_workload.py")
@@ -90,6 +92,37 @@ def test_openssl_verifies_what_was_written(agent: Agent, tmp_path: Path) -> None
         )
     ]
     assert publics[0] == publics[1]
+
+
+def test_openssl_verifies_the_services_chain_and_the_agents_own(
+    agent: Agent, place: Place, tmp_path: Path
+) -> None:
+    """Strictly: what the port sends in a handshake, by name, and what the agent shows there."""
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(place.command("bundle", "show").stdout)
+    strict = ["-x509_strict", "-CAfile", str(bundle)]
+    own = str(agent.place.folder / "state" / "agent.pem")
+    for words in (
+        ["verify", *strict, "-purpose", "sslclient", "-untrusted", own, own],
+        ["s_client", *strict, "-purpose", "sslserver", "-verify_return_error",
+         "-verify_hostname", "localhost", "-connect", f"127.0.0.1:{place.port}"],
+    ):  # fmt: skip
+        done = subprocess.run(
+            ["openssl", *words],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_socket_tells_what_it_serves(agent: Agent) -> None:
+    """Workload Endpoint section 7: by reflection, which asks for no header and no identity."""
+    options = (("grpc.default_authority", "localhost"),)
+    with grpc.insecure_channel(f"unix:{agent.place.socket}", options=options) as channel:
+        assert services(channel) == {
+            "SpiffeWorkloadAPI",
+            "envoy.service.secret.v3.SecretDiscoveryService",
+            "grpc.reflection.v1alpha.ServerReflection",
+        }
 
 
 def test_files_are_renewed_together_and_a_command_runs_each_time(

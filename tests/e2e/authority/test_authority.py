@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import jwt
+import psycopg
 import pytest
 from cryptography import x509
 
@@ -28,6 +29,7 @@ from tests.servers.postgresql import COMMAND, PACKAGE, postgresql
 
 POLICY = {"policy.csv": "p, *, shop, GET, /**, allow\n"}
 WEB = "spiffe://mesh.example/ns/shop/sa/web"
+INTENDED = "SELECT serial FROM meshwarden_ledger WHERE event = 'intended'"
 Settings = dict[str, object]
 
 
@@ -304,51 +306,76 @@ def test_another_trust_domain_refuses_the_start(new_folder: Callable[[], Path]) 
         assert "identity.trust_domain is 'mesh.exampel'" in instance.said()
 
 
+class Minting:
+    """Mints at several services from several threads without a pause, until the block ends.
+
+    Attributes:
+        got: Serials of what came out.
+        failed: Codes of calls that failed.
+    """
+
+    def __init__(self, *places: Place) -> None:
+        self.got: list[str] = []
+        self.failed: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(place,)) for place in places for _ in range(6)
+        ]
+
+    def _run(self, place: Place) -> None:
+        caller = Caller(place)
+        while not self._stop.is_set():
+            try:
+                self.got.append(caller.mint())
+            except grpc.RpcError as error:
+                self.failed.append(str(error.code()))
+                time.sleep(0.05)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def wait_for_more(self, count: int, instances: Sequence[Instance]) -> None:
+        """Wait until so many more have come out."""
+        minted = len(self.got)
+        wait_until(lambda: len(self.got) > minted + count, instances, 60)
+
+
 def test_kill_9_of_control_during_issue_loses_nothing(new_folder: Callable[[], Path]) -> None:
     """No serial twice, every certificate that came out is on the ledger, the same authority."""
     place = place_for(new_folder())
     with place.start() as instance:
         instance.wait_ready()
         before = authority_ids(place)
-        got: list[str] = []
-        failed: list[str] = []
-        stop = threading.Event()
-
-        def keep_minting() -> None:
-            caller = Caller(place)
-            while not stop.is_set():
-                try:
-                    got.append(caller.mint())
-                except grpc.RpcError as error:
-                    failed.append(str(error.code()))
-                    time.sleep(0.05)
-
-        threads = [threading.Thread(target=keep_minting) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for _ in range(3):
-            minted = len(got)
-            wait_until(lambda minted=minted: len(got) > minted + 20, [instance], 60)
-            pid = instance.control
-            os.kill(pid, signal.SIGKILL)
-            wait_until(lambda pid=pid: not is_alive(pid), [instance], 20)
-            instance.wait_for(instance.is_ready, 40)
-        minted = len(got)
-        wait_until(lambda: len(got) > minted + 5, [instance], 60)
-        stop.set()
-        for thread in threads:
-            thread.join(30)
-        assert failed, "no call met a dead control: nothing was tried"
-        assert len(set(got)) == len(got)
+        with Minting(place) as minting:
+            for _ in range(3):
+                minting.wait_for_more(20, [instance])
+                pid = instance.control
+                os.kill(pid, signal.SIGKILL)
+                wait_until(lambda pid=pid: not is_alive(pid), [instance], 20)
+                instance.wait_for(instance.is_ready, 40)
+            minting.wait_for_more(5, [instance])
+        assert minting.failed, "no call met a dead control: nothing was tried"
         assert told(place, "ca", "ledger", "verify")["ok"]
         with sqlite3.connect(place.state_dir / "meshwarden.db") as database:
-            rows = database.execute(
-                "SELECT serial FROM meshwarden_ledger WHERE event = 'intended'"
-            ).fetchall()
-        known = [row[0] for row in rows]
-        assert len(set(known)) == len(known)
-        assert set(got) <= set(known)
+            rows = database.execute(INTENDED).fetchall()
+        nothing_is_lost(minting.got, [row[0] for row in rows])
         assert authority_ids(place) == before
+
+
+def nothing_is_lost(got: Sequence[str], intended: Sequence[str]) -> None:
+    """Every certificate is on the ledger, and no serial twice."""
+    assert len(set(got)) == len(got)
+    assert len(set(intended)) == len(intended)
+    assert set(got) <= set(intended)
 
 
 EXPIRING = """\
@@ -457,3 +484,31 @@ def _minted(caller: Caller, serials: list[str]) -> bool:
     except grpc.RpcError:
         return False
     return True
+
+
+@pytest.mark.requires_debian_package(PACKAGE, command=COMMAND)
+def test_a_postgresql_that_crashes_during_issue_loses_nothing(
+    new_folder: Callable[[], Path],
+) -> None:
+    """No serial twice at either replica, all that came out on one ledger, the same authority."""
+    with postgresql(free_ports(1)[0]) as database:
+        keys = new_folder() / "sealing.key"
+        shared: Settings = {"store.url": database.url, "identity.key_file": str(keys)}
+        places = [place_for(new_folder(), shared) for _ in range(2)]
+        with places[0].start() as first, places[1].start() as second:
+            instances = [first.wait_ready(), second.wait_ready()]
+            before = authority_ids(places[0])
+            with Minting(*places) as minting:
+                for _ in range(3):
+                    minting.wait_for_more(40, instances)
+                    database.stop()  # As in a crash: what was under way is gone.
+                    failed = len(minting.failed)
+                    wait_until(lambda was=failed: len(minting.failed) > was, instances, 20)
+                    database.start()
+                minting.wait_for_more(40, instances)
+            for place in places:
+                assert told(place, "ca", "ledger", "verify")["ok"]
+                assert authority_ids(place) == before
+            with psycopg.connect(database.url) as connection:
+                rows = connection.execute(INTENDED).fetchall()
+            nothing_is_lost(minting.got, [row[0] for row in rows])
