@@ -2,18 +2,23 @@
 
 import asyncio
 import contextlib
+import datetime as dt
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ca.entries import WorkloadEntry
+from ca.keys import KeyType, PublicKey, generate
 from ca.selectors import Selector
 from meshwarden.agent.identities import Identities
-from meshwarden.agent.renewer import Renewer
+from meshwarden.agent.renewer import Order, Refused, Renewer, Signed
 from meshwarden.agent.svids import WorkloadSvids
 from tests.fakes.signer import FakeSigner
 
@@ -523,7 +528,18 @@ def test_a_key_is_never_shown() -> None:
     run(story)
 
 
-@pytest.mark.parametrize("fault", ["key", "id", "chain"])
+def certified(key: PublicKey, spiffe_id: str) -> bytes:
+    """Make a certificate of a key and an ID, whoever signs it."""
+    nobody = x509.Name([])
+    until = dt.datetime(2099, 1, 1, tzinfo=dt.UTC)
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe_id)])
+    builder = x509.CertificateBuilder(nobody, nobody, key, 1, until - dt.timedelta(1), until)
+    builder = builder.add_extension(names, critical=True)
+    signed = builder.sign(generate(KeyType.EC_P256), hashes.SHA256())
+    return signed.public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize("fault", ["another key", "another id", "both", "rubbish"])
 def test_a_certificate_that_was_not_ordered_is_not_served(fault: str) -> None:
     """A key never goes with another's certificate, whatever the server mixed up."""
 
@@ -532,22 +548,29 @@ def test_a_certificate_that_was_not_ordered_is_not_served(fault: str) -> None:
         due = world.identities.due(10)
         sign = world.signer.sign
 
-        async def mixed_up(orders):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-            signed = list(await sign(orders))
+        async def mixed_up(orders: Sequence[Order]) -> list[Signed | Refused]:
+            first, second = await sign(orders)
+            assert isinstance(first, Signed)
+            assert isinstance(second, Signed)
+            ordered = x509.load_der_x509_csr(orders[1].csr).public_key()
+            assert isinstance(ordered, PublicKey)
             match fault:
-                case "key":
-                    return [signed[0], replace(signed[1], chain=signed[0].chain)]
-                case "id":
-                    return list(reversed(signed))
+                case "another key":
+                    wrong = certified(generate(KeyType.EC_P256).public_key(), WEB.spiffe_id)
+                case "another id":
+                    wrong = certified(ordered, API.spiffe_id)
+                case "both":
+                    wrong = first.chain[0]
                 case _:
-                    return [signed[0], replace(signed[1], chain=(b"rubbish",))]
+                    wrong = b"rubbish"
+            return [first, replace(second, chain=(wrong,))]
 
         world.signer.sign = mixed_up  # type: ignore[method-assign]
         await world._renewer._have_signed(due)
-        served = {svid.spiffe_id for svid in world.identities.svids.values()}
-        assert served == (set() if fault == "id" else {"spiffe://td.example/api"})
-        assert world._renewer.outcomes["unfit"] == 2 - len(served)
-        assert world._renewer.outcomes["signed"] == len(served)
+        served = [svid.spiffe_id for svid in world.identities.svids.values()]
+        assert served == [API.spiffe_id]
+        outcomes = world._renewer.outcomes
+        assert (outcomes["signed"], outcomes["unfit"]) == (1, 1)
 
     run(story)
 
