@@ -1,7 +1,7 @@
 """The ledger's chain: whatever is done to its rows afterwards is found."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -96,6 +96,22 @@ def test_what_was_done_to_a_row_is_found_at_that_row(case: str) -> None:
     tamper, words = TAMPERED[case]
     report = read(tamper(written(3, 3)))
     assert words in report.fault
+
+
+OTHERWISE = {
+    "event": Event.REFUSED, "kind": "jwt", "spiffe_id": "spiffe://mesh.example/evil",
+    "serial": "f" * 32, "not_after_ns": 10, "authority_id": "b" * 64, "requester": "nobody",
+    "selectors": ("unix:uid:2",), "detail": "x", "first": 1, "last": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", [each.name for each in fields(Entry)])
+def test_no_field_of_a_row_can_be_another(field: str) -> None:
+    """One alone, in any row."""
+    rows = written(1, 2, 1)
+    for index in range(len(rows)):
+        fault = read(changed(rows, index, **{field: OTHERWISE[field]})).fault
+        assert f"row {index + 1} is not" in fault
 
 
 def test_a_tail_cut_off_where_a_write_ended_shows_by_a_head_from_elsewhere() -> None:

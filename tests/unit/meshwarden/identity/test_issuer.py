@@ -21,6 +21,9 @@ from ca.errors import (
     UnwritableError,
 )
 from ca.issue import JwtOrder, X509Order, X509Svid
+from ca.jwt_svid import CheckedJwt, JwtSigner, check_jwt
+from ca.jwt_svid import sign as sign_jwt
+from ca.keys import KeyType, generate
 from ca.ledger import Entry, Event, Head, LedgerRow, Verifier, chain
 from ca.spiffe_id import parse
 from meshwarden.control.identity import ledger_writer
@@ -268,6 +271,37 @@ def test_what_is_not_as_ordered_is_withheld_and_told_as_our_fault() -> None:
     run(story)
 
 
+@pytest.mark.parametrize("slip", ["subject", "audience", "end", "key"])
+def test_a_token_that_is_not_as_ordered_is_withheld(
+    slip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is verified as its audience would, before anybody has it."""
+    other = JwtSigner(generate(KeyType.EC_P256))
+
+    def slipping(
+        signer: JwtSigner, checked: CheckedJwt, token_id: str, issued_ns: int, expires_ns: int
+    ) -> str:
+        subject = OTHER if slip == "subject" else checked.spiffe_id
+        audiences = ("orders", "more") if slip == "audience" else checked.audiences
+        if slip == "end":
+            expires_ns += SECOND
+        return sign_jwt(
+            other if slip == "key" else signer, check_jwt(subject, audiences), token_id,
+            issued_ns, expires_ns,
+        )  # fmt: skip
+
+    monkeypatch.setattr("meshwarden.control.identity.signing.sign_jwt", slipping)
+
+    async def story(world: World) -> None:
+        with pytest.raises(IdentityError) as told:
+            await world.issuer.issue_jwt(JwtOrder(WEB, ("orders",), "agent"))
+        assert told.value.code == "INTERNAL"
+        await world.writer.flush()
+        assert world.log.events() == [Event.INTENDED, Event.WITHHELD]
+
+    run(story)
+
+
 def test_times_are_within_the_settings_and_the_authority() -> None:
     """Default, maximum, and the end of what signs (promise 15)."""
 
@@ -281,8 +315,15 @@ def test_times_are_within_the_settings_and_the_authority() -> None:
         assert await end_s(0) == 3600
         assert await end_s(60) == 60
         assert await end_s(10**9) == 86_400
+
+        async def token_end_s(ttl_s: int) -> int:
+            made = await world.issuer.issue_jwt(JwtOrder(WEB, ("x",), "agent", (), ttl_s))
+            return (made.expires_ns - world.now_ns) // SECOND
+
+        assert [await token_end_s(ttl_s) for ttl_s in (0, 60, 10**9)] == [300, 60, 3600]
         world.now_ns += 2 * 86_400 * SECOND - 100 * SECOND
         assert await end_s(3600) == 100
+        assert await token_end_s(3600) == 100
         world.now_ns += 100 * SECOND
         (result,) = await world.issue(order())
         assert isinstance(result, NoAuthorityError)
