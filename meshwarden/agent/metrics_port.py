@@ -2,7 +2,9 @@
 
 Whoever reaches the port may open connections to it, and nothing says who he is. So few are open at
 once, each for a short time and one request: what workloads need descriptors for is never short of
-them here. Web servers of the common kind, the collecting library's own among them, bound neither.
+them here. Beyond that the oldest makes room, which by then has had its time: who holds connections
+keeps no collector out. Web servers of the common kind, the collecting library's own among them,
+bound neither.
 """
 
 import asyncio
@@ -53,7 +55,8 @@ class MetricsPort:
         """
         self._exposition = exposition
         self._content_type = content_type
-        self._open: set[asyncio.StreamWriter] = set()
+        # The oldest first.
+        self._open: dict[asyncio.StreamWriter, None] = {}
 
     async def serve(self, listener: socket.socket) -> None:
         """Take connections until cancelled."""
@@ -69,9 +72,10 @@ class MetricsPort:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= _MOST:
-            writer.transport.abort()
-            return
-        self._open.add(writer)
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+        self._open[writer] = None
         try:
             # Who asks slowly, reads slowly or goes away gets nothing, and nobody waits for him.
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
@@ -81,7 +85,7 @@ class MetricsPort:
                     writer.close()
                     await writer.wait_closed()
         finally:
-            self._open.discard(writer)
+            self._open.pop(writer, None)
             writer.transport.abort()
 
     async def _reply(self, reader: asyncio.StreamReader) -> bytes:
