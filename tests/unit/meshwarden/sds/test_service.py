@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import grpc.aio
 import pytest
 
 from meshwarden.agent.svids import WorkloadSvids
-from meshwarden.sds.secrets import WorkloadSecrets
+from meshwarden.sds.secrets import ROOT, WorkloadSecrets
 from meshwarden.sds.service import SecretService
 from protos.envoy.service.discovery.v3.discovery_pb2 import (
     DeltaDiscoveryRequest,
@@ -132,6 +133,39 @@ def test_a_fetch_gives_what_a_stream_gives(tmp_path: Path) -> None:
     async def story(_feed: Feed, stub: Stub) -> None:
         reply = await stub.FetchSecrets(DiscoveryRequest(resource_names=[WEB]))
         assert unpacked(reply).keys() == {WEB}
+
+    run(tmp_path, story)
+
+
+@pytest.mark.parametrize("form", ["world", "delta"])
+def test_how_a_client_wants_bundles_holds_for_its_stream(tmp_path: Path, form: str) -> None:
+    """Only the first request need say who it is; later answers and changes are as it asked."""
+
+    async def story(feed: Feed, stub: Stub) -> None:
+        call = stub.StreamSecrets() if form == "world" else stub.DeltaSecrets()
+
+        async def write(*names: str, nonce: str = "") -> None:
+            request = (
+                ask(*names, nonce=nonce)
+                if form == "world"
+                else DeltaDiscoveryRequest(resource_names_subscribe=names)
+            )
+            if not nonce:
+                request.node.metadata["spiffe_cert_validation"] = True
+            await call.write(request)
+
+        async def read() -> str:
+            reply = await call.read()
+            context = unpacked(reply)[ROOT].validation_context
+            assert context.custom_validator_config.name == "envoy.tls.cert_validator.spiffe"
+            return str(reply.nonce)
+
+        await write(ROOT)
+        nonce = await read()
+        await write(ROOT, WEB, nonce=nonce)
+        nonce = await read()
+        feed.change(WorkloadSvids((svid(WEB),), (replace(BUNDLES[0], x509_authorities=(b"new",)),)))
+        await read()
 
     run(tmp_path, story)
 
