@@ -194,21 +194,25 @@ def write(
     """Keep an identity in files for software that knows no SPIFFE, until SIGTERM or Ctrl-C.
 
     It is the first identity, where neither --spiffe-id nor --hint says which. All files of a set
-    are replaced at once. What the Workload API takes back stays in the files, and is told on
-    standard error.
+    are replaced at once, and only where one of them is another. What the Workload API takes back
+    stays in the files, and is told on standard error.
     """
-    is_first = True
+    written = None
     for update in _following(socket):
         try:
             svid = update.choose(spiffe_id, hint)
         except WorkloadApiError as error:
             complain(str(error))
             continue
-        if is_first:
+        # Other identities of this process are renewed as well, and whoever reconnects is told all.
+        news = (svid.chain, svid.key, update.bundles)
+        if news == written:
+            continue
+        if written is None:
             _write(folder, svid, update)
         else:
             _write_at_last(folder, svid, update)
-        is_first = False
+        written = news
         typer.echo(f"{svid.spiffe_id} until {_until(svid)}")
         if run:
             _run(shlex.split(run))

@@ -115,6 +115,41 @@ def test_files_that_can_not_be_written_for_a_while_are_written_then(short: Path)
     run(short, story)
 
 
+def test_a_command_runs_for_the_identity_that_is_written_and_for_no_other(short: Path) -> None:
+    """Another one of the same process may be renewed every few seconds: nobody reloads for that."""
+
+    async def story(served: Endpoint) -> None:
+        folder, runs = short / "id", short / "runs"
+        check = short / "check"
+        check.write_text(f"#!/bin/sh\nreadlink {folder}/..data >> {runs}\n")
+        check.chmod(0o700)
+        writing = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "meshwarden", "identity", "write", "--dir", str(folder)),
+            *("--socket", f"unix://{served.socket}", "--spiffe-id", ZOO, "--run", str(check)),
+        )
+
+        async def written(count: int) -> None:
+            while not runs.exists() or len(runs.read_text().splitlines()) < count:
+                await asyncio.sleep(0.01)
+
+        try:
+            await written(1)
+            for version in range(2, 8):
+                before = (folder / "..data").readlink()
+                served.know(own_entry(hint="site", version=version), own_entry("zoo"))
+                await asyncio.sleep(0.1)
+                assert (folder / "..data").readlink() == before
+            served.know(own_entry(hint="site"), own_entry("zoo", version=2))
+            await written(2)
+        finally:
+            writing.terminate()
+            await writing.wait()
+        first, second = runs.read_text().splitlines()
+        assert first != second
+
+    run(short, story)
+
+
 def test_where_nobody_answers_the_endpoint_is_named(short: Path) -> None:
     """With the system's own word for it, and exit code 2."""
     missing = CliRunner().invoke(app, ["identity", "fetch", "--socket", f"{short}/none"])
