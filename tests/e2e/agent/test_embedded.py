@@ -36,9 +36,9 @@ def test_workloads_get_identities_without_a_token(
     """With fronts and without; the agent is part of the service, and has metrics of its own."""
     port = service_port()
     settings = {"server.transport": transport, "agent.metrics": f"127.0.0.1:{port}"}
-    place = embedded(new_folder(), **settings)
+    place = embedded(new_folder(), **settings, **{"server.embedded_agent": False})
     path = place.folder / "run-agent" / "api.sock"
-    with place.start() as instance:
+    with place.start("--embedded-agent") as instance:
         instance.wait_ready()
         create_entry(place, AGENT, "web", f"unix:uid:{os.getuid()}")
         before = served(path, timeout_s=30).svids[0]

@@ -31,6 +31,6 @@ def run() -> Iterator[Callable[..., Instance]]:
     with ExitStack() as running:
 
         def start(place: Place, environ: Mapping[str, str] | None = None) -> Instance:
-            return running.enter_context(place.start(environ))
+            return running.enter_context(place.start(environ=environ))
 
         yield start

@@ -21,7 +21,7 @@ def instance(new_place: NewPlace) -> Iterator[Instance]:
     """Run one whose environment holds a secret, by an operator with a careless umask."""
     before = os.umask(0)
     try:
-        running = new_place({"server.fronts": 2}).start({"DATABASE_PASSWORD": UNTOLD})
+        running = new_place({"server.fronts": 2}).start(environ={"DATABASE_PASSWORD": UNTOLD})
     finally:
         os.umask(before)
     with running as instance:

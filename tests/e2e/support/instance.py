@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,10 @@ class Place:
             **(settings or {}),
         }
 
-    def start(self, environ: Mapping[str, str] | None = None) -> "Instance":
+    def start(self, *options: str, environ: Mapping[str, str] | None = None) -> "Instance":
         """Start an instance here; it may not be ready, or refuse, when this returns."""
         self.config.write_text(config_text(self.settings))
-        return Instance(self, environ or {})
+        return Instance(self, options, environ or {})
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run `meshwarden ... --config` of this place to its end."""
@@ -85,9 +85,9 @@ class Place:
 class Instance(Child):
     """A running `meshwarden serve`."""
 
-    def __init__(self, place: Place, environ: Mapping[str, str]) -> None:
+    def __init__(self, place: Place, options: Sequence[str], environ: Mapping[str, str]) -> None:
         self.place = place
-        command = [*place.prefix, *COMMAND, "serve", "--config", str(place.config)]
+        command = [*place.prefix, *COMMAND, "serve", "--config", str(place.config), *options]
         super().__init__("meshwarden", command, place.folder / "meshwarden.log", _environ(environ))
 
     def wait_ready(self) -> "Instance":
