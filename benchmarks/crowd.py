@@ -177,6 +177,11 @@ class _TlsDoor(Door):
     def not_after_ns(self) -> int:
         return 0
 
+    @property
+    @override
+    def fault(self) -> str:
+        return ""
+
     @override
     async def enter(self) -> grpc.aio.Channel:
         held = self._holder

@@ -84,6 +84,11 @@ class Door(Protocol):
         """When the agent's own certificate expires; 0 without one."""
         ...
 
+    @property
+    def fault(self) -> str:
+        """Why there is no connection, where gRPC can't know; "" where there is one."""
+        ...
+
     async def close(self) -> None:
         """Leave nothing open."""
         ...
@@ -150,6 +155,7 @@ class TlsDoor(Door):
     @override
     async def enter(self) -> grpc.aio.Channel:
         """Attest if need be; then open a channel with the own certificate."""
+        fault = self.fault
         await self._close()
         own = self._own
         if own is None or self._is_rejected or own.not_after_ns <= self._now_ns():
@@ -162,6 +168,8 @@ class TlsDoor(Door):
             lambda: tls_context(self._readable_authorities(), self._keep.identity),
             known=True,
         )
+        # Until there is an attempt: gRPC tells the last one's end once more before it makes one.
+        uplink.fault = fault
         await uplink.open()
         self._uplink = uplink
         return _channel(uplink)
@@ -211,6 +219,7 @@ class TlsDoor(Door):
             await uplink.close()
 
     @property
+    @override
     def fault(self) -> str:
         """Why there is no connection; "" where there is, or nothing is known."""
         return self._uplink.fault if self._uplink is not None else ""

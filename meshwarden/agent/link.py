@@ -119,7 +119,7 @@ class Link(Signer, TokenSigner):
             except grpc.aio.AioRpcError as error:
                 if error.code() in _NOT_KNOWN:
                     self._door.rejected()
-                self._is_away(told(error))
+                self._is_away(self._told(error))
             if self._session_was_good:
                 attempt = 0
             await asyncio.sleep(retry_pause_s(attempt, life_s, self._draw()))
@@ -143,7 +143,7 @@ class Link(Signer, TokenSigner):
                 reply = await stub.SignX509(request, timeout=_TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
                 self._note(error)
-                raise LinkDownError(told(error)) from error
+                raise LinkDownError(self._told(error)) from error
         if len(reply.results) != len(orders):
             raise LinkDownError("the server's answer has another number of results than orders")
         return [_signed(each) for each in reply.results]
@@ -162,8 +162,14 @@ class Link(Signer, TokenSigner):
             except grpc.aio.AioRpcError as error:
                 if error.code() in _REFUSALS:
                     return Refused(f"the server refused: {told(error)}")
-                raise LinkDownError(told(error)) from error
+                raise LinkDownError(self._told(error)) from error
         return SignedToken(reply.token, reply.issued_ns, reply.expires_ns)
+
+    def _told(self, error: grpc.aio.AioRpcError) -> str:
+        """Say what went wrong: of a connection gRPC knows only its end at our socket."""
+        if error.code() is grpc.StatusCode.UNAVAILABLE and self._door.fault:
+            return self._door.fault
+        return told(error)
 
     def _note(self, error: grpc.aio.AioRpcError) -> None:
         """End the session where a whole batch is refused: the server doesn't know us any more.

@@ -14,8 +14,12 @@ from ca.keys import KeyType, generate
 from meshwarden.agent.door import CHANNEL_OPTIONS, Door
 from meshwarden.agent.evidence import Embedded
 from meshwarden.agent.exchange import attested
+from meshwarden.agent.renewer import LinkDownError
 
 __all__ = ["LocalDoor"]
+
+_START_S = 10.0
+_LOOK_S = 0.05
 
 
 class LocalDoor(Door):
@@ -45,6 +49,7 @@ class LocalDoor(Door):
 
     @override
     async def enter(self) -> grpc.aio.Channel:
+        await self._awaited()
         channel = grpc.aio.insecure_channel(f"unix:{self._socket}", options=CHANNEL_OPTIONS)
         if self._is_rejected:
             # The service has to know that there is such an agent; the certificate is of no use.
@@ -56,6 +61,24 @@ class LocalDoor(Door):
             self._agent_id = reply.svid.spiffe_id
             self._is_rejected = False
         return channel
+
+    async def _awaited(self) -> None:
+        """Wait for control, which starts at the same time as the agent.
+
+        Raises:
+            LinkDownError: It isn't there for long.
+        """
+        try:
+            async with asyncio.timeout(_START_S):
+                while not self._socket.exists():
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError as error:
+            raise LinkDownError("the service's control isn't there") from error
+
+    @property
+    @override
+    def fault(self) -> str:
+        return ""
 
     @override
     async def hold(self, channel: grpc.aio.Channel) -> None:

@@ -45,6 +45,10 @@ class ServerAddress:
     host: str
     port: int
 
+    @override
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     @classmethod
     def parse(cls, text: str) -> "ServerAddress":
         """Read "mesh.example:9191", "10.0.0.1:9191" or "[::1]:9191".
@@ -92,7 +96,8 @@ class Uplink:
 
     Attributes:
         path: The socket that channels go to.
-        fault: Why the newest connection was not made; "" once one was.
+        fault: Why the newest connection was not made, or that the last one ended; "" while there
+            is one, and before the first.
     """
 
     def __init__(
@@ -158,7 +163,7 @@ class Uplink:
 
     async def _carry(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        outside = End(lambda: inside.close_within(_LAST_WORDS_S))
+        outside = End(lambda: self._ended(outside, inside))
         inside = End(lambda: self._over(outside, inside))
         outside.other, inside.other = inside, outside
         self._ends.update((outside, inside))
@@ -168,8 +173,8 @@ class Uplink:
                 await self._connect(outside)
             await loop.connect_accepted_socket(lambda: inside, connection)
         except (OSError, TimeoutError, ValueError) as error:
-            self.fault = _reason(error)
-            _LOG.debug("no connection to %s: %s", self._server, self.fault)
+            self.fault = f"{self._server}: {_reason(error)}"
+            _LOG.debug("no connection to %s", self.fault)
             connection.close()
             self._over(outside, inside)
         except BaseException:
@@ -224,6 +229,12 @@ class Uplink:
         except ValueError:
             transport.abort()
             raise
+
+    def _ended(self, outside: End, inside: End) -> None:
+        # gRPC may have made the next one already: it knows sooner that a server goes away.
+        if self._ends == {outside, inside} and not self.fault:
+            self.fault = f"{self._server}: the connection ended"
+        inside.close_within(_LAST_WORDS_S)
 
     def _over(self, outside: End, inside: End) -> None:
         outside.abort()

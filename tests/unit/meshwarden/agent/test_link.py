@@ -34,12 +34,14 @@ class FakeDoor(Door):
     Attributes:
         rejections: How often the agent was told that it is not known.
         refusal: Why entering fails.
+        no_connection: Why it can't be reached.
     """
 
     def __init__(self, address: str) -> None:
         self._address = address
         self.rejections = 0
         self.refusal: Exception | None = None
+        self.no_connection = ""
         self.renewed = asyncio.Event()
 
     @property
@@ -57,6 +59,11 @@ class FakeDoor(Door):
         if self.refusal is not None:
             raise self.refusal
         return grpc.aio.insecure_channel(self._address)
+
+    @property
+    @override
+    def fault(self) -> str:
+        return self.no_connection
 
     @override
     async def hold(self, channel: grpc.aio.Channel) -> None:
@@ -289,6 +296,22 @@ def test_only_a_server_that_does_not_know_the_agent_makes_it_attest_anew(
         world.server.failing = None
         world.server.replies = [[pb.EntriesReply(digest=set_digest([WEB]))]]
         await world.until(lambda: world.link.state.connected)
+
+    run(tmp_path, story)
+
+
+def test_why_there_is_no_connection_is_told_by_the_way_that_knows(tmp_path: Path) -> None:
+    """Of a connection gRPC knows our own socket alone; a server's words are told as they are."""
+
+    async def story(world: World) -> None:
+        world.server.replies = [[whole(WEB)]]
+        await world.until(lambda: world.link.state.connected)
+        world.door.no_connection = "mesh.example:9191: Connection refused"
+        world.server.failing = grpc.StatusCode.UNAVAILABLE
+        world.door.renewed.set()
+        await world.until(lambda: world.link.state.fault == "mesh.example:9191: Connection refused")
+        world.server.failing = grpc.StatusCode.PERMISSION_DENIED
+        await world.until(lambda: "because" in world.link.state.fault)
 
     run(tmp_path, story)
 

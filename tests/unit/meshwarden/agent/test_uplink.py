@@ -143,6 +143,44 @@ def test_a_server_in_plain_text_is_called_what_it_is(short: Path, tmp_path: Path
     assert "speaks no TLS there" in asyncio.run(story())
 
 
+def test_where_nobody_listens_the_address_is_told(short: Path, tmp_path: Path) -> None:
+    """Else gRPC would tell the name of our own socket."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = int(listener.getsockname()[1])
+    _, fault = asyncio.run(carried(short, port, authority(tmp_path).certificate))
+    assert fault.startswith(f"localhost:{port}: ")
+
+
+def test_a_connection_that_ended_is_told_until_there_is_another(
+    short: Path, tmp_path: Path
+) -> None:
+    """A server that stops is not a server that refuses."""
+    signer = authority(tmp_path)
+    server = signer.issue_odd("server", [SERVER], ["localhost"])
+
+    async def story(port: int) -> str:
+        way = Uplink(
+            short / "x.up",
+            ServerAddress("localhost", port),
+            lambda: tls_context([signer.certificate.read_text()]),
+        )
+        await way.open()
+        try:
+            reader, writer = await asyncio.open_unix_connection(way.path)
+            async with asyncio.timeout(10):
+                assert await reader.read(100) == HELLO
+                assert not way.fault
+                writer.write(b"bye")  # The server has then heard enough.
+                assert not await reader.read(100)
+            writer.close()
+        finally:
+            await way.close()
+        return way.fault.removeprefix(f"localhost:{port}: ")
+
+    with serving((server, HELLO)) as port:
+        assert asyncio.run(story(port)) == "the connection ended"
+
+
 def test_without_an_authority_there_is_no_way() -> None:
     """Nothing to verify by is never the same as nothing to verify."""
     with pytest.raises(ValueError, match="nothing is known to prove the server by"):
