@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
 
 from ca.verify import spiffe_id_of
 from meshwarden import clock
@@ -155,7 +156,13 @@ def test_clients_verify_the_host_and_are_known_by_their_svids(
 ) -> None:
     """By names of the settings, by the address, and without a certificate too."""
     with running(new_folder()) as (place, instance):
-        assert str(spiffe_id_of(leaf(place))) == "spiffe://td.example/meshwarden/server"
+        shown = leaf(place)
+        assert str(spiffe_id_of(shown)) == "spiffe://td.example/meshwarden/server"
+        extensions = x509.load_der_x509_certificate(shown).extensions
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert {*names.get_values_for_type(x509.DNSName)} == {"mesh.example", "localhost"}
+        addresses = {str(each) for each in names.get_values_for_type(x509.IPAddress)}
+        assert addresses == {"192.0.2.7", "127.0.0.1"}
         reply = whoami(place, new_folder())
         assert (reply.spiffe_id, reply.tls) == ("spiffe://td.example/ns/shop/sa/web", True)
         credentials = grpc.ssl_channel_credentials(roots(place).encode())
