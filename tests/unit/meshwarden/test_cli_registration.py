@@ -112,7 +112,17 @@ def test_what_is_no_duration_prunes_nothing(tmp_path: Path, duration: str) -> No
 def test_an_entry_is_shown_as_people_read_it_and_told_as_programs_do(tmp_path: Path) -> None:
     """A time as a time, with what was not given left out; as JSON each number with its unit."""
     made = ("entry", "create", f"{TD}/web", "--parent", AGENT, "--selector", "unix:uid:1")
-    more = ("--x509-ttl", "90", "--dns-name", "web.svc", "--admin", "--hint", "h")
+    more = (
+        "--x509-ttl",
+        "90",
+        "--jwt-ttl",
+        "91",
+        "--dns-name",
+        "web.svc",
+        "--admin",
+        "--hint",
+        "h",
+    )
 
     async def story(_: IdentityServer, command: Command) -> None:
         dry = shown(await command(*made, "--dry-run"))
@@ -128,8 +138,8 @@ def test_an_entry_is_shown_as_people_read_it_and_told_as_programs_do(tmp_path: P
         assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ", found.pop("made"))
         entry_id = found.pop("entry")
         assert found == {
-            **dry, "DNS names": "web.svc", "certificates": "for 90 s", "hint": "h",
-            "role": "admin", "version": "1",
+            **dry, "DNS names": "web.svc", "certificates": "for 90 s",
+            "tokens": "for 91 s", "hint": "h", "role": "admin", "version": "1",
         }  # fmt: skip
         again = await command("entry", "show", entry_id)
         assert {**found, "entry": entry_id}.items() <= shown(again).items()

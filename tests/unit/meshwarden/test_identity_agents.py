@@ -96,6 +96,22 @@ def test_an_agent_gets_certificates_for_its_own_entries(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+def test_a_token_holds_as_long_as_its_entry_says(tmp_path: Path) -> None:
+    """Or as the settings do, where it says nothing."""
+
+    async def story(server: IdentityServer) -> None:
+        agent = await server.new_agent()
+        for path, given_s, held_s in (("a", 100, 100), ("b", 0, 300)):
+            entry = await server.put(
+                spiffe_id=f"{WEB}{path}", parent_id=agent.spiffe_id, jwt_ttl_s=given_s
+            )
+            request = agent_pb2.SignJwtRequest(entry_id=entry.workload.id, audiences=["x"])
+            made = await server.agents.SignJwt(request, metadata=agent.metadata)
+            assert made.expires_ns - made.issued_ns == held_s * 10**9
+
+    run(tmp_path, story)
+
+
 def test_an_agent_gets_nothing_of_another_ones(tmp_path: Path) -> None:
     """Neither certificate nor token, whatever its request says; the trail has its attempts."""
 

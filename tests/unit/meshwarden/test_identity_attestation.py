@@ -677,6 +677,7 @@ def test_a_token_of_a_cluster_that_is_not_for_this_is_refused(
             assert "no service account" in await why(sub="system:serviceaccount:mesh:other")
             assert "not of the issuer" in await why(iss="https://other.example")
             assert "no time" in await why(exp=None)
+            assert "not valid yet" in await why(nbf=now_s + 60)
             none = "eyJhbGciOiJub25lIiwia2lkIjoiazEifQ.e30."
             assert (await refused(server.attest("k8s_psat", none.encode())))[0] is DENIED
         else:

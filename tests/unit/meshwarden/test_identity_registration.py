@@ -301,6 +301,45 @@ def test_what_a_file_declares_is_in_force_as_long_as_it_does(tmp_path: Path) -> 
     run(tmp_path, story, identity)
 
 
+def test_a_file_declares_all_that_a_command_can(tmp_path: Path) -> None:
+    """Every field, and an administrator of the service."""
+    text = f"""\
+entries:
+  - parent_id: {AGENT}
+    spiffe_id: {WEB}
+    selectors: ["unix:uid:7", "unix:gid:8"]
+    x509_ttl_s: 90
+    jwt_ttl_s: 91
+    dns_names: [web.shop]
+    hint: h
+    admin: true
+"""
+    identity, file = declared(tmp_path, text)
+
+    async def story(server: IdentityServer) -> None:
+        (found,) = await until(server, bool)
+        assert _fields(found) == {
+            "spiffe_id": WEB, "parent_id": AGENT, "selectors": ["gid:8", "uid:7"],
+            "x509_ttl_s": 90, "jwt_ttl_s": 91, "dns_names": ["web.shop"], "hint": "h",
+            "admin": True, "origin": str(file),
+        }  # fmt: skip
+
+    run(tmp_path, story, identity)
+
+
+def _fields(entry: registration_pb2.Entry) -> dict[str, object]:
+    workload = entry.workload
+    names = ("spiffe_id", "x509_ttl_s", "jwt_ttl_s", "hint")
+    return {
+        **{name: getattr(workload, name) for name in names},
+        "parent_id": entry.parent_id,
+        "selectors": [each.value for each in workload.selectors],
+        "dns_names": [*workload.dns_names],
+        "admin": entry.admin,
+        "origin": entry.origin,
+    }
+
+
 async def until_told(
     folder: Path, is_so: Callable[[status.EntriesState], object]
 ) -> status.EntriesState:

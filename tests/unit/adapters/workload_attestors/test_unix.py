@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import grp
 import hashlib
 import os
 import pwd
@@ -51,6 +52,7 @@ def test_user_groups_path_and_hash_of_a_process_are_told() -> None:
         f"unix:uid:{os.getuid()}",
         f"unix:gid:{os.getgid()}",
         f"unix:user:{pwd.getpwuid(os.getuid()).pw_name}",
+        f"unix:group:{grp.getgrgid(os.getgid()).gr_name}",
         "unix:supplementary_gid:54321",
         f"unix:path:{program}",
         f"unix:sha256:{hashlib.sha256(program.read_bytes()).hexdigest()}",

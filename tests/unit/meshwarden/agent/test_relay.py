@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -131,6 +133,41 @@ def test_the_server_sees_a_name_that_tells_the_process(short: Path) -> None:
         assert not caller.is_alive()
 
     run(short, story)
+
+
+def test_nobody_guesses_the_name_of_a_connection(short: Path) -> None:
+    """Who had one could pass for its process: 128 bits, and none tells of another."""
+
+    async def story(_relay: Relay, inner: Inner, path: Path) -> None:
+        writers = [(await asyncio.open_unix_connection(path))[1] for _ in range(5)]
+        await until(lambda: len(inner.names) == len(writers))
+        names = [each.rpartition("/")[2] for each in inner.names]
+        assert all(re.fullmatch("[0-9a-f]{32}", name) for name in names)
+        for one, other in itertools.combinations(names, 2):
+            assert sum(a != b for a, b in zip(one, other, strict=True)) > 12
+        for writer in writers:
+            writer.close()
+
+    run(short, story)
+
+
+def test_where_the_kernel_gives_a_pid_alone_an_end_before_the_look_is_noticed(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As before Linux 6.5: in that gap the pid may become another process'."""
+    monkeypatch.setattr("meshwarden.agent.peers._SO_PEERPIDFD", 9_999)  # No kernel knows it.
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(short / "api"))
+        listener.listen()
+        with socket.socket(socket.AF_UNIX) as ours:
+            ours.connect(os.fspath(short / "api"))
+            with listener.accept()[0] as connection:
+                with contextlib.closing(caller_of(connection)) as caller:
+                    assert (caller.peer.pid, caller.is_alive()) == (os.getpid(), True)
+                # The pid is alive still, and the socket closed: so it may be another one's by now.
+                ours.close()
+                with pytest.raises(PeerError, match="has ended"):
+                    caller_of(connection)
 
 
 def test_each_connection_is_of_its_own_process(short: Path) -> None:
