@@ -276,6 +276,7 @@ def test_a_token_that_others_can_read_is_refused(
         ("long", "longer than the 107 bytes"),
         ("taken", "another process serves"),
         ("parent", "is no folder"),
+        ("forbidden", "agent.socket: /sys/x.sock: "),
     ],
 )
 def test_a_socket_that_can_not_be_made_fails_the_start(
@@ -296,6 +297,8 @@ def test_a_socket_that_can_not_be_made_fails_the_start(
                 other = held.enter_context(socket.socket(socket.AF_UNIX))
                 other.bind(os.fspath(path))
                 other.listen()
+            case "forbidden":  # Even to root.
+                path = Path("/sys/x.sock")
             case _:
                 (folder / "plain").write_text("")
                 path = folder / "plain" / "x.sock"
