@@ -329,8 +329,8 @@ class TlsDoor(Door):
             bundle = await self._public_bundle()
             _LOG.warning(
                 "INSECURE: the server at %s is believed without proof, since "
-                "--insecure-bootstrap asks for it. Compare its authorities' SHA-256 with "
-                "'meshwarden bundle show' there: %s",
+                "--insecure-bootstrap asks for it. Compare its authorities' SHA-256 with what "
+                "'meshwarden bundle show --format sha256' says there: %s",
                 self._settings.server.host,
                 bundle.sha256,
             )

@@ -209,7 +209,10 @@ def test_nothing_is_believed_without_being_asked_to(
         assert "give --trust-bundle" in agent.said()
     with where.with_token(bare, "--insecure-bootstrap") as agent:
         agent.wait_ready()
-        assert "WARNING agent INSECURE" in agent.said()
+        (warning,) = [line for line in agent.said().splitlines() if "INSECURE" in line]
+        digest = place.command("bundle", "show", "--format", "sha256").stdout.strip()
+        assert "WARNING agent INSECURE" in warning
+        assert warning.endswith(f"'meshwarden bundle show --format sha256' says there: {digest}")
 
 
 def test_a_token_is_good_once_and_a_start_without_any_says_so(
