@@ -21,7 +21,7 @@ from meshwarden.agent.renewer import LinkDownError
 from meshwarden.agent.uplink import ServerAddress
 from protos.meshwarden.v1 import agent_pb2 as pb
 from protos.meshwarden.v1 import agent_pb2_grpc
-from tests.unit.meshwarden.agent.test_uplink import AGENT, SERVER, authority
+from tests.unit.meshwarden.agent.test_uplink import AGENT, SERVER, authority, own_identity
 
 
 class Another(agent_pb2_grpc.AttestationServicer):
@@ -42,19 +42,26 @@ class Another(agent_pb2_grpc.AttestationServicer):
         yield pb.AttestReply(svid=pb.X509Svid(spiffe_id=AGENT, chain=[b"rubbish"]))
 
 
-@pytest.mark.parametrize("authorities", ["", "1" * 64])
-def test_a_token_for_other_authorities_goes_to_no_server_that_was_known_before(
-    short: Path, tmp_path: Path, authorities: str
-) -> None:
-    """What is kept of an earlier life must not outvote a token; without a hash it has to do."""
+def entered(
+    short: Path, tmp_path: Path, server_id: str, token: str, late_ns: int = 0
+) -> tuple[str, list[pb.AttestRequest]]:
+    """Go to a server under an authority that was known before; give the fault, and what it heard.
+
+    Args:
+        short: The agent's folder.
+        tmp_path: Holds the server's certificate.
+        server_id: Its SPIFFE ID.
+        token: The agent's join token; "" for none.
+        late_ns: How much later the agent's clock is.
+    """
     known = authority(tmp_path / "known")
-    server_pair = known.issue_odd("x", [SERVER], ["localhost"])
+    shown = known.issue_odd("x", [server_id], ["localhost"])
     root = ssl.PEM_cert_to_DER_cert(known.certificate.read_text())
 
-    async def story() -> list[pb.AttestRequest]:
+    async def story() -> tuple[str, list[pb.AttestRequest]]:
         server, taken = grpc.aio.server(), Another(root)
         agent_pb2_grpc.add_AttestationServicer_to_server(taken, server)
-        pair = (server_pair.key.read_bytes(), server_pair.certificate.read_bytes())
+        pair = (shown.key.read_bytes(), shown.certificate.read_bytes())
         port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([pair]))
         await server.start()
         keep = Keep(short)
@@ -63,18 +70,40 @@ def test_a_token_for_other_authorities_goes_to_no_server_that_was_known_before(
             ServerAddress("localhost", port),
             trust_bundle=None,
             insecure=False,
-            evidence=JoinToken(TokenText(b"s" * SECRET_BYTES, authorities).reveal()),
+            evidence=JoinToken(token),
             sockets=short,
         )
-        door = TlsDoor(given, keep, clock.now_ns, lambda: 0.5)
+        door = TlsDoor(given, keep, lambda: clock.now_ns() + late_ns, lambda: 0.5)
         try:
-            with pytest.raises(
-                LinkDownError, match="was not sent" if authorities else "no certificate"
-            ):
+            with pytest.raises(LinkDownError) as caught:
                 await door.enter()
         finally:
             await door.close()
             await server.stop(0)
-        return taken.heard
+        return str(caught.value), taken.heard
 
-    assert bool(asyncio.run(story())) is (not authorities)
+    return asyncio.run(story())
+
+
+@pytest.mark.parametrize("authorities", ["", "1" * 64])
+def test_a_token_for_other_authorities_goes_to_no_server_that_was_known_before(
+    short: Path, tmp_path: Path, authorities: str
+) -> None:
+    """What is kept of an earlier life must not outvote a token; without a hash it has to do."""
+    token = TokenText(b"s" * SECRET_BYTES, authorities).reveal()
+    fault, heard = entered(short, tmp_path, SERVER, token)
+    assert bool(heard) is (not authorities)
+    assert ("was not sent" if authorities else "no certificate of an agent") in fault
+
+
+@pytest.mark.parametrize("domain", ["td.example", "other.example"])
+def test_who_was_an_agent_says_so_to_the_server_of_its_own_trust_domain_alone(
+    short: Path, tmp_path: Path, domain: str
+) -> None:
+    """A root may stand above the authorities of several."""
+    Keep(short).save_identity(own_identity())
+    server_id = f"spiffe://{domain}/meshwarden/server"
+    fault, heard = entered(short, tmp_path, server_id, "", late_ns=7200 * 10**9)
+    assert bool(heard) is (domain == "td.example")
+    if not heard:
+        assert "no server of the trust domain td.example" in fault
