@@ -1,14 +1,15 @@
 """X509-SVIDs: exactly the standard's fields, and a validator that notices anything else."""
 
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from ca.authority import Kind, Plan
@@ -20,6 +21,7 @@ from ca.profile import Validity, validity
 from ca.verify import Expected, VerifiedChain, spiffe_id_of
 from ca.x509 import AuthorityProfile, Signer, authority_extensions, sign_authority
 from meshwarden.control.identity.signing import X509Intent
+from meshwarden.pem import certificates_pem
 from tests.unit.ca.makings import (
     DOMAIN,
     NOW,
@@ -91,9 +93,22 @@ def test_key_encipherment_is_for_rsa_alone(kind: str, encipher: bool) -> None:  
 
 
 @pytest.mark.parametrize("kind", KeyType)
-def test_every_kind_of_authority_signs_what_its_verifier_takes(kind: KeyType) -> None:
-    """P-256, P-384, RSA-2048 and Ed25519."""
-    assert spiffe_id_of(svid(key_type=kind).public_bytes(Encoding.DER)) == WEB
+@pytest.mark.parametrize("leaf", KeyType)
+def test_every_kind_of_authority_signs_every_kind_of_leaf(
+    tmp_path: Path, kind: KeyType, leaf: KeyType
+) -> None:
+    """P-256, P-384, RSA-2048 and Ed25519: as our verifier has it, and OpenSSL."""
+    made = signing(Plan(DOMAIN, key_type=kind))
+    key = generate(leaf)
+    checked = check_csr(request(key), allowed_id=WEB)
+    issued = made.sign_x509(X509Intent(checked, TIMES, 12345), NOW)
+    assert spiffe_id_of(issued.chain[0]) == WEB
+    chain, bundle = tmp_path / "chain.pem", tmp_path / "bundle.pem"
+    chain.write_text(certificates_pem(issued.chain))
+    bundle.write_text(certificates_pem(made.bundle.x509_authorities))
+    words = ("openssl", "verify", "-x509_strict", "-attime", str(NOW // SECOND))
+    files = ("-CAfile", str(bundle), "-untrusted", str(chain), str(chain))
+    subprocess.run([*words, *files], check=True, capture_output=True, timeout=30)
 
 
 def test_authorities_are_svids_of_their_trust_domain() -> None:
