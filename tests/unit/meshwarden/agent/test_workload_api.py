@@ -19,12 +19,15 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from ca.der import split_der
 from ca.selectors import Selector
+from meshwarden import clock
 from meshwarden.agent import workload_api
+from meshwarden.agent.tokens import SignedToken
 from protos.envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
 from protos.envoy.service.secret.v3.sds_pb2_grpc import SecretDiscoveryServiceStub
 from protos.spiffe.workload import workload_pb2 as pb
 from protos.spiffe.workload import workload_pb2_grpc
 from tests.fakes.endpoint import HEADER, Endpoint, endpoint, own_entry
+from tests.fakes.signer import FakeSigner
 from tests.unit.meshwarden.sds.test_streams import ask
 
 Stub = workload_pb2_grpc.SpiffeWorkloadAPIStub
@@ -535,6 +538,43 @@ def test_a_token_is_validated_for_its_audience(short: Path) -> None:
                 assert code == "INVALID_ARGUMENT"
                 assert why in message
                 assert token[:20] not in message
+
+    run(short, story)
+
+
+def test_a_token_is_validated_by_the_bundle_of_its_subjects_trust_domain(short: Path) -> None:
+    """Section 6.3: no domain's keys sign for another, and one without a bundle is untrusted."""
+
+    async def story(served: Endpoint) -> None:
+        served.know(own_entry())
+        other = FakeSigner(clock.now_ns)
+        other.trust_domain = "other.example"
+        served.identities.set_bundles((served.signer.bundle(), other.bundle()))
+
+        async def token(signer: FakeSigner, trust_domain: str) -> str:
+            signer.trust_domain = trust_domain
+            made = await signer.sign_token("web", ["a"], ())
+            assert isinstance(made, SignedToken)
+            return made.token
+
+        async with served.channel() as channel:
+            stub = Stub(channel)
+            for signer, trust_domain, why in (
+                (other, "other.example", ""),
+                (served.signer, "td.example", ""),
+                (served.signer, "other.example", "none of its trust domain's bundle"),
+                (other, "td.example", "none of its trust domain's bundle"),
+                (other, "third.example", "no bundle of the trust domain 'third.example'"),
+            ):
+                svid = await token(signer, trust_domain)
+                request = pb.ValidateJWTSVIDRequest(audience="a", svid=svid)
+                call = stub.ValidateJWTSVID(request, metadata=HEADER)
+                if why:
+                    code, message = await refused(call)
+                    assert code == "INVALID_ARGUMENT"
+                    assert why in message
+                else:
+                    assert (await call).spiffe_id == f"spiffe://{trust_domain}/web"
 
     run(short, story)
 

@@ -340,13 +340,16 @@ def test_each_name_means_what_it_says() -> None:
     assert domain is not None
     assert b"CERTIFICATE" in default.secret.tls_certificate.certificate_chain.inline_bytes
     assert secrets.get(WEB).secret.tls_certificate == default.secret.tls_certificate  # type: ignore[union-attr]
-    assert b"CERTIFICATE" in root.secret.validation_context.trusted_ca.inline_bytes
+    own, other = BUNDLES
+    assert root.secret.validation_context.trusted_ca.inline_bytes == own.to_pem().encode()
     config = SPIFFECertValidatorConfig()
-    for named, domains in ((every, ["other.example", "td.example"]), (domain, ["other.example"])):
+    for named, bundles in ((every, BUNDLES), (domain, (other,))):
         extension = named.secret.validation_context.custom_validator_config
         assert extension.name == "envoy.tls.cert_validator.spiffe"
         assert extension.typed_config.Unpack(config)
-        assert [each.name for each in config.trust_domains] == domains
+        # Each domain's authorities for that domain: another's would vouch for its IDs.
+        given = {each.name: each.trust_bundle.inline_bytes for each in config.trust_domains}
+        assert given == {each.trust_domain: each.to_pem().encode() for each in bundles}
     for nothing in ("", "spiffe://none.example", "td.example", "spiffe://td.example/other"):
         assert secrets.get(nothing) is None
     assert "spiffe://td.example/api" in secrets.why_not("x")
@@ -358,7 +361,8 @@ def test_a_client_without_the_validator_gets_plain_roots_one_domain_at_a_time() 
     secrets = WorkloadSecrets(view_, Wish(no_validator=True))
     domain = secrets.get("spiffe://other.example")
     assert domain is not None
-    assert domain.secret.validation_context.trusted_ca.inline_bytes
+    plain = domain.secret.validation_context.trusted_ca.inline_bytes
+    assert plain == BUNDLES[1].to_pem().encode()
     assert secrets.get(ALL) is None
     assert "validator" in secrets.why_not(ALL)
     asked = WorkloadSecrets(view_, Wish(root_by_validator=True)).get(ROOT)
