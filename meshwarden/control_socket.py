@@ -14,7 +14,7 @@ import msgspec
 from meshwarden.errors import SupervisorError
 from meshwarden.files import RuntimeDir
 
-__all__ = ["ask"]
+__all__ = ["ask", "why"]
 
 # A status of 64 fronts takes some 20 KiB; more than this is no answer of ours.
 _ANSWER_BYTES = 4 * 1024 * 1024
@@ -45,11 +45,11 @@ def ask(runtime_dir: Path, op: str, timeout_s: float) -> dict[str, Any]:
     except TimeoutError as error:
         raise SupervisorError(f"{path}: no answer to {op} within {timeout_s:g} s") from error
     except OSError as error:
-        raise SupervisorError(_why(path, error)) from error
+        raise SupervisorError(why(path, error)) from error
     return _understood(line, path)
 
 
-def _why(path: Path, error: OSError) -> str:
+def why(path: Path, error: OSError) -> str:
     """Say what to do about a socket that can't be reached."""
     match error.errno:
         case errno.ENOENT | errno.ECONNREFUSED | errno.ENOTDIR:

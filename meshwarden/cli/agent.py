@@ -1,7 +1,6 @@
 """`meshwarden agent`: gives this machine's workloads their identities, and says how it is doing."""
 
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -10,10 +9,10 @@ import typer
 from meshwarden.cli import agents
 from meshwarden.cli.options import ConfigFile, Output, load_settings
 from meshwarden.cli.output import DENIED, Form, complain, show, show_data, table
+from meshwarden.cli.policy_history import time_text
 
 __all__ = ["agent", "app", "status"]
 
-_SECOND_NS = 1_000_000_000
 _STANDARD_INPUT = Path("-")
 _MOST_TOKEN_BYTES = 4096
 
@@ -152,6 +151,13 @@ def status(
     from meshwarden.agent.report import is_running, read_status  # noqa: PLC0415
 
     where = places(settings)
+    try:
+        where.status.stat()
+    except PermissionError:
+        complain(f"{where.runtime} is not yours: ask as the user that the agent runs as")
+        raise typer.Exit(2) from None
+    except OSError:
+        pass  # None has been there.
     told = read_status(where.status)
     if told is None or not is_running(told):
         complain(f"no agent runs on {where.runtime}")
@@ -202,7 +208,4 @@ def _own(told: dict[str, Any]) -> str:
 
 
 def _until(at_ns: int) -> str:
-    """Say when, in UTC."""
-    if not at_ns:
-        return "none"
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at_ns // _SECOND_NS))
+    return time_text(at_ns) if at_ns else "none"

@@ -7,6 +7,7 @@ import typer
 
 from meshwarden.cli.ca import authority_service
 from meshwarden.cli.options import ConfigFile
+from meshwarden.cli.output import FAULT, complain
 from meshwarden.cli.remote import RemoteCommand
 
 __all__ = ["app"]
@@ -57,6 +58,12 @@ def show_bundle(
         told.sequence,
         told.refresh_hint_s,
     )
+    if form is BundleForm.PEM and not bundle.x509_authorities:
+        complain(
+            "there is no root yet: 'meshwarden ca csr' asks for a certificate under one, "
+            "'meshwarden ca import' brings both"
+        )
+        raise typer.Exit(FAULT)
     match form:
         case BundleForm.PEM:
             typer.echo(bundle.to_pem(), nl=False)

@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Since", "age", "duration_s", "lifetime_s"]
+__all__ = ["Since", "age", "duration_s", "lifetime_s", "ttl_s"]
 
 _MINUTE_S = 60
 _HOUR_S = 60 * _MINUTE_S
 _DAY_S = 24 * _HOUR_S
 _UNITS_S = {"s": 1, "m": _MINUTE_S, "h": _HOUR_S, "d": _DAY_S}
+_SECONDS = re.compile(r"[0-9]{1,10}")
+_MOST_S = 2**31 - 1  # What a message of the API can hold.
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 
 
@@ -23,7 +25,7 @@ def duration_s(text: str) -> int:
     found = _DURATION.fullmatch(text)
     if found is None:
         raise typer.BadParameter("write a number and s, m, h or d, such as 30m")
-    return int(found[1]) * _UNITS_S[found[2]]
+    return _bounded(int(found[1]) * _UNITS_S[found[2]])
 
 
 def lifetime_s(text: str) -> int:
@@ -35,6 +37,21 @@ def lifetime_s(text: str) -> int:
     seconds = duration_s(text)
     if not seconds:
         raise typer.BadParameter("it would be over at once; leave it out for the default")
+    return seconds
+
+
+def ttl_s(text: str) -> int:
+    """Parse what entry files have in seconds alone: "1800" as there, or "30m" as elsewhere.
+
+    Raises:
+        BadParameter: It is neither.
+    """
+    return _bounded(int(text)) if _SECONDS.fullmatch(text) else duration_s(text)
+
+
+def _bounded(seconds: int) -> int:
+    if seconds > _MOST_S:
+        raise typer.BadParameter(f"{_MOST_S // _DAY_S}d is the most")
     return seconds
 
 

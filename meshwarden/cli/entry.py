@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from meshwarden.cli.durations import ttl_s
 from meshwarden.cli.options import ConfigFile, Output
 from meshwarden.cli.output import Form, show, show_data, table
 from meshwarden.cli.policy_history import time_text
@@ -56,11 +57,17 @@ def create(  # noqa: PLR0913, PLR0917 - each is an option
     ],
     selector: Selectors = None,
     x509_ttl: Annotated[
-        int, typer.Option(min=0, metavar="SECONDS", help="Of certificates; 0 is the default.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            metavar="TIME", parser=ttl_s, help="Of certificates, as 1800 or 30m; else as settings."
+        ),
+    ] = None,
     jwt_ttl: Annotated[
-        int, typer.Option(min=0, metavar="SECONDS", help="Of tokens; 0 is the default.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            metavar="TIME", parser=ttl_s, help="Of tokens, as 300 or 5m; else as settings."
+        ),
+    ] = None,
     dns_name: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="DNS name in certificates; may be repeated."),
@@ -86,8 +93,8 @@ def create(  # noqa: PLR0913, PLR0917 - each is an option
             id=change,
             spiffe_id=spiffe_id,
             selectors=selector_messages(selector or ()),
-            x509_ttl_s=x509_ttl,
-            jwt_ttl_s=jwt_ttl,
+            x509_ttl_s=x509_ttl or 0,
+            jwt_ttl_s=jwt_ttl or 0,
             dns_names=dns_name or (),
             hint=hint,
         ),
@@ -222,6 +229,8 @@ def apply(  # noqa: PLR0913, PLR0917 - each is an option
                 some_ids = gone[start : start + _PUTS]
                 service.DeleteEntries(registration_pb2.DeleteEntriesRequest(ids=some_ids))
     added = sum(not each.workload.id for each in puts)
+    if dry_run and not output.is_data:
+        _show_changes(puts, [each for each in there.values() if each.workload.id in set(gone)])
     if output.is_data:
         told = {"added": added, "changed": len(puts) - added, "deleted": len(gone)}
         show_data({**told, "dry_run": dry_run}, output)
@@ -231,6 +240,24 @@ def apply(  # noqa: PLR0913, PLR0917 - each is an option
             f"{added} {done}added, {len(puts) - added} {done}changed, {len(gone)} {done}deleted, "
             f"{len(wanted) - len(puts)} as they were"
         )
+
+
+def _show_changes(
+    puts: "list[registration_pb2.Entry]", gone: "list[registration_pb2.Entry]"
+) -> None:
+    """List what would be done, an entry a line."""
+    told = [("change" if each.workload.id else "add", each) for each in puts]
+    rows = [
+        (
+            what,
+            each.workload.spiffe_id,
+            each.parent_id,
+            ", ".join(selectors_text(each.workload.selectors)),
+        )
+        for what, each in (*told, *(("delete", each) for each in gone))
+    ]
+    if rows:
+        show(table(("", "gives", "parent", "to whom has"), rows))
 
 
 def _rules(service: "RegistrationStub") -> "EntryRules":

@@ -17,6 +17,7 @@ import typer
 
 from meshwarden.cli.options import Output
 from meshwarden.cli.output import DENIED, FAULT, Form, complain, show, show_data, table
+from meshwarden.cli.policy_history import time_text
 from meshwarden.errors import WorkloadApiError
 from meshwarden.secrecy import forbid_cores
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 _SECOND_NS = 1_000_000_000
+_TIMES = {"exp", "iat", "nbf"}
+_LAST_S = 253_402_300_799  # The end of the year 9999.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 _COMMAND_TIMEOUT_S = 60.0
 
@@ -109,6 +112,9 @@ def fetch(  # noqa: PLR0913, PLR0917 - options of a command line
                 complain(f"no identity has the hint {hint!r}")
                 raise typer.Exit(DENIED)
             _show_tokens(chosen, output)
+            if len(chosen) > 1 and output is Form.HUMAN:
+                whose = ", ".join(each.spiffe_id for each in chosen)
+                complain(f"a line each for {whose}: --spiffe-id or --hint picks one")
             return
         update = client.fetch(timeout)
         if kind is Kind.BUNDLES:
@@ -127,7 +133,9 @@ def watch(socket: Socket = None, output: Output = Form.HUMAN) -> None:
         if output is Form.HUMAN:
             now = time.strftime("%H:%M:%S", time.gmtime())
             for svid in update.svids:
-                typer.echo(f"{now} {svid.spiffe_id} {svid.serial} until {_until(svid)}")
+                typer.echo(
+                    f"{now} {svid.spiffe_id} {svid.serial} until {time_text(svid.not_after_ns)}"
+                )
         else:
             # One value a line, as streams are read.
             typer.echo(msgspec.json.encode(_data(update)).decode())
@@ -162,7 +170,7 @@ def validate(
             raise
     from google.protobuf.json_format import MessageToDict  # noqa: PLC0415
 
-    claims = MessageToDict(valid.claims)
+    claims = _claims(MessageToDict(valid.claims))
     if output.is_data:
         show_data({"spiffe_id": valid.spiffe_id, "claims": claims}, output)
     else:
@@ -197,6 +205,7 @@ def write(
     are replaced at once, and only where one of them is another. What the Workload API takes back
     stays in the files, and is told on standard error.
     """
+    command = _command(run)
     written = None
     for update in _following(socket):
         try:
@@ -213,9 +222,9 @@ def write(
         else:
             _write_at_last(folder, svid, update)
         written = news
-        typer.echo(f"{svid.spiffe_id} until {_until(svid)}")
-        if run:
-            _run(shlex.split(run))
+        typer.echo(f"{svid.spiffe_id} until {time_text(svid.not_after_ns)}")
+        if command:
+            _run(command)
 
 
 @contextmanager
@@ -297,12 +306,24 @@ def _write_at_last(folder: Path, svid: "FetchedSvid", update: "Update") -> None:
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
+def _command(text: str) -> list[str]:
+    """Split a command into words, before anything is written for it."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        complain(f"--run: {str(error).lower()}: {text}")
+        raise typer.Exit(FAULT) from None
+
+
 def _run(command: list[str]) -> None:
     """Run what the user asked for; a failure is told, and the next renewal runs it again."""
     try:
         done = subprocess.run(command, check=False, timeout=_COMMAND_TIMEOUT_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        complain(f"{command[0]}: {error}")
+    except OSError as error:
+        complain(f"{command[0]}: {error.strerror}")
+        return
+    except subprocess.TimeoutExpired:
+        complain(f"{command[0]} was ended: it ran for more than {_COMMAND_TIMEOUT_S:.0f} s")
         return
     if done.returncode:
         complain(f"{command[0]} ended with {done.returncode}")
@@ -313,7 +334,13 @@ def _show_svids(update: "Update", output: Form) -> None:
         show_data(_data(update), output)
         return
     rows = [
-        (each.spiffe_id, each.hint, each.serial, _until(each), str(len(each.chain)))
+        (
+            each.spiffe_id,
+            each.hint,
+            each.serial,
+            time_text(each.not_after_ns),
+            str(len(each.chain)),
+        )
         for each in update.svids
     ]
     show(table(("spiffe id", "hint", "serial", "expires", "chain"), rows))
@@ -365,8 +392,23 @@ def _data(update: "Update") -> dict[str, Any]:
     }
 
 
+def _claims(claims: dict[str, Any]) -> dict[str, Any]:
+    """Give claims by name; protobuf's Struct knows no whole numbers and no order."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in sorted(claims.items())
+    }
+
+
 def _claim_rows(claims: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(name, msgspec.json.encode(value).decode()) for name, value in sorted(claims.items())]
+    return [(name, _claim_text(name, value)) for name, value in claims.items()]
+
+
+def _claim_text(name: str, value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    if name in _TIMES and isinstance(value, int) and 0 <= value <= _LAST_S:
+        return f"{text}, {time_text(value * _SECOND_NS)}"
+    return text
 
 
 def _until(svid: "FetchedSvid") -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from meshwarden.cli.ca import authority_service
-from meshwarden.cli.durations import lifetime_s
+from meshwarden.cli.durations import age, lifetime_s
 from meshwarden.cli.options import ConfigFile, Output
 from meshwarden.cli.output import FAULT, Form, complain, show, show_data
 from meshwarden.cli.policy_history import time_text
@@ -14,6 +14,8 @@ from meshwarden.cli.remote import RemoteCommand
 from meshwarden.files import replace_file
 
 __all__ = ["jwt", "x509"]
+
+_SECOND_NS = 1_000_000_000
 
 x509 = typer.Typer(name="x509", help="Certificates by hand.", no_args_is_help=True)
 jwt = typer.Typer(name="jwt", help="Tokens by hand.", no_args_is_help=True)
@@ -66,11 +68,11 @@ def mint_x509(  # noqa: PLR0913, PLR0917 - each is an option
     if (folder is None) == (csr is None):
         complain("say either --to FOLDER or --csr FILE")
         raise typer.Exit(FAULT)
-    from ca.local_keys import new_request, request_der  # noqa: PLC0415
+    from ca.local_keys import new_request  # noqa: PLC0415
     from meshwarden.pem import certificates_pem  # noqa: PLC0415
     from protos.meshwarden.v1 import authority_pb2  # noqa: PLC0415
 
-    key, request = b"", b"" if csr is None else request_der(csr.read_bytes())
+    key, request = b"", b"" if csr is None else _request_of(csr)
     with authority_service(config) as service:
         if csr is None:
             key, request = new_request()
@@ -80,6 +82,7 @@ def mint_x509(  # noqa: PLR0913, PLR0917 - each is an option
             )
         )
         bundle = service.GetBundle(authority_pb2.GetBundleRequest())
+    _tell_if_shorter(ttl, svid.not_after_ns - svid.not_before_ns, "identity.max_x509_ttl_s")
     chain = certificates_pem(svid.chain)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,6 +122,7 @@ def mint_jwt(
     request = authority_pb2.MintJwtRequest(spiffe_id=spiffe_id, audiences=audience, ttl_s=ttl or 0)
     with authority_service(config) as service:
         made = service.MintJwt(request)
+    _tell_if_shorter(ttl, made.expires_ns - made.issued_ns, "identity.max_jwt_ttl_s")
     if output.is_data:
         show_data(
             {
@@ -131,3 +135,23 @@ def mint_jwt(
         )
     else:
         typer.echo(made.token)
+
+
+def _request_of(path: Path) -> bytes:
+    from ca.errors import CsrError  # noqa: PLC0415
+    from ca.local_keys import request_der  # noqa: PLC0415
+
+    try:
+        return request_der(path.read_bytes())
+    except CsrError as error:
+        complain(f"{path}: {error}")
+        raise typer.Exit(FAULT) from None
+
+
+def _tell_if_shorter(asked_s: int | None, given_ns: int, setting: str) -> None:
+    """Say on stderr that something holds for less time than was asked for."""
+    if asked_s and given_ns < asked_s * _SECOND_NS:
+        complain(
+            f"it holds for {age(given_ns / _SECOND_NS)} and not for the {age(asked_s)} that were "
+            f"asked for: {setting}, or what signs it, gives no more"
+        )

@@ -9,6 +9,7 @@ import grpc
 
 from meshwarden.cli.remote import chosen
 from meshwarden.cli.remote_channel import remote_service
+from meshwarden.control_socket import why
 from meshwarden.errors import SupervisorError
 from meshwarden.files import RuntimeDir
 from meshwarden.secrecy import forbid_dumps
@@ -53,11 +54,10 @@ def admin_service(runtime_dir: Path, stub: Callable[[grpc.Channel], _Stub]) -> I
             yield service
         return
     runtime = RuntimeDir(runtime_dir)
-    if not runtime.supervisor_socket.exists():
-        raise SupervisorError(
-            f"no service runs on {runtime_dir}: start one by 'meshwarden serve', or name the "
-            "config file that it runs on by --config"
-        )
+    try:
+        runtime.supervisor_socket.stat()
+    except OSError as error:
+        raise SupervisorError(why(runtime.supervisor_socket, error)) from error
     with grpc.insecure_channel(f"unix:{runtime.admin_socket}", options=_OPTIONS) as channel:
         try:
             # Fronts may answer by the local copy before control listens, as after a restart.

@@ -121,6 +121,21 @@ def test_a_minted_certificate_is_verified_by_openssl_and_on_the_ledger(
     assert found["not_after_ns"] == made["not_after_ns"]
 
 
+def test_who_gets_less_time_than_he_asked_for_is_told(
+    running: tuple[Place, Instance], tmp_path: Path
+) -> None:
+    """On standard error: standard output has what was signed, and nothing else."""
+    place, _ = running
+    to = ("--to", str(tmp_path / "svid"))
+    for words, most in (
+        (("jwt", "mint", WEB, "--audience", "x"), "identity.max_jwt_ttl_s"),
+        (("x509", "mint", WEB, *to), "identity.max_x509_ttl_s"),
+    ):
+        less = place.command(*words, "--ttl", "30d")
+        assert (less.returncode, "30 d 0 h" in less.stderr, most in less.stderr) == (0, True, True)
+        assert not place.command(*words, "--ttl", "30m").stderr
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

@@ -150,6 +150,32 @@ def test_a_command_runs_for_the_identity_that_is_written_and_for_no_other(short:
     run(short, story)
 
 
+def test_a_command_that_can_not_be_read_is_refused_before_anything_is_written(short: Path) -> None:
+    """Else the files would be renewed, and whoever uses them never told."""
+
+    async def story(served: Endpoint) -> None:
+        folder = short / "id"
+        result = await ask(served, "write", "--dir", str(folder), "--run", "sh -c 'exit")
+        assert result.exit_code == 2
+        assert "--run: no closing quotation: sh -c 'exit" in result.stderr
+        assert not folder.exists()
+
+    run(short, story)
+
+
+def test_tokens_of_several_identities_are_told_apart_beside_them(short: Path) -> None:
+    """On standard error: a script takes what is on standard output for one token."""
+
+    async def story(served: Endpoint) -> None:
+        both = await ask(served, "fetch", "jwt", "--audience", "shop")
+        assert len(both.stdout.splitlines()) == 2
+        assert f"{WEB}, {ZOO}: --spiffe-id or --hint picks one" in both.stderr
+        one = await ask(served, "fetch", "jwt", "--audience", "shop", "--hint", "site")
+        assert (len(one.stdout.splitlines()), one.stderr) == (1, "")
+
+    run(short, story)
+
+
 def test_where_nobody_answers_the_endpoint_is_named(short: Path) -> None:
     """With the system's own word for it, and exit code 2."""
     missing = CliRunner().invoke(app, ["identity", "fetch", "--socket", f"{short}/none"])
