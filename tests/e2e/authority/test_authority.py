@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -134,6 +135,36 @@ def test_who_gets_less_time_than_he_asked_for_is_told(
         less = place.command(*words, "--ttl", "30d")
         assert (less.returncode, "30 d 0 h" in less.stderr, most in less.stderr) == (0, True, True)
         assert not place.command(*words, "--ttl", "30m").stderr
+
+
+def test_authorities_are_shown_as_a_tree_with_their_expiries(
+    running: tuple[Place, Instance],
+) -> None:
+    """Each below the one that signed it, with what it does and how long it holds."""
+    place, _ = running
+    known = {each["kind"]: each for each in told(place, "ca", "show")["authorities"]}
+    ran = place.command("ca", "show")
+    assert ran.returncode == 0, ran.stderr
+    first, *lines = ran.stdout.splitlines()
+    assert first == "mesh.example, bundle 1"
+    for line, (kind, branch, does, days) in zip(
+        lines,
+        (
+            ("root", "├── ", "trusted", 3649),
+            ("intermediate", "│   └── ", "signs", 1824),
+            ("jwt", "├── ", "signs", 1824),
+            ("ledger", "└── ", "signs", 3649),
+        ),
+        strict=True,
+    ):
+        each = known[kind]
+        name = each["subject"] or each["id"][:16]
+        end = datetime.fromtimestamp(each["not_after_ns"] / 1e9, UTC)
+        assert re.fullmatch(
+            rf"{branch}{kind}  {re.escape(name)}  {each['key_type']}  {does}  "
+            rf"until {end:%Y-%m-%d %H:%M:%S}Z, {days} d \d+ h left",
+            line,
+        ), line
 
 
 @pytest.mark.parametrize(
@@ -451,6 +482,9 @@ def test_an_expired_authority_turns_health_red_until_another_is_plugged_in(
         )
         with pytest.raises(grpc.RpcError, match="expired"):
             caller.mint()
+        assert re.search(
+            r" root .* signs  until .*Z, EXPIRED \d+ s ago\n", place.command("ca", "show").stdout
+        )
 
         (files / "ca.pem").write_text("nonsense")
         instance.wait_for(lambda: "the authority in files was not taken" in instance.said())
