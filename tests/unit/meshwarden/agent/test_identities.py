@@ -208,6 +208,24 @@ def test_a_failed_renewal_is_tried_again_after_a_pause() -> None:
     run(story)
 
 
+def test_what_is_under_way_is_not_ordered_again() -> None:
+    """Promise 16: whoever else comes for it meanwhile, and whatever else changes."""
+
+    async def story(world: World) -> None:
+        world.know(WEB)
+        (ordered,) = world.identities.due(10)
+        async with world.follow() as following, world.follow(APP | {Selector("unix", "x:1")}):
+            world.know(WEB, API)
+            assert [each.claim.entry_id for each in world.identities.due(10)] == ["api"]
+            world.know(WEB)
+            assert world.identities.due(10) == []
+            await world._renewer._have_signed([ordered])
+            assert ids(await following()) == ["spiffe://td.example/web"]
+            assert world.identities.due(10) == []
+
+    run(story)
+
+
 def test_what_has_expired_when_it_comes_is_not_ordered_without_end() -> None:
     """By a clock that is hours ahead all are expired: the ledger must not have a row for each."""
 
