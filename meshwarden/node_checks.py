@@ -67,10 +67,13 @@ def _k8s_psat(settings: Settings) -> Iterator[_Fault]:
         )
     if k8s_psat.token_review and not k8s_psat.token_review.startswith("https://"):
         yield (f"{key}.token_review",), "must be an https:// address"
-    if k8s_psat.jwks and not (
-        k8s_psat.jwks.startswith("https://") or Path(k8s_psat.jwks).is_file()
-    ):
-        yield (f"{key}.jwks",), f"{k8s_psat.jwks} is neither an https:// address nor a file"
+    if k8s_psat.jwks and not k8s_psat.jwks.startswith("https://"):
+        file = Path(k8s_psat.jwks)
+        # It may be an address as well, so nobody has made it relative to the settings' folder.
+        if not file.is_absolute():
+            yield (f"{key}.jwks",), "must be an https:// address, or a file's whole path"
+        elif not file.is_file():
+            yield (f"{key}.jwks",), f"{file} is no file"
     if not k8s_psat.audiences:
         yield (f"{key}.audiences",), "name at least one: a token for anybody is anybody's"
     if not k8s_psat.service_accounts:

@@ -42,6 +42,7 @@ _KIND = "x509pop"
 _MAX_PAYLOAD = 64 * 1024
 _MAX_CERTIFICATES = 8
 _MAX_DEPTH = 6
+_MAX_NAME = 100
 _SEQUENCE, _BIT_STRING = 0x30, 0x03
 
 
@@ -86,9 +87,10 @@ class X509PopAttestor(NodeAttestor):
         leaf = shown[0]
         if reason := weakness(leaf.public_key()):
             raise AttestationError(f"the key of the node's certificate is too weak: {reason}")
+        roots = self._roots()
         verifier = (
             PolicyBuilder()
-            .store(Store(self._roots()))
+            .store(Store(roots))
             .time(datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).replace(tzinfo=None))
             .max_chain_depth(_MAX_DEPTH)
             # Authorities as strictly as browsers do; a node's certificate as its maker wrote it:
@@ -103,7 +105,7 @@ class X509PopAttestor(NodeAttestor):
             chain = verifier.verify(leaf, [*shown[1:]]).chain
             _check_use(leaf)
         except (VerificationError, ValueError, x509.DuplicateExtension) as error:
-            told = " ".join(str(error).split())[:200]
+            told = _unfit(shown, roots) or " ".join(str(error).split())[:200]
             raise AttestationError(
                 f"the node's certificate does not chain to identity.nodes.x509pop.ca: {told}"
             ) from error
@@ -133,6 +135,26 @@ def _parsed(payload: bytes) -> Sequence[x509.Certificate]:
         raise AttestationError(
             f"the evidence is no chain of certificates in DER: {told}", "INVALID_ARGUMENT"
         ) from error
+
+
+def _unfit(shown: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> str:
+    """Say which authority above a node says nothing of its use; "" for none.
+
+    The library tells an object identifier then, and not of which certificate: OpenSSL's
+    "req -x509" makes such roots.
+    """
+    issuers = {each.issuer for each in shown}
+    for authority in (*shown[1:], *roots):
+        if authority.subject not in issuers:
+            continue
+        try:
+            authority.extensions.get_extension_for_class(x509.KeyUsage)
+        except x509.ExtensionNotFound:
+            name = authority.subject.rfc4514_string()[:_MAX_NAME]
+            return f"the authority {name} has no key usage, and needs one with keyCertSign"
+        except (ValueError, x509.DuplicateExtension):
+            continue  # What the library said of it is clearer.
+    return ""
 
 
 def _check_use(leaf: x509.Certificate) -> None:

@@ -46,7 +46,7 @@ class K8sPsat:
         str,
         Meta(
             description="The cluster's public keys: an `https://` address, such as the API "
-            "server's `/openid/v1/jwks`, or a file."
+            "server's `/openid/v1/jwks`, or the whole path of a file."
         ),
     ] = ""
     token_review: Annotated[

@@ -420,8 +420,9 @@ def test_no_agent_comes_back_where_that_is_off(tmp_path: Path) -> None:
 class Pki:
     """Somebody's authority for machines."""
 
-    def __init__(self, folder: Path, name: str = "pki") -> None:
+    def __init__(self, folder: Path, name: str = "pki", *, says_use: bool = True) -> None:
         self.key = new_key()
+        self._says_use = says_use
         self.file = folder / f"{name}.pem"
         self.root = self._signed("root", self.key.public_key(), is_authority=True)
         self.file.write_bytes(self.root.public_bytes(serialization.Encoding.PEM))
@@ -461,15 +462,16 @@ class Pki:
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
                 critical=False,
             )
-            .add_extension(
+        )  # fmt: skip
+        if self._says_use:
+            builder = builder.add_extension(
                 x509.KeyUsage(
                     digital_signature=True, key_cert_sign=is_authority, crl_sign=is_authority,
                     content_commitment=False, key_encipherment=False, data_encipherment=False,
                     key_agreement=False, encipher_only=False, decipher_only=False,
                 ),
                 critical=True,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
         if not is_authority:
             builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         return builder.sign(self.key, hashes.SHA256())
@@ -527,6 +529,18 @@ def test_a_node_is_not_believed_by_a_certificate_alone_or_a_bad_one(tmp_path: Pa
             (await why(good * 9), INVALID, "more than 8"),
         ):
             assert (told[0], words in told[1]) == (code, True), told
+
+    run(tmp_path, story, attestors=("x509pop",), x509pop=X509Pop(ca=pki.file))
+
+
+def test_an_authority_of_nodes_that_says_no_use_is_named(tmp_path: Path) -> None:
+    """As OpenSSL makes them where nobody asks for more."""
+    pki = Pki(tmp_path, says_use=False)
+    key = new_key()
+
+    async def story(server: IdentityServer) -> None:
+        _, why = await refused(server.attest("x509pop", pki.node(key), answer_key=key))
+        assert "the authority CN=root has no key usage, and needs one with keyCertSign" in why
 
     run(tmp_path, story, attestors=("x509pop",), x509pop=X509Pop(ca=pki.file))
 
