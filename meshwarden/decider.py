@@ -5,9 +5,12 @@ Envoy has one, and control has one where fronts can't run.
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meshwarden import clock, metrics, shadow, status
 from meshwarden.files import RuntimeDir
@@ -17,6 +20,9 @@ from meshwarden.health import Health
 from meshwarden.service import check_service
 from meshwarden.settings import Settings
 from telemetry.record import DecisionRecord
+
+if TYPE_CHECKING:
+    from meshwarden.expiry import ServingFile
 
 __all__ = ["Decider"]
 
@@ -40,6 +46,7 @@ class Decider:
         offer: Callable[[DecisionRecord], None],
     ) -> None:
         self._runtime = runtime
+        self._issues = settings.identity.is_on
         self._name = name
         self._epoch = epoch
         self._started_ns = clock.now_ns()
@@ -48,6 +55,7 @@ class Decider:
         self._shadow = PolicyFollower(
             shadow_settings(settings), self.service.shadow, self._shadow_changed, may_end=True
         )
+        self._serving = _serving_file(settings.listen.tls.certificate)
         self._shadow_since_ns = 0
         self._shadow_before: Mapping[str, int] = {}
         self._shadow_told: shadow.Seen | None = None
@@ -56,7 +64,7 @@ class Decider:
             runtime.draining,
             self._stale_s,
             settings.policy.max_stale_s,
-            runtime.expired if settings.identity.is_on else None,
+            self._expired,
         )
         self.counts = metrics.CheckCounts()
         # Past `max_request_bytes` a request is judged closed, not refused: only a body that no
@@ -106,12 +114,22 @@ class Decider:
     async def _tick(self) -> None:
         told = None
         while True:
+            if self._serving is not None:
+                self._serving.look(clock.now_ns())
             self.health.refresh()
             if self.health.trouble != told:
                 told = self.health.trouble
                 self._write_status()
             self.flush()
             await asyncio.sleep(_TICK_S)
+
+    def _expired(self) -> str:
+        """Say what of the service's or of this process' own has expired."""
+        told = ""
+        if self._issues:
+            with contextlib.suppress(FileNotFoundError):
+                told = self._runtime.expired.read_text()
+        return told or (self._serving.trouble if self._serving else "")
 
     def _policy_changed(self, state: PolicyState) -> None:
         metrics.POLICY_RULES.set(state.rules)
@@ -155,3 +173,11 @@ class Decider:
     def _stale_s(self) -> float:
         failed_ns = status.read_load(self._runtime.path).failed_ns
         return (clock.now_ns() - failed_ns) / 1e9 if failed_ns else 0.0
+
+
+def _serving_file(certificate: Path | None) -> "ServingFile | None":
+    if certificate is None:
+        return None
+    from meshwarden.expiry import ServingFile  # noqa: PLC0415 - it loads what authorities need
+
+    return ServingFile(certificate)

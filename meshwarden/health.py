@@ -27,7 +27,7 @@ class Health:
         draining: Path,
         stale_s: Callable[[], float],
         max_stale_s: float,
-        expired: Path | None = None,
+        expired: Callable[[], str] = str,
     ) -> None:
         """Read from the places where the truth is.
 
@@ -36,8 +36,7 @@ class Health:
             draining: A file whose presence turns readiness down before listeners close.
             stale_s: For how long the policy's source has failed to load, in seconds.
             max_stale_s: From when that counts, in seconds; 0 for never.
-            expired: A file that is there while an authority or certificate in use has expired, and
-                says which.
+            expired: Says which authority or certificate in use has expired; "" for none.
         """
         self._state = state
         self._marker = draining
@@ -62,13 +61,7 @@ class Health:
         stale_s = self._stale_s()
         if self._max_stale_s and stale_s > self._max_stale_s:
             return f"the policy's source has not loaded for {stale_s:.0f} s"
-        return self._what_expired()
-
-    def _what_expired(self) -> str:
-        try:
-            return self._expired.read_text() if self._expired else ""
-        except FileNotFoundError:
-            return ""
+        return self._expired()
 
     @property
     def changed(self) -> asyncio.Event:

@@ -5,10 +5,9 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ca.expiry import Expiring, expired, in_use, warning_days
-from meshwarden import metrics
-from meshwarden.cli.durations import age
+from ca.expiry import Expiring, in_use
 from meshwarden.control.identity.current import CurrentAuthorities
+from meshwarden.expiry import Expiries
 from meshwarden.files import replace_file
 
 __all__ = ["ExpiryWatch"]
@@ -44,7 +43,7 @@ class ExpiryWatch:
         self._marker = marker
         self._now_ns = now_ns
         self._look_s = look_s
-        self._warned: dict[str, int] = {}
+        self._expiries = Expiries("identity: ")
 
     async def run(self) -> None:
         """Look, for ever."""
@@ -57,34 +56,13 @@ class ExpiryWatch:
         used = [each for other in self.others for each in other()]
         if self._current.is_open:
             used += in_use(self._current.signing.authorities)
-        now_ns = self._now_ns()
-        first: dict[str, int] = {}
-        for each in used:
-            first[each.kind] = min(each.not_after_ns, first.get(each.kind, each.not_after_ns))
-            self._warn(each, now_ns)
-        for kind, not_after_ns in first.items():
-            metrics.NOT_AFTER.labels(kind).set(not_after_ns / 1e9)
-        self._mark(expired(used, now_ns))
+        self._mark(self._expiries.tell(used, self._now_ns()))
 
-    def _warn(self, each: Expiring, now_ns: int) -> None:
-        """Say once for each of 30, 7 and 1 days, and once when it is over."""
-        days = 0 if each.not_after_ns <= now_ns else warning_days(each, now_ns) or -1
-        if days < 0:
-            self._warned.pop(each.name, None)
-        elif self._warned.get(each.name) != days:
-            self._warned[each.name] = days
-            left = age((each.not_after_ns - now_ns) / 1e9)
-            if days:
-                _LOG.warning("identity: %s expires in %s", each.name, left)
-            else:
-                _LOG.error("identity: %s has expired, and is accepted nowhere", each.name)
-
-    def _mark(self, over: Sequence[Expiring]) -> None:
+    def _mark(self, over: str) -> None:
         if not over:
             self._marker.unlink(missing_ok=True)
             return
-        text = ", ".join(f"{each.name} has expired" for each in over)
         try:
-            replace_file(self._marker, text.encode(), durable=False)
+            replace_file(self._marker, over.encode(), durable=False)
         except OSError as error:
             _LOG.warning("identity: health can't say what has expired: %s", error)

@@ -15,13 +15,17 @@ from pathlib import Path
 import grpc
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from ca.keys import KeyType, generate
 from ca.verify import spiffe_id_of
 from meshwarden import clock
+from meshwarden.pem import certificates_pem
 from protos.envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 from protos.envoy.service.secret.v3.sds_pb2_grpc import SecretDiscoveryServiceStub
 from protos.meshwarden.v1 import identity_pb2, identity_pb2_grpc
 from tests.e2e.support.instance import Instance, Place
+from tests.unit.ca.makings import certificate
 
 OWN = {
     "listen.tls.svid": True,
@@ -324,6 +328,42 @@ def test_that_it_has_expired_is_seen(new_folder: Callable[[], Path]) -> None:
         instance.wait_for(lambda: asked("/readyz")[0] == 200, 30)
         assert not has_expired()
         assert "the certificate of the public port has expired" in instance.said()
+
+
+@pytest.mark.parametrize("transport", ["front", "grpcio"])
+def test_that_one_of_files_has_expired_is_seen_too(
+    new_folder: Callable[[], Path], transport: str
+) -> None:
+    """Where nothing is issued here, so that nothing renews it; decisions go on."""
+    folder = new_folder()
+    end_ns = clock.now_ns() + 25 * 10**9
+    signed_until(folder, end_ns)
+    own = {
+        "listen.tls.certificate": str(folder / "server.pem"),
+        "listen.tls.key": str(folder / "server.key"),
+        "server.transport": transport,
+    }
+    place = Place(new_folder(), POLICY, own)
+    with place.start() as instance:
+        instance.wait_ready()
+        name = "meshwarden_certificate_not_after_timestamp_seconds"
+        instance.wait_for(lambda: not instance.status()["ready"], 60)
+        assert clock.now_ns() >= end_ns
+        assert f"{folder / 'server.pem'}, has expired" in instance.said()
+        files = b"".join(each.read_bytes() for each in (place.run_dir / "metrics").iterdir())
+        assert name.encode() in files
+
+
+def signed_until(folder: Path, end_ns: int) -> None:
+    """Write a serving certificate of one's own making, and its key."""
+    key = generate(KeyType.EC_P256)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mesh.example")])
+    times = {"begin_ns": end_ns - 3600 * 10**9, "end_ns": end_ns}
+    made = certificate(key, name, key, [], subject=name, **times)
+    (folder / "server.pem").write_text(certificates_pem([made]))
+    plain = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "server.key").write_bytes(key.private_bytes(*plain))
+    (folder / "server.key").chmod(0o600)
 
 
 def test_grpcio_serves_it_too(new_folder: Callable[[], Path]) -> None:

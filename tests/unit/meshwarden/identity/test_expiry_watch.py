@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
-from ca.authority import Plan
+from ca.authority import Kind, Plan
 from ca.expiry import Expiring
 from meshwarden.control.identity.expiry_watch import ExpiryWatch
+from meshwarden.expiry import ServingFile
+from meshwarden.pem import certificates_pem
 from tests.unit.ca.makings import DOMAIN, NOW, SECOND, signing
 
 DAY = 86_400 * SECOND
@@ -85,6 +88,40 @@ def test_what_others_use_counts_as_well(tmp_path: Path) -> None:
     assert not world.marker.exists()
     world.after(1.5)
     assert world.marker.read_text() == "the serving certificate has expired"
+
+
+def test_a_certificate_of_files_is_told_of_by_who_has_read_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And of a chain its first end counts; a file that is replaced later is not what it serves."""
+    made = signing(Plan(DOMAIN, root_days=90, signer_days=60)).authorities
+    signer = made.active(Kind.INTERMEDIATE)
+    assert signer is not None
+    file = tmp_path / "server.pem"
+    file.write_text(certificates_pem([each.certificate for each in made.chain(signer)]))
+    watched = ServingFile(file)
+    file.write_text("another one")
+    for days, trouble, said in (
+        (1, "", ""), (31, "", "expires in 29 d"), (32, "", ""), (59.5, "", "expires in 12 h"),
+        (60.5, "has expired", "has expired"),
+    ):  # fmt: skip
+        caplog.clear()
+        watched.look(NOW + int(days * DAY))
+        assert (trouble in watched.trouble, bool(watched.trouble)) == (True, bool(trouble))
+        assert (said in caplog.text, bool(caplog.text)) == (True, bool(said))
+    kind = {"kind": "serving"}
+    name = "meshwarden_certificate_not_after_timestamp_seconds"
+    assert REGISTRY.get_sample_value(name, kind) == signer.not_after_ns / 1e9
+
+
+def test_a_file_that_is_no_certificate_is_told_and_no_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever serves by it says what is wrong."""
+    watched = ServingFile(tmp_path / "nothing.pem")
+    watched.look(NOW)
+    assert not watched.trouble
+    assert "is not known" in caplog.text
 
 
 def test_it_looks_again_and_again(tmp_path: Path) -> None:
