@@ -28,10 +28,17 @@ class Expiring:
     not_after_ns: int
 
 
-def in_use(authorities: Authorities) -> Sequence[Expiring]:
-    """Give what signs, and what has to hold for it."""
+def in_use(authorities: Authorities, signer_id: str = "") -> Sequence[Expiring]:
+    """Give what signs, and what has to hold for it.
+
+    Args:
+        authorities: What there is.
+        signer_id: The authority that signs certificates here, whichever is active elsewhere; "" for
+            the active one.
+    """
     used: list[Authority] = []
-    signer = authorities.active(Kind.INTERMEDIATE, Kind.ROOT)
+    active = authorities.active(Kind.INTERMEDIATE, Kind.ROOT)
+    signer = authorities.by_id(signer_id) if signer_id else active
     if signer:
         used += authorities.chain(signer)
     jwt = authorities.active(Kind.JWT)

@@ -55,7 +55,8 @@ class ExpiryWatch:
         """Look once."""
         used = [each for other in self.others for each in other()]
         if self._current.is_open:
-            used += in_use(self._current.signing.authorities)
+            signing = self._current.signing
+            used += in_use(signing.authorities, signing.signer_id)
         self._mark(self._expiries.tell(used, self._now_ns()))
 
     def _mark(self, over: str) -> None:

@@ -80,6 +80,11 @@ class Signing:
         return self._certificates.signer.authority_id
 
     @property
+    def signer_id(self) -> str:
+        """Likewise; "" for nobody's."""
+        return self._x509.signer.authority_id if self._x509 else ""
+
+    @property
     def jwt_authority_id(self) -> str:
         """Whose key signs tokens.
 

@@ -1,8 +1,10 @@
 """What is said of what expires, and when."""
 
+from dataclasses import replace
+
 import pytest
 
-from ca.authority import Plan
+from ca.authority import Kind, Plan, State
 from ca.expiry import Expiring, expired, in_use, warning_days
 from tests.unit.ca.makings import DOMAIN, NOW, SECOND, authorities
 
@@ -35,3 +37,15 @@ def test_only_what_is_in_use_counts() -> None:
     assert not expired(used, NOW + 5 * DAY - SECOND)
     assert sorted(each.kind for each in expired(used, NOW + 5 * DAY)) == ["intermediate", "jwt"]
     assert len(expired(used, NOW + 9 * DAY)) == 3
+
+
+def test_what_signs_here_counts_though_another_one_is_active_elsewhere() -> None:
+    """Replicas with an authority of files each: the last one that started is the active one."""
+    made, others = (authorities(Plan(DOMAIN, signer_days=days))[0] for days in (5, 9))
+    ours = made.active(Kind.INTERMEDIATE)
+    assert ours is not None
+    stepped_back = replace(ours, state=State.TRUSTED)
+    both = made.after([stepped_back, *others.all])
+    for signer_id, days in (("", 9), (ours.authority_id, 5)):
+        (found,) = [each for each in in_use(both, signer_id) if each.kind == "intermediate"]
+        assert found.not_after_ns == NOW + days * DAY

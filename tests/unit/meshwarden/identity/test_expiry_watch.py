@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
-from ca.authority import Kind, Plan
+from ca.authority import Authority, Kind, Plan, State
 from ca.expiry import Expiring
+from ca.keys import PrivateKey
 from meshwarden.control.identity.expiry_watch import ExpiryWatch
+from meshwarden.control.identity.signing import make_signing
 from meshwarden.expiry import ServingFile
 from meshwarden.pem import certificates_pem
-from tests.unit.ca.makings import DOMAIN, NOW, SECOND, signing
+from tests.unit.ca.makings import DOMAIN, NOW, SECOND, authorities, signing
 
 DAY = 86_400 * SECOND
 
@@ -76,6 +79,27 @@ def test_the_marker_is_there_while_something_has_expired(tmp_path: Path) -> None
     assert "the root key" not in text
     world.after(1)
     assert not world.marker.exists()
+
+
+def test_what_signs_here_is_watched_and_not_what_another_replica_signs_by(tmp_path: Path) -> None:
+    """Each has files of its own, and goes on by them."""
+    world = World(tmp_path, Plan(DOMAIN))
+    (ours, keeper), (others, other) = (
+        authorities(Plan(DOMAIN, signer_days=days)) for days in (5, 9)
+    )
+    signer = ours.active(Kind.INTERMEDIATE)
+    assert signer is not None
+
+    def key_of(each: Authority) -> PrivateKey:
+        is_ours = ours.by_id(each.authority_id) is not None
+        return (keeper if is_ours else other).get(each.authority_id, each.handle)
+
+    stepped_back = replace(signer, state=State.TRUSTED)
+    both = ours.after([stepped_back, *others.all])
+    current: Any = world.watch._current
+    current.signing = make_signing(both, key_of, 300, signer.authority_id)
+    world.after(5.1)
+    assert f"the intermediate key {signer.authority_id[:16]}" in world.marker.read_text()
 
 
 def test_what_others_use_counts_as_well(tmp_path: Path) -> None:
