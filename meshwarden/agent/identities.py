@@ -375,8 +375,12 @@ class Identities:
             return None
         if not group.claims:
             return WorkloadSvids((), self._bundles, group.why)
-        svids, hints = [], set()
+        svids, hints = [], {""}
         for claim in group.claims:
+            hint = self._entries[claim.entry_id].hint
+            # A hint stays with its first entry, though that may have no certificate now.
+            own_hint = "" if hint in hints else hint
+            hints.add(hint)
             svid = self._svids.get(claim)
             if svid is None:
                 # The first view is awaited until it is whole, so that the default identity is the
@@ -384,14 +388,12 @@ class Identities:
                 if group.view is None and claim not in self._refusals:
                     return None
                 continue
-            hint = self._entries[claim.entry_id].hint
             svids.append(
                 Svid(
                     claim, svid.chain, svid.key, svid.arrived_ns, svid.not_after_ns, svid.version,
-                    "" if hint in hints else hint,
+                    own_hint,
                 )
             )  # fmt: skip
-            hints.add(hint)
         return WorkloadSvids(tuple(svids), self._bundles) if svids else None
 
     def _tick(self) -> None:

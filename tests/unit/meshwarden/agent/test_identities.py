@@ -345,6 +345,29 @@ def test_a_hint_is_given_once() -> None:
     run(story)
 
 
+def test_a_hint_is_not_anothers_because_its_own_identity_has_expired() -> None:
+    """In an outage, say: whoever goes by a hint must not become somebody else."""
+
+    async def story(world: World) -> None:
+        world.signer.ttl_s = 100
+        world.know(API)
+        await world.sign()
+        world.signer.ttl_s = 3600
+        world.know(API, replace(WEB, hint="api"))
+        await world.sign()
+        async with world.follow() as following:
+            assert ids(await following()) == [API.spiffe_id, WEB.spiffe_id]
+            world.signer.is_down = True
+            world.now_ns += 110 * SECOND
+            await world.sign()
+            view = await following()
+            assert ids(view) == [WEB.spiffe_id]
+            assert view is not None
+            assert view.svids[0].hint == ""
+
+    run(story)
+
+
 def test_a_template_is_written_out_by_what_is_found() -> None:
     """And signed when a workload asks, not ahead: nobody knows for whom."""
 
