@@ -109,7 +109,7 @@ class PolicyFiles:
             PolicyError: Something is wrong; every fault is in it.
         """
         if not self._has_rows and not self.faults:
-            said = "holds no *.csv or *.yaml; a policy without rules is an empty one, written"
+            said = "holds no *.csv or *.yaml; for a policy without rules make an empty policy.csv"
             self.faults.append(Fault(where, 0, said))
         if self._yaml and self._model is not None:
             said = "*.yaml has the built-in mesh model's fields; with a model.conf write *.csv"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+_SCHEME = "spiffe://"  # As `entry list` has it; rules do without.
+
 app = typer.Typer(
     name="admin",
     help="Say who may administrate: roles, tokens, and the policy behind them.",
@@ -33,7 +35,8 @@ Who = Annotated[
     str,
     typer.Argument(
         metavar="WHO",
-        help="td/ns/NAMESPACE/sa/ACCOUNT, with * and ** as in rules; or token:NAME.",
+        help="td/ns/NAMESPACE/sa/ACCOUNT, with * and ** as in rules, or with spiffe:// before it; "
+        "or token:NAME.",
         autocompletion=completion.members,
     ),
 ]
@@ -59,6 +62,7 @@ def grant(  # noqa: PLR0913, PLR0917 - each is an option
     """
     from protos.meshwarden.v1 import access_pb2  # noqa: PLC0415
 
+    who = who.removeprefix(_SCHEME)
     request = access_pb2.GrantRequest(who=who, role=role, message=message, parent=parent)
     with _calling(config) as service:
         reply = service.Grant(request)
@@ -85,6 +89,7 @@ def revoke(  # noqa: PLR0913, PLR0917 - each is an option
     """Take a role that was given by that very name; refused where no admin would be left."""
     from protos.meshwarden.v1 import access_pb2  # noqa: PLC0415
 
+    who = who.removeprefix(_SCHEME)
     request = access_pb2.RevokeRequest(who=who, role=role, message=message, parent=parent)
     with _calling(config) as service:
         reply = service.Revoke(request)

@@ -116,8 +116,8 @@ def _complete_help(command: Any) -> None:
 app = typer.Typer(
     name="meshwarden",
     cls=Commands,
-    help="Who may talk to whom in an Envoy mesh: serves ext_authz by Casbin policy, with the "
-    "reason on record.",
+    help="Who is who in an Envoy mesh, and who may talk to whom: gives workloads SPIFFE "
+    "identities, and serves ext_authz by Casbin policy, with the reason on record.",
     epilog="Exit codes: 0 done or allowed, 1 denied or found wanting, 2 a fault, 130 interrupted; "
     "the help of each command has its own.",
     no_args_is_help=True,

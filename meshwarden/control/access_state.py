@@ -71,9 +71,10 @@ class AccessState:
     def decide(self, asked: Question) -> AdminVerdict:
         """Decide one call: by the admin policy, and by entries where no rule of it denies."""
         verdict = self.policy.decide(asked)
-        if verdict.allowed or verdict.rule or f"spiffe://{asked.name}" not in self.registered():
+        is_denied = verdict.rule and not verdict.allowed
+        if is_denied or f"spiffe://{asked.name}" not in self.registered():
             return verdict
-        return AdminVerdict(allowed=True, rule="", roles=ROLES)
+        return AdminVerdict(allowed=True, rule=verdict.rule, roles=ROLES)
 
     async def refresh(self, *, now: bool = False) -> None:
         """Look into the store unless that was done within the last second; see `fault` after it.

@@ -276,7 +276,7 @@ def test_a_certificate_is_let_in_by_its_role(
     with Service(new_folder(), {"policy.csv": OPEN}, settings) as service:
         world = World(service, identities)
         _settled(world)
-        world.owner("admin", "grant", WEB, "viewer")
+        world.owner("admin", "grant", f"spiffe://{WEB}", "viewer")
         mine = ["--client-cert", identities.web.certificate, "--client-key", identities.web.key]
         code, said = world.elsewhere("admin", "whoami", *mine, token=False)
         assert (code, WEB in said) == (0, True), said

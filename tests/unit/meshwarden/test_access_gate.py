@@ -58,6 +58,10 @@ def test_an_entry_makes_its_workload_an_administrator(tmp_path: Path) -> None:
         assert await outcome(api.call(APPLY, given)) == ("OK", "")
         told = access_pb2.MeReply.FromString(await api.call(ME, given))
         assert list(told.roles) == ["viewer", "author", "admin"]
+        # A role of the policy's own takes nothing from that.
+        await api.local.Grant(GrantRequest(who=OPS, role="viewer"))
+        told = access_pb2.MeReply.FromString(await api.call(ME, given))
+        assert list(told.roles) == ["viewer", "author", "admin"]
         token = await a_token(api, role="")
         assert (await outcome(api.call(APPLY, headers(token=token))))[0] == "PERMISSION_DENIED"
         deny = PolicyRow(ptype="p", values=[OPS, "*", "AUTHOR", "/**", "deny"])
