@@ -91,8 +91,8 @@ def agent(  # noqa: PLR0913, PLR0917 - options of a command line
         str | None,
         typer.Option(
             metavar="IP:PORT",
-            help="Serve /metrics and /healthz there; overrides agent.metrics. Beyond loopback, "
-            "agent.allow_plaintext_beyond_loopback has to ask for it.",
+            help="Serve /metrics and /healthz there; overrides agent.metrics. Beyond loopback "
+            "the settings have to ask for it.",
         ),
     ] = None,
     insecure_bootstrap: Annotated[  # noqa: FBT002 - a flag of a command line

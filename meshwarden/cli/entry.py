@@ -52,7 +52,7 @@ def create(  # noqa: PLR0913, PLR0917 - each is an option
         typer.Option(
             metavar="SPIFFE_ID",
             help="The agent that may issue it, or an alias of nodes. An alias is an entry whose "
-            "parent is spiffe://TRUST_DOMAIN/meshwarden/server.",
+            "parent is the service: /meshwarden/server in the trust domain.",
         ),
     ],
     selector: Selectors = None,

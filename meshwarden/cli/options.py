@@ -21,8 +21,8 @@ ConfigFile = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help="TOML file of settings; else MESHWARDEN_CONFIG, ./meshwarden.toml, "
-        "/etc/meshwarden/meshwarden.toml.",
+        help="TOML file of settings; else MESHWARDEN_CONFIG, meshwarden.toml here, or in "
+        "/etc/meshwarden.",
     ),
 ]
 Output = Annotated[Form, typer.Option("--output", "-o", help="For people, or for programs.")]

@@ -314,6 +314,19 @@ def test_the_help_of_every_command_says_how_it_exits(names: tuple[str, ...]) -> 
     assert "Exits " in " ".join(run(*names, "-h").stdout.split())
 
 
+@pytest.mark.parametrize(
+    "names", [names for names, _ in commands(typer.main.get_command(app))], ids=" ".join
+)
+def test_help_is_cut_nowhere_on_80_columns(
+    names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A word that is too long for its column would end in dots."""
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(*names, "-h").stdout
+    assert "Usage: " in shown
+    assert "\u2026" not in shown
+
+
 def test_what_a_command_does_not_need_is_not_imported() -> None:
     """Help comes at once, and the shell that completes a word waits for nothing."""
     heavy = ("grpc", "google.protobuf", "sqlalchemy", "cryptography", "rich", "yaml", "asyncio")
