@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from ca.authority import Kind
 from ca.errors import CertificateError, IdentityError, KeyNotOpenedError
@@ -138,6 +139,32 @@ def test_a_key_that_others_can_read_or_that_is_gone_is_refused(tmp_path: Path) -
     assert "is open to others" in str(asyncio.run(refusal()))
     chain.key_file.unlink()
     assert "can't be read: No such file" in str(asyncio.run(refusal()))
+
+
+def test_a_key_that_is_not_the_certificates_is_refused_at_the_start_and_at_a_change(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both files are named; whoever signed before goes on."""
+    chain = Chain(tmp_path)
+    right = chain.key
+    chain.key = ec.generate_private_key(ec.SECP256R1())
+
+    async def story() -> None:
+        chain.write()
+        identity = chain.open(tmp_path)
+        words = rf"identity\.ca_key: {chain.key_file} is not the key .* in {chain.chain_file}"
+        with pytest.raises(CertificateError, match=words):
+            await identity.issuer.start()
+        await identity.close()
+        wrong, chain.key = chain.key, right
+        chain.write()
+        async with running(chain, tmp_path) as identity:
+            chain.key = wrong
+            chain.write()
+            await until(lambda: "is not the key of the first certificate" in caplog.text)
+            assert signer_of(identity) == chain.own
+
+    run(story())
 
 
 def test_an_authority_that_never_ends_signs(tmp_path: Path) -> None:

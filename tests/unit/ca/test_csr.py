@@ -4,12 +4,15 @@ import ipaddress
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ca.csr import MAX_CSR_BYTES, CheckedCsr, check_csr
 from ca.errors import CsrError, OrderError
-from ca.keys import PrivateKey
+from ca.keys import PrivateKey, key_type
+from ca.local_keys import new_request
 from tests.unit.ca.makings import OTHER, WEB, Extensions, names, request
 
 INVALID, DENIED = "INVALID_ARGUMENT", "PERMISSION_DENIED"
@@ -174,6 +177,26 @@ def test_an_entry_with_what_is_no_name_gets_nothing(name: str) -> None:
     """It would end up in a certificate."""
     with pytest.raises(OrderError):
         check_csr(request(), allowed_id=WEB, dns_names=[name])
+
+
+def test_a_request_may_be_signed_with_either_padding() -> None:
+    """PSS is what newer tools have for RSA."""
+    key = rsa.generate_private_key(65537, 2048)
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256.digest_size)
+    for how in (padding.PKCS1v15(), pss):
+        made = builder.sign(key, hashes.SHA256(), rsa_padding=how)
+        checked = check_csr(made.public_bytes(Encoding.DER), allowed_id=WEB)
+        assert checked.public_key == key.public_key()
+
+
+def test_a_key_of_our_own_making_is_p256_and_its_request_says_no_name() -> None:
+    """What agents, and commands, make."""
+    pem, der = new_request()
+    checked = check_csr(der, allowed_id=WEB)
+    assert key_type(checked.public_key) == "ec-p256"
+    assert load_pem_private_key(pem, None).public_key() == checked.public_key
+    assert not [*x509.load_der_x509_csr(der).extensions]
 
 
 def test_a_checked_request_comes_from_the_check_alone() -> None:

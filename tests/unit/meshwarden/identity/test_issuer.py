@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+import jwt
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -343,6 +344,9 @@ def test_tokens_are_on_the_ledger_and_never_shown() -> None:
         assert world.log.events() == [Event.INTENDED, Event.ISSUED]
         entry = world.log.rows[0].entry
         assert (entry.kind, entry.spiffe_id, entry.detail) == ("jwt", str(WEB), "orders")
+        assert (entry.requester, entry.selectors) == ("agent", ("a:b",))
+        assert entry.authority_id == world.current.signing.jwt_authority_id
+        assert jwt.decode(made.token, options={"verify_signature": False})["jti"] == entry.serial
         assert made.expires_ns == NOW + 60 * SECOND
         assert made.token not in repr(made)
         assert made.token not in repr(world.log.rows)
