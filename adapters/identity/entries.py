@@ -44,6 +44,7 @@ from ca.registry import (
 __all__ = ["SqlRegistryStore", "open_registry"]
 
 _CHANNEL = "meshwarden_registry"
+_UNKNOWN = "the join token is unknown, was revoked, or ended with its agent's eviction"
 _PROBE = "SELECT version FROM meshwarden_registry"
 # How long it is remembered that something was removed, for replicas that were away.
 _REMEMBERED_NS = 3600 * 1_000_000_000
@@ -266,7 +267,7 @@ class SqlRegistryStore(RegistryStore):
             taken = (await connection.execute(taking)).rowcount == 1
             rows = await _rows(connection, select(JOIN_TOKEN).where(this))
             if not rows:
-                return TokenRefusal("the join token is unknown, or was revoked")
+                return TokenRefusal(_UNKNOWN)
             if taken:
                 return token_of(rows[0])
             if rows[0]["expires_ns"] <= now_ns:

@@ -82,6 +82,11 @@ class ExpiredSvidAttestor(NodeAttestor):
     def _check(self, agent: AgentRecord, leaf: x509.Certificate, now_ns: int) -> None:
         if agent.banned:
             raise AttestationError(f"the agent {agent.spiffe_id} is banned")
+        if not agent.certificate_sha256:
+            raise AttestationError(
+                f"the agent {agent.spiffe_id} was banned, which ended all its certificates: "
+                "attest as at first"
+            )
         shown = leaf.fingerprint(hashes.SHA256())
         # The one before counts too: the newest may have been lost on its way.
         if shown not in {agent.certificate_sha256, agent.previous_sha256}:

@@ -303,6 +303,7 @@ class TlsDoor(Door):
 
         Raises:
             LinkDownError: There are none.
+            NotBelievedError: Likewise, and there never were.
         """
         expected = evidence.authorities() if isinstance(evidence, JoinToken) else ""
         # A file that the operator names comes before a hash; a kept bundle must agree with it.
@@ -335,10 +336,12 @@ class TlsDoor(Door):
                 bundle.sha256,
             )
         if bundle is None:
-            raise LinkDownError(
+            told = (
                 "nothing is known to prove the server by: give --trust-bundle, or a join token "
                 "that holds the bundle's hash"
             )
+            # Who was an agent before has something to serve; nothing comes of waiting otherwise.
+            raise NotBelievedError(told) if self._own is None else LinkDownError(told)
         return [bundle.to_pem()]
 
     async def _public_bundle(self) -> Bundle:

@@ -95,7 +95,10 @@ class JoinToken(_Unchallenged):
         if not text and self.file is not None:
             text = _private_text(self.file)
         if not text:
-            raise EvidenceError("there is no join token: make one by 'meshwarden token create'")
+            raise EvidenceError(
+                "there is no join token: make one by 'meshwarden token create' at the service, "
+                "and name its file by --join-token-file"
+            )
         try:
             parse_token(text)
         except InvalidTokenError as error:

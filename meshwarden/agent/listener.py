@@ -1,5 +1,6 @@
 """The socket for workloads: made at the start, or the start fails and says why."""
 
+import logging
 import os
 import socket
 import stat
@@ -10,6 +11,7 @@ from meshwarden.supervisor.lifecycle import RuntimeDirError, make_private_dir
 
 __all__ = ["open_listener"]
 
+_LOG = logging.getLogger(__name__)
 _BACKLOG = 1024
 
 
@@ -24,6 +26,8 @@ def open_listener(where: Places) -> socket.socket:
     """
     _make_passable(where.runtime, "agent.runtime_dir")
     _make_passable(where.socket.parent, "agent.socket")
+    for folder in {where.runtime, where.socket.parent}:
+        _warn_if_open(folder)
     make_private_dir(where.private, "agent.runtime_dir", holds_sockets=True)
     return _listen(where.socket)
 
@@ -39,6 +43,21 @@ def _make_passable(folder: Path, setting: str) -> None:
         raise RuntimeDirError(f"{setting}: {error.filename}: {error.strerror}") from error
     finally:
         os.umask(before)
+
+
+def _warn_if_open(folder: Path) -> None:
+    """Tell of a folder in which others could put a socket of theirs in place of ours.
+
+    No more than that: a volume that containers share mostly has this mode.
+    """
+    mode = folder.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        _LOG.warning(
+            "%s has mode %04o: every user can put a socket of his own in place of ours there, and "
+            "hand out identities of his own; 'chmod o-w' it",
+            folder,
+            stat.S_IMODE(mode),
+        )
 
 
 def _listen(path: Path) -> socket.socket:

@@ -282,7 +282,7 @@ def test_a_token_is_refused_with_the_reason(new: New) -> None:
         store = new()
         await store.add_token(token(), audit("token.create"))
         assert await store.take_token(b"x" * 32, b"k", 5) == TokenRefusal(
-            "the join token is unknown, or was revoked"
+            "the join token is unknown, was revoked, or ended with its agent's eviction"
         )
         late = await store.take_token(b"s" * 32, b"k", HOUR_NS)
         assert late == TokenRefusal("the join token t1 expired 0 s ago")

@@ -205,7 +205,7 @@ def test_nothing_is_believed_without_being_asked_to(
     bare = ".".join(new_token(place).split(".")[:2])
     where = AgentPlace(new_folder(), f"127.0.0.1:{place.port}")
     with where.with_token(bare) as agent:
-        _until(lambda: "is not reached" in agent.said())
+        assert agent.ended() == 2  # Nothing would come of waiting.
         assert "give --trust-bundle" in agent.said()
     with where.with_token(bare, "--insecure-bootstrap") as agent:
         agent.wait_ready()
@@ -229,7 +229,7 @@ def test_a_token_is_good_once_and_a_start_without_any_says_so(
     assert token.split(".")[1] not in agent.said()
     with second.start() as agent:
         assert agent.ended() == 2
-    assert "there is no join token" in agent.said()
+    assert "there is no join token: make one by 'meshwarden token create'" in agent.said()
 
 
 @pytest.mark.parametrize("way", ["--join-token", "file", "-"])
@@ -312,6 +312,19 @@ def test_a_socket_that_can_not_be_made_fails_the_start(
     assert "agent." in agent.said()
     if fault == "file":
         assert path.read_text() == "somebody's"
+
+
+def test_a_folder_in_which_others_could_put_a_socket_is_told(
+    new_folder: Callable[[], Path], place: Place
+) -> None:
+    """Whoever connects to theirs gets their identities; a sticky folder lets nobody do so."""
+    for mode, is_told in ((0o777, True), (0o1777, False), (0o755, False)):
+        where = AgentPlace(new_folder(), f"127.0.0.1:{place.port}")
+        (where.folder / "run").mkdir(parents=True)
+        (where.folder / "run").chmod(mode)
+        with where.with_token(new_token(place)) as agent:
+            agent.wait_ready()
+        assert ("every user can put a socket of his own" in agent.said()) is is_told
 
 
 def test_a_second_start_takes_nothing_from_the_agent_that_runs(

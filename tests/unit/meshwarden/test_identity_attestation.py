@@ -373,6 +373,13 @@ def test_nobody_comes_back_without_the_key_or_too_late_or_after_an_eviction(
             registration_pb2.EvictAgentRequest(spiffe_id=agent.spiffe_id)
         )
         assert "no agent" in await why()
+        let_in = await server.new_agent()
+        for how in ({"ban": True}, {"unban": True}):
+            await server.registration.EvictAgent(
+                registration_pb2.EvictAgentRequest(spiffe_id=let_in.spiffe_id, **how)
+            )
+        told = await why(b"".join(let_in.chain), let_in.key)
+        assert "was banned, which ended all its certificates" in told
         server.clock.ahead_ns = 3 * HOUR_NS
         told = await why(b"".join(late.chain), late.key)
         assert "identity.nodes.reattest_grace_s is 3600" in told
