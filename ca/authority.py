@@ -16,6 +16,7 @@ from ca.jwt_svid import jwk_set
 from ca.keeper import KeyKeeper
 from ca.keys import KeyType, PrivateKey, PublicKey, generate, key_id, key_type, public_der
 from ca.profile import Validity, serial_from, validity
+from ca.registry import Audit
 from ca.x509 import AuthorityProfile, Signer, sign_authority
 
 __all__ = [
@@ -346,11 +347,19 @@ class AuthorityStore(Protocol):
         ...
 
     async def change(
-        self, trust_domain: str, plan: Callable[[Authorities], Sequence[Authority]]
+        self,
+        trust_domain: str,
+        plan: Callable[[Authorities], Sequence[Authority]],
+        audit: Audit | None = None,
     ) -> Authorities:
         """Store what a plan says, over what has the same id; give what there is then.
 
         The plan may be run more than once, and must have no effect of its own.
+
+        Args:
+            trust_domain: Whose.
+            plan: Says what to store, given what there is.
+            audit: What the audit trail says of it, if that is anything; None for what nobody asked.
 
         Raises:
             ConflictingAuthorityError: The database is another trust domain's.

@@ -7,10 +7,12 @@ from sqlalchemy import RowMapping, delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from typing_extensions import override
 
+from adapters.identity.audit import record
 from adapters.identity.database import Database
 from adapters.sql.authority_tables import AUTHORITY, TRUST_DOMAIN
 from ca.authority import Authorities, Authority, AuthorityStore, Kind, State
 from ca.errors import ConflictingAuthorityError, DamagedError
+from ca.registry import Audit
 
 __all__ = ["SqlAuthorityStore"]
 
@@ -34,7 +36,10 @@ class SqlAuthorityStore(AuthorityStore):
 
     @override
     async def change(
-        self, trust_domain: str, plan: Callable[[Authorities], Sequence[Authority]]
+        self,
+        trust_domain: str,
+        plan: Callable[[Authorities], Sequence[Authority]],
+        audit: Audit | None = None,
     ) -> Authorities:
         async def run(connection: AsyncConnection) -> Authorities:
             # Step 1: the lock, before anything is read. SQLite's BEGIN IMMEDIATE is one already.
@@ -48,6 +53,8 @@ class SqlAuthorityStore(AuthorityStore):
                 return there
             # Step 3: all of it, with a number that tells every replica that something changed.
             await _write(connection, there, changes)
+            if audit is not None:
+                await record(connection, audit)
             await self._database.notify(connection)
             return await _read(connection, trust_domain)
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from typing_extensions import override
 
+from adapters.identity.audit import record
 from adapters.identity.database import Database, open_database
 from adapters.identity.registry_rows import (
     agent_columns,
@@ -20,10 +21,7 @@ from adapters.identity.registry_rows import (
     token_columns,
     token_of,
 )
-from adapters.sql.audit import audit_columns
 from adapters.sql.registry_tables import AGENT, ENTRY, JOIN_TOKEN, REGISTRY, REMOVED
-from adapters.sql.tables import AUDIT
-from authz.audit import AuditEntry
 from ca.attestation import AttestationError
 from ca.entries import API, Entry
 from ca.registry import (
@@ -246,7 +244,7 @@ class SqlRegistryStore(RegistryStore):
             old = JOIN_TOKEN.c.expires_ns < token.created_ns - _SHOWN_NS
             await connection.execute(delete(JOIN_TOKEN).where(old))
             await connection.execute(JOIN_TOKEN.insert(), values)
-            await _record(connection, audit)
+            await record(connection, audit)
 
         await self._database.run(run)
 
@@ -291,14 +289,14 @@ class SqlRegistryStore(RegistryStore):
             found = await connection.execute(delete(JOIN_TOKEN).where(JOIN_TOKEN.c.id == token_id))
             if found.rowcount != 1:
                 raise NoSuchTokenError(f"there is no join token {token_id!r}")
-            await _record(connection, audit)
+            await record(connection, audit)
 
         await self._database.run(run)
 
     @override
     async def record(self, audit: Audit) -> None:
         async def run(connection: AsyncConnection) -> None:
-            await _record(connection, audit)
+            await record(connection, audit)
 
         await self._database.run(run)
 
@@ -324,7 +322,7 @@ class SqlRegistryStore(RegistryStore):
 
     async def _finish(self, connection: AsyncConnection, audit: Audit | None) -> None:
         if audit is not None:
-            await _record(connection, audit)
+            await record(connection, audit)
         await self._database.notify(connection)
 
 
@@ -348,13 +346,6 @@ async def _rows(connection: AsyncConnection, wanted: Any) -> Sequence[RowMapping
 
 def _of_kind(kind: str, removed: Sequence[RowMapping]) -> tuple[str, ...]:
     return tuple(each["id"] for each in removed if each["kind"] == kind)
-
-
-async def _record(connection: AsyncConnection, audit: Audit) -> None:
-    entry = AuditEntry(
-        audit.time_ns, audit.who, audit.source, audit.action, audit.outcome, "", audit.detail
-    )
-    await connection.execute(AUDIT.insert(), audit_columns(entry))
 
 
 async def _bury(

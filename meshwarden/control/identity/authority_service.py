@@ -1,5 +1,6 @@
 """The Authority service: what an operator asks of the certificate authority."""
 
+import hashlib
 import string
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -19,6 +20,7 @@ from ca.errors import (
 )
 from ca.issue import JwtOrder, X509Order, X509Svid
 from ca.ledger import Head, Issued, Verifier
+from ca.registry import Audit
 from ca.spiffe_id import InvalidSpiffeIdError, SpiffeId, parse
 from ca.verify import subject_of
 from meshwarden.control.identity.edge import is_refusal
@@ -156,7 +158,9 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
         del request
 
         async def answer(identity: "Identity") -> authority_pb2.RequestCertificateReply:
-            authority_id, csr = await identity.issuer.current.request_certificate()
+            authority_id, csr = await identity.issuer.current.request_certificate(
+                self._audit(context, "ca.csr", "a key was made for it")
+            )
             return authority_pb2.RequestCertificateReply(csr=csr, authority_id=authority_id)
 
         return await self._answered(context, "ca.csr", answer)
@@ -167,14 +171,21 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
     ) -> authority_pb2.AuthorityInfo:
         async def answer(identity: "Identity") -> authority_pb2.AuthorityInfo:
             try:
-                return _authority(
-                    await identity.issuer.current.import_certificate(tuple(request.chain))
-                )
+                chain = tuple(request.chain)
+                digest = hashlib.sha256(chain[0]).hexdigest() if chain else "none"
+                audit = self._audit(context, "ca.import", f"certificate {digest}")
+                return _authority(await identity.issuer.current.import_certificate(chain, audit))
             except CertificateError as error:
                 # It is the operator's certificate that is wrong, not one of ours.
                 raise OrderError(str(error)) from error
 
         return await self._answered(context, "ca.import", answer)
+
+    def _audit(self, context: _Context, action: str, detail: str) -> Audit:
+        assert self._nodes is not None  # noqa: S101 - as the identity is not
+        who = who_of(context)
+        now_ns = self._nodes.operators.now_ns()
+        return Audit(now_ns, who.name, who.source, action, "done", detail)
 
     def _charge(self, context: _Context) -> None:
         """Count what a caller has signed.

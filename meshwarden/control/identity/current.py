@@ -15,6 +15,7 @@ from ca.errors import ConflictingAuthorityError, IdentityError, IdentityStoreErr
 from ca.intermediate import imported, request_for, waiting_key
 from ca.keeper import KeyKeeper
 from ca.keys import PrivateKey
+from ca.registry import Audit
 from meshwarden.control.identity.plugged import PluggedAuthority, PluggedChain
 from meshwarden.control.identity.signing import Signing, make_signing
 
@@ -146,8 +147,11 @@ class CurrentAuthorities:
                 _LOG.info("identity: the authority in files is taken")
                 return
 
-    async def request_certificate(self) -> tuple[str, bytes]:
+    async def request_certificate(self, audit: Audit | None = None) -> tuple[str, bytes]:
         """Ask for an intermediate's certificate; give the authority's id and PKCS#10 in DER.
+
+        Args:
+            audit: What the audit trail says of it, if a key is made.
 
         Raises:
             ConflictingAuthorityError: Authorities don't come from outside here.
@@ -158,11 +162,18 @@ class CurrentAuthorities:
         found = await self._store.change(
             self.trust_domain,
             lambda there: waiting_key(there, self._plan.key_type, self._keeper, self._now_ns()),
+            audit,
         )
         return request_for(found, self._key_of(None))
 
-    async def import_certificate(self, chain: Sequence[bytes]) -> Authority:
+    async def import_certificate(
+        self, chain: Sequence[bytes], audit: Audit | None = None
+    ) -> Authority:
         """Take the certificate of the key that waits; give the authority that signs from now on.
+
+        Args:
+            chain: DER, the intermediate first, the root last.
+            audit: What the audit trail says of it.
 
         Raises:
             CertificateError: It is no chain that could sign for this trust domain now.
@@ -172,7 +183,7 @@ class CurrentAuthorities:
         self._insist_on_offline()
         async with self._taking:
             found = await self._store.change(
-                self.trust_domain, lambda there: imported(there, chain, self._now_ns())
+                self.trust_domain, lambda there: imported(there, chain, self._now_ns()), audit
             )
             self._take(found, None)
         signer = self.signing.authorities.active(Kind.INTERMEDIATE)

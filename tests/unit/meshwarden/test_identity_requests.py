@@ -1,6 +1,7 @@
 """What must not be signed, at every door where something is: a clear code, and a record of it."""
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,7 +13,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from ca.keys import KeyType, generate
 from ca.ledger import Event
+from ca.profile import Validity
+from ca.x509 import AuthorityProfile, Signer, sign_authority
+from meshwarden import clock
+from meshwarden.settings import Identity
 from protos.meshwarden.v1 import agent_pb2, authority_pb2
 from tests.servers.identity import TRUST_DOMAIN, Caller, IdentityServer, identity_server
 from tests.unit.ca.makings import names, request
@@ -173,6 +179,39 @@ def test_an_operator_who_mints_too_fast_is_told_when_to_try_again(tmp_path: Path
         await server.authority.MintJwt(token)
 
     run(tmp_path, story, signatures_per_s=0.02)
+
+
+def test_who_brings_a_certificate_for_the_authority_is_on_record_with_it(tmp_path: Path) -> None:
+    """In the transaction that takes it; what is not taken as a refusal, asked again as nothing."""
+    root_key = generate(KeyType.EC_P256)
+    times = Validity(clock.now_ns() - 10**9, clock.now_ns() + 3600 * 10**9)
+    profile = AuthorityProfile(TRUST_DOMAIN, "root", 1)
+    root = sign_authority(root_key, profile, root_key.public_key(), times, 1)
+
+    async def story(server: IdentityServer) -> None:
+        async def trail() -> list[tuple[str, str]]:
+            found = [each for each in await server.audited() if each[1].startswith("ca.")]
+            assert all(each[0].startswith("local:") for each in found)
+            return [(each[1], each[2]) for each in found]
+
+        for _ in range(2):
+            asked = await server.authority.RequestCertificate(
+                authority_pb2.RequestCertificateRequest()
+            )
+        assert await trail() == [("ca.csr", "done")]
+        key = x509.load_der_x509_csr(asked.csr).public_key()
+        below = AuthorityProfile(TRUST_DOMAIN, "intermediate", 0)
+        own = sign_authority(Signer(root, root_key), below, key, times, 2)  # type: ignore[arg-type]
+        bring = authority_pb2.ImportCertificateRequest
+        assert await code_of(server.authority.ImportCertificate(bring(chain=[own]))) == INVALID
+        await server.authority.ImportCertificate(bring(chain=[own, root]))
+        assert await trail() == [
+            ("ca.csr", "done"), ("ca.import", "refused"), ("ca.import", "done"),
+        ]  # fmt: skip
+        assert (await server.audited())[-1][3] == f"certificate {hashlib.sha256(own).hexdigest()}"
+
+    settings = Identity(trust_domain=TRUST_DOMAIN, key_file=tmp_path / "sealing.key", ca="offline")
+    run(tmp_path, story, identity=settings)
 
 
 def run(folder: Path, story: Callable[[IdentityServer], Awaitable[None]], **nodes: Any) -> None:

@@ -26,6 +26,7 @@ from ca.jwt_svid import CheckedJwt, JwtSigner, check_jwt
 from ca.jwt_svid import sign as sign_jwt
 from ca.keys import KeyType, generate
 from ca.ledger import Entry, Event, Head, LedgerRow, Verifier, chain
+from ca.registry import Audit
 from ca.spiffe_id import parse
 from meshwarden.control.identity import ledger_writer
 from meshwarden.control.identity.current import CurrentAuthorities
@@ -60,7 +61,10 @@ class FakeStore(AuthorityStore):
 
     @override
     async def change(
-        self, trust_domain: str, plan: Callable[[Authorities], Sequence[Authority]]
+        self,
+        trust_domain: str,
+        plan: Callable[[Authorities], Sequence[Authority]],
+        audit: Audit | None = None,
     ) -> Authorities:
         if self.is_down:
             raise IdentityStoreError("the store: it is down")
