@@ -28,6 +28,7 @@ ledger = typer.Typer(name="ledger", help="Prove what was issued.", no_args_is_he
 app.add_typer(ledger)
 
 _ID_SHOWN = 16
+_SIGNERS = {"root", "intermediate"}
 _SOON_S, _VERY_SOON_S = 30 * 86_400, 7 * 86_400
 _HEAD = re.compile(r"(\d{1,18}):([0-9a-f]{64})")
 Heads = Annotated[
@@ -147,6 +148,9 @@ def import_certificate(
     except CertificateError as error:
         complain(f"{chain}: {error}")
         raise typer.Exit(FAULT) from None
+    if len(certificates) > 1 and _is_root(certificates[0]):
+        complain(f"{chain}: it begins with a root: write the intermediate first, the root last")
+        raise typer.Exit(FAULT)
     request = authority_pb2.ImportCertificateRequest(chain=certificates)
     with authority_service(config) as service:
         taken = service.ImportCertificate(request)
@@ -220,7 +224,19 @@ def _tree(reply: "authority_pb2.ShowReply", now_ns: int) -> "Tree":
     for each in reply.authorities:
         above = branches.get(each.issuer_id, top) if each.issuer_id != each.id else top
         branches[each.id] = above.add(_line(each, now_ns))
+    if not any(each.active and each.kind in _SIGNERS for each in reply.authorities):
+        top.add(
+            "nothing signs certificates yet: 'meshwarden ca csr' asks for one that does, "
+            "'meshwarden ca import' brings it"
+        )
     return top
+
+
+def _is_root(certificate: bytes) -> bool:
+    from cryptography import x509  # noqa: PLC0415
+
+    read = x509.load_der_x509_certificate(certificate)
+    return read.issuer == read.subject
 
 
 def _line(each: "authority_pb2.AuthorityInfo", now_ns: int) -> Any:
