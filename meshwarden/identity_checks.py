@@ -70,7 +70,9 @@ def _keys(settings: Settings) -> Iterator[_Fault]:
     if identity.keeper == "sealed":
         file = identity.passphrase_file or identity.key_file
         key = "identity.passphrase_file" if identity.passphrase_file else "identity.key_file"
-        if file.is_relative_to(settings.runtime.state_dir):
+        folder = settings.runtime.state_dir
+        # By links and ".." as well: whoever copies the folder copies what they lead to in it.
+        if file.is_relative_to(folder) or file.resolve().is_relative_to(folder.resolve()):
             yield (
                 (key, "runtime.state_dir"),
                 f"{file} lies in the state folder, beside the keys that it opens; put it elsewhere",

@@ -45,6 +45,15 @@ def test_what_opens_the_keys_lies_away_from_them() -> None:
     assert "state folder" in faults(key_file=inside)["identity.key_file"]
     assert "state folder" in faults(passphrase_file=inside)["identity.passphrase_file"]
     assert not faults(key_file=inside, keeper="memory")
+    around = Path("/var/lib/other/../meshwarden/x")
+    assert "state folder" in faults(key_file=around)["identity.key_file"]
+
+
+def test_a_link_into_the_state_folder_is_no_way_away_from_it(tmp_path: Path) -> None:
+    """Nor is one that lies there and leads elsewhere: who copies the folder may follow it."""
+    (tmp_path / "etc").symlink_to("/var/lib/meshwarden")
+    assert "state folder" in faults(key_file=tmp_path / "etc" / "x")["identity.key_file"]
+    assert not faults(key_file=tmp_path / "x")
 
 
 def test_keys_in_memory_are_for_one_process() -> None:
