@@ -52,8 +52,8 @@ class CheckedJwt:
     def __init__(self, proof: object, spiffe_id: SpiffeId, audiences: tuple[str, ...]) -> None:
         if proof is not _CHECKED:
             raise TypeError("a CheckedJwt comes from check_jwt alone")
-        self.spiffe_id = spiffe_id
-        self.audiences = audiences
+        self.spiffe_id: Final = spiffe_id
+        self.audiences: Final = audiences
 
 
 @dataclass(frozen=True, slots=True)
