@@ -23,7 +23,7 @@ from protos.envoy.service.secret.v3.sds_pb2_grpc import (
     SecretDiscoveryServiceStub,
     add_SecretDiscoveryServiceServicer_to_server,
 )
-from tests.unit.meshwarden.sds.test_streams import BUNDLES, WEB, ask, svid, unpacked
+from tests.unit.meshwarden.sds.test_streams import API, BUNDLES, WEB, ask, svid, unpacked
 
 if TYPE_CHECKING:
     # Declared for types alone: both kinds of channel make the one class.
@@ -127,6 +127,22 @@ def test_a_name_that_is_not_there_ends_the_stream_with_the_reason(tmp_path: Path
     run(tmp_path, story)
 
 
+def test_a_stream_goes_on_where_something_that_it_asks_for_is_there(tmp_path: Path) -> None:
+    """The rest comes when it is there, and nobody loses what he has for it."""
+
+    async def story(feed: Feed, stub: Stub) -> None:
+        world, by_delta = stub.StreamSecrets(), stub.DeltaSecrets()
+        await world.write(ask(WEB, API))
+        await by_delta.write(DeltaDiscoveryRequest(resource_names_subscribe=[WEB, API]))
+        for call in (world, by_delta):
+            assert unpacked(await call.read()).keys() == {WEB}
+        feed.change(WorkloadSvids((svid(WEB), svid(API)), BUNDLES))
+        assert unpacked(await world.read()).keys() == {WEB, API}
+        assert unpacked(await by_delta.read()).keys() == {API}
+
+    run(tmp_path, story)
+
+
 def test_a_fetch_gives_what_a_stream_gives(tmp_path: Path) -> None:
     """For clients without streams."""
 
@@ -193,9 +209,10 @@ def test_nonsense_is_the_clients_fault(tmp_path: Path) -> None:
     async def story(_feed: Feed, stub: Stub) -> None:
         call = stub.StreamSecrets()
         await call.write(DiscoveryRequest(type_url="x"))
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call.read()
-        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        for asking in (call.read(), stub.FetchSecrets(DiscoveryRequest(type_url="x"))):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await asking
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
     run(tmp_path, story)
 

@@ -71,6 +71,12 @@ def test_the_first_request_is_answered_though_it_knows_the_version() -> None:
     assert unpacked(StateOfTheWorld().asked(again, secrets)).keys() == {WEB}
 
 
+def test_the_first_request_is_answered_though_it_has_a_nonce_of_another_stream() -> None:
+    """Nonces mean something on their own stream alone."""
+    subscriber, secrets = StateOfTheWorld(), view(svid(WEB))
+    assert unpacked(subscriber.asked(ask(WEB, nonce="7"), secrets)).keys() == {WEB}
+
+
 def test_an_acknowledgement_is_not_answered() -> None:
     """Else both ends would talk for ever."""
     subscriber, secrets = StateOfTheWorld(), view(svid(WEB))
@@ -104,6 +110,9 @@ def test_a_name_more_is_answered_with_all_and_one_less_with_nothing() -> None:
     assert subscriber.changed(view(svid(WEB, 2))) is None
     back = subscriber.asked(ask(ROOT, WEB, nonce=more.nonce), view(svid(WEB, 2)))
     assert unpacked(back).keys() == {WEB, ROOT}
+    assert back is not None
+    assert subscriber.asked(ask(ROOT, WEB, nonce=back.nonce), view(svid(WEB, 2))) is None
+    assert subscriber.asked(ask(ROOT, nonce=back.nonce), view(svid(WEB, 2))) is None
 
 
 def test_an_old_nonce_is_left_alone() -> None:
@@ -123,6 +132,16 @@ def test_only_a_change_is_pushed() -> None:
     subscriber.asked(ask(WEB), view(svid(WEB)))
     assert subscriber.changed(view(svid(WEB), svid(API))) is None
     assert unpacked(subscriber.changed(view(svid(WEB, 2), svid(API)))).keys() == {WEB}
+
+
+def test_what_goes_is_told_by_no_empty_response() -> None:
+    """An Envoy refuses one, and keeps what it has; it gets what comes in its place."""
+    for subscriber in (StateOfTheWorld(), Delta()):
+        request = ask(WEB) if isinstance(subscriber, StateOfTheWorld) else delta(WEB)
+        subscriber.asked(request, view(svid(WEB)))  # type: ignore[arg-type]
+        assert subscriber.changed(view()) is None
+        assert subscriber.changed(view(svid(WEB))) is None
+        assert unpacked(subscriber.changed(view(svid(WEB, 2)))).keys() == {WEB}
 
 
 def test_a_refusal_is_kept_until_something_is_taken() -> None:
@@ -153,9 +172,14 @@ def test_who_names_nothing_gets_all_identities_and_the_root() -> None:
     """Some clients have no list; deltas have a star for it too."""
     secrets = view(svid(WEB), svid(API))
     assert unpacked(StateOfTheWorld().asked(ask(), secrets)).keys() == {WEB, API, ROOT}
-    star = DeltaDiscoveryRequest(resource_names_subscribe=["*"])
-    for request in (DeltaDiscoveryRequest(), star):
-        assert unpacked(Delta().asked(request, secrets)).keys() == {WEB, API, ROOT}
+    for world in (ask(), ask("*")):
+        subscriber = StateOfTheWorld()
+        assert unpacked(subscriber.asked(world, secrets)).keys() == {WEB, API, ROOT}
+        assert not subscriber.missing
+    for request in (delta(), delta("*")):
+        subscribed = Delta()
+        assert unpacked(subscribed.asked(request, secrets)).keys() == {WEB, API, ROOT}
+        assert not subscribed.missing
 
 
 def test_who_leaves_every_name_is_sent_no_key_any_more() -> None:
@@ -180,6 +204,8 @@ def test_a_star_that_comes_again_is_answered_again() -> None:
     assert subscriber.changed(view(svid(WEB), svid(API, 2))) is None
     again = DeltaDiscoveryRequest(resource_names_subscribe=["*"])
     assert unpacked(subscriber.asked(again, secrets)).keys() == {WEB, API, ROOT}
+    assert unpacked(subscriber.asked(again, secrets)).keys() == {WEB, API, ROOT}
+    assert unpacked(subscriber.asked(delta(DEFAULT), secrets)).keys() == {DEFAULT}
     assert unpacked(subscriber.asked(again, secrets)).keys() == {WEB, API, ROOT}
 
 
@@ -267,6 +293,15 @@ def test_who_leaves_a_name_and_has_the_star_is_told_whether_that_gives_it() -> N
     assert [*reply.removed_resources] == [DEFAULT]
     assert subscriber.asked(delta(left=[API]), secrets) is None
     assert subscriber.changed(view(svid(WEB), svid(API))) is None
+    subscriber.asked(delta(DEFAULT), secrets)
+    reply = subscriber.asked(delta(left=[DEFAULT]), secrets)
+    assert reply is not None
+    assert ([*reply.resources], [*reply.removed_resources]) == ([], [DEFAULT])
+    nobody = subscriber.asked(DeltaDiscoveryRequest(response_nonce=reply.nonce), secrets)
+    assert nobody is None
+    alone = Delta()
+    alone.asked(delta(DEFAULT), secrets)
+    assert alone.asked(delta(left=[DEFAULT]), secrets) is None
     assert unpacked(subscriber.changed(view(svid(WEB), svid(API, 2)))).keys() == {API}
 
 
@@ -365,6 +400,10 @@ def test_a_client_without_the_validator_gets_plain_roots_one_domain_at_a_time() 
     assert plain == BUNDLES[1].to_pem().encode()
     assert secrets.get(ALL) is None
     assert "validator" in secrets.why_not(ALL)
+    assert "validator" not in secrets.why_not("x")
+    both = WorkloadSecrets(view_, Wish(root_by_validator=True, no_validator=True)).get(ROOT)
+    assert both is not None
+    assert both.secret.validation_context.HasField("trusted_ca")
     asked = WorkloadSecrets(view_, Wish(root_by_validator=True)).get(ROOT)
     assert asked is not None
     assert asked.secret.validation_context.HasField("custom_validator_config")
@@ -374,7 +413,8 @@ def test_nobody_gets_nothing_and_is_told_why() -> None:
     """Not even a bundle."""
     secrets = view(why="found unix:uid:7, and no entry asks for that")
     assert [secrets.get(name) for name in (DEFAULT, ROOT, "spiffe://td.example")] == [None] * 3
-    assert secrets.why_not(DEFAULT) == "found unix:uid:7, and no entry asks for that"
+    for name in (DEFAULT, ALL):
+        assert secrets.why_not(name) == "found unix:uid:7, and no entry asks for that"
 
 
 def test_a_secret_is_not_shown() -> None:
