@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -304,6 +305,21 @@ def test_a_light_command_imports_nothing_heavy() -> None:
     assert "meshwarden.cli.main" in imported
     heavy = {"grpc", "google.protobuf", "pydantic", "rich.console", "authz.policy.snapshot"}
     assert not imported & {*heavy, "meshwarden.supervisor.main", "asyncio"}
+
+
+def test_who_interrupts_a_command_that_is_still_being_imported_sees_no_traceback() -> None:
+    """And the shell sees that he did."""
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "meshwarden", "version"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as command:  # fmt: skip
+        assert command.stderr is not None
+        # The command's own package is there, and most of what it needs is not.
+        assert any(line.endswith(" meshwarden.cli\n") for line in command.stderr)
+        command.send_signal(signal.SIGINT)
+        rest = command.stderr.read()
+    assert "Traceback" not in rest
+    assert command.returncode in {-signal.SIGINT, 130}
 
 
 @pytest.mark.parametrize(
