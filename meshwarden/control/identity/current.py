@@ -8,6 +8,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
 
 from ca.authority import Authorities, Authority, AuthorityStore, Kind, Plan, first_plan
 from ca.bundle import Bundle
@@ -16,6 +17,7 @@ from ca.intermediate import imported, request_for, waiting_key
 from ca.keeper import KeyKeeper
 from ca.keys import PrivateKey
 from ca.registry import Audit
+from ca.verify import subject_of
 from meshwarden.control.identity.plugged import PluggedAuthority, PluggedChain
 from meshwarden.control.identity.signing import Signing, make_signing
 
@@ -234,6 +236,8 @@ class CurrentAuthorities:
         """Put authorities in force: built aside, then one assignment."""
         own = chain.authorities[0].authority_id if chain else ""
         signing = make_signing(authorities, self._key_of(chain), self._refresh_hint_s, own)
+        if self._signing is None or signing.signer_id != self._signing.signer_id:
+            _tell_signer(signing)
         self._chain, self._signing = chain, signing
         self._changed.set()
         self._changed = asyncio.Event()
@@ -245,3 +249,23 @@ class CurrentAuthorities:
             return self._keeper.get(authority.authority_id, authority.handle)
 
         return find
+
+
+def _tell_signer(signing: Signing) -> None:
+    """Say once, in the log, who signs from now on."""
+    trust_domain = signing.authorities.trust_domain
+    signer = signing.authorities.by_id(signing.signer_id)
+    if signer is None:
+        _LOG.warning(
+            "identity: nothing signs certificates for %s yet: 'meshwarden ca csr' asks for one "
+            "that does, 'meshwarden ca import' brings it",
+            trust_domain,
+        )
+        return
+    until = datetime.fromtimestamp(signer.not_after_ns // 1_000_000_000, UTC)
+    _LOG.info(
+        "identity: %s signs certificates for %s, until %s",
+        subject_of(signer.certificate),
+        trust_domain,
+        f"{until:%Y-%m-%d}",
+    )

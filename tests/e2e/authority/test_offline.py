@@ -37,6 +37,7 @@ def test_until_there_is_a_root_everything_says_so_and_then_it_signs(
     )
     with place.start() as instance:
         instance.wait_ready()
+        assert "nothing signs certificates for mesh.example yet" in instance.said()
         none_yet = place.command("bundle", "show")
         assert (none_yet.returncode, none_yet.stdout) == (2, "")
         assert "there is no root yet: 'meshwarden ca csr'" in none_yet.stderr
@@ -56,5 +57,6 @@ def test_until_there_is_a_root_everything_says_so_and_then_it_signs(
         chain.write_text(mesh + root)
         taken = place.command("ca", "import", str(chain))
         assert taken.returncode == 0, taken.stderr
+        assert "signs certificates for mesh.example, until" in instance.said()
         assert "nothing signs" not in place.command("ca", "show").stdout
         assert place.command("bundle", "show").stdout.split() == root.split()
