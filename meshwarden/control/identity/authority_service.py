@@ -1,5 +1,7 @@
 """The Authority service: what an operator asks of the certificate authority."""
 
+import asyncio
+import contextlib
 import hashlib
 import string
 from collections.abc import Awaitable, Callable
@@ -39,6 +41,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 _Reply = TypeVar("_Reply")
 _DEFAULT_LIMIT, _MAX_LIMIT = 50, 1000
 _PAGE_ROWS = 2_000
+_FLUSH_S = 1.0
 _MAX_KNOWN = 10_000
 _HASH_BYTES = 32
 _SERIAL_DIGITS = 32
@@ -222,11 +225,15 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
 
 
 async def _verified(identity: "Identity", known: list[Head]) -> authority_pb2.VerifyLedgerReply:
-    # What is written meanwhile is behind the head that is read up to.
-    await identity.writer.flush()
+    with contextlib.suppress(TimeoutError):
+        # Whoever asks wants what he saw a moment ago to be in it; in a crowd there is always more.
+        async with asyncio.timeout(_FLUSH_S):
+            await identity.writer.flush()
+    # Before the end is read: what is written meanwhile is behind that, and no head of it was cut.
+    remembered = identity.heads.all
     end = await identity.ledger.head()
     key = identity.issuer.current.signing.ledger_key.public_key()
-    verifier = Verifier([key], [*identity.heads.all, *known])
+    verifier = Verifier([key], [*remembered, *known])
     after, fault = 0, ""
     while after < end.number:
         try:

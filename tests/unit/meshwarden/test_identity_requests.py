@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ca.keys import KeyType, generate
-from ca.ledger import Event
+from ca.ledger import Event, Head
 from ca.profile import Validity
 from ca.x509 import AuthorityProfile, Signer, sign_authority
 from meshwarden import clock
@@ -212,6 +212,46 @@ def test_who_brings_a_certificate_for_the_authority_is_on_record_with_it(tmp_pat
 
     settings = Identity(trust_domain=TRUST_DOMAIN, key_file=tmp_path / "sealing.key", ca="offline")
     run(tmp_path, story, identity=settings)
+
+
+def test_what_is_issued_while_the_ledger_is_verified_is_no_sign_of_tampering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end that is read may be an old one by the time it is known."""
+
+    async def story(server: IdentityServer) -> None:
+        ledger = server.opened.ledger
+        mint = authority_pb2.MintX509Request(spiffe_id=WEB, csr=request())
+        await server.authority.MintX509(mint)
+        head = ledger.head
+
+        async def overtaken() -> Head:
+            found = await head()
+            await server.authority.MintX509(mint)
+            await server.opened.writer.flush()
+            return found
+
+        monkeypatch.setattr(ledger, "head", overtaken)
+        reply = await server.authority.VerifyLedger(authority_pb2.VerifyLedgerRequest())
+        assert (reply.rows, reply.fault) == (2, "")
+
+    run(tmp_path, story)
+
+
+def test_a_ledger_that_is_always_written_is_verified_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not waited for until nobody wants anything any more."""
+
+    async def story(server: IdentityServer) -> None:
+        await server.authority.MintX509(authority_pb2.MintX509Request(spiffe_id=WEB, csr=request()))
+        with monkeypatch.context() as patched:
+            patched.setattr(server.opened.writer, "flush", asyncio.Event().wait)
+            async with asyncio.timeout(20):
+                reply = await server.authority.VerifyLedger(authority_pb2.VerifyLedgerRequest())
+        assert (reply.rows > 0, reply.fault) == (True, "")
+
+    run(tmp_path, story)
 
 
 def run(folder: Path, story: Callable[[IdentityServer], Awaitable[None]], **nodes: Any) -> None:
