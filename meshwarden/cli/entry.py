@@ -219,7 +219,10 @@ def apply(  # noqa: PLR0913, PLR0917 - each is an option
             if not _is_same(made := _message(entry, there.get(key)), there.get(key))
         ]
         gone = [each.workload.id for key, each in there.items() if key not in wanted and prune]
+        leaving = [each for each in there.values() if each.workload.id in set(gone)]
         if gone and not dry_run:
+            if not yes and not output.is_data:
+                _show_changes([], leaving)
             confirm(f"Delete {len(gone)} entries that {path} doesn't have?", yes=yes)
         for start in range(0, len(puts), _PUTS):
             some = puts[start : start + _PUTS]
@@ -230,7 +233,7 @@ def apply(  # noqa: PLR0913, PLR0917 - each is an option
                 service.DeleteEntries(registration_pb2.DeleteEntriesRequest(ids=some_ids))
     added = sum(not each.workload.id for each in puts)
     if dry_run and not output.is_data:
-        _show_changes(puts, [each for each in there.values() if each.workload.id in set(gone)])
+        _show_changes(puts, leaving)
     if output.is_data:
         told = {"added": added, "changed": len(puts) - added, "deleted": len(gone)}
         show_data({**told, "dry_run": dry_run}, output)

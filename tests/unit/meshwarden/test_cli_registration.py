@@ -166,6 +166,34 @@ def test_a_list_that_was_narrowed_to_nothing_says_no_more(tmp_path: Path) -> Non
     run(tmp_path, story)
 
 
+def test_what_a_file_would_change_is_listed_before_it_does(tmp_path: Path) -> None:
+    """An entry a line; and what would be deleted, also where nobody is there to say so."""
+    file = tmp_path / "entries.yaml"
+    file.write_text(
+        f"entries:\n  - {{parent_id: {AGENT}, spiffe_id: {TD}/web, selectors: ['unix:uid:1'], "
+        f"x509_ttl_s: 60}}\n  - {{parent_id: {AGENT}, spiffe_id: {TD}/new, selectors: "
+        "['unix:uid:2']}\n"
+    )
+
+    async def story(_: IdentityServer, command: Command) -> None:
+        for name in ("web", "old"):
+            made = ("entry", "create", f"{TD}/{name}", "--parent", AGENT)
+            assert (await command(*made, "--selector", "unix:uid:1")).exit_code == 0
+        apply = ("entry", "apply", str(file), "--prune")
+        dry = (await command(*apply, "--dry-run")).stdout.splitlines()
+        assert {tuple(line.split()[:2]) for line in dry[1:-1]} == {
+            ("change", f"{TD}/web"), ("add", f"{TD}/new"), ("delete", f"{TD}/old"),
+        }  # fmt: skip
+        assert dry[-1].startswith("1 would be added, 1 would be changed, 1 would be deleted")
+        asked = await command(*apply)
+        assert (asked.exit_code, f"delete  {TD}/old" in asked.stdout) == (2, True)
+        assert f"{TD}/web" not in asked.stdout
+        done = await command(*apply, "--yes")
+        assert done.stdout == "1 added, 1 changed, 1 deleted, 0 as they were\n"
+
+    run(tmp_path, story)
+
+
 def test_an_agent_that_was_let_back_in_has_no_certificate_until_it_attests(tmp_path: Path) -> None:
     """The list doesn't say that the one it had is good."""
 
