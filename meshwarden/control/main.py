@@ -74,6 +74,8 @@ def main() -> int:
     configure_logging(settings.server.log_level, os.environ.get(NAME_VARIABLE, "control"))
     if os.environ.get(EDGE_VARIABLE) != "1":  # Then it decides itself.
         _give_way()
+    elif settings.listen.tls.is_on:
+        forbid_dumps()  # And it has the port's key.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, runtime))
 

@@ -346,6 +346,10 @@ def test_that_one_of_files_has_expired_is_seen_too(
     place = Place(new_folder(), POLICY, own)
     with place.start() as instance:
         instance.wait_ready()
+        # Whoever serves by it has its key.
+        serving = instance.control if transport == "grpcio" else instance.front()
+        limits = Path(f"/proc/{serving}/limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
         name = "meshwarden_certificate_not_after_timestamp_seconds"
         instance.wait_for(lambda: not instance.status()["ready"], 60)
         assert clock.now_ns() >= end_ns
