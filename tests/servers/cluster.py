@@ -50,7 +50,9 @@ class Cluster:
         self.address = ""
         self._key = rsa.generate_private_key(65_537, 2048)
 
-    def token(self, key: Any = None, kid: str = "k1", **claims: Any) -> str:
+    def token(
+        self, key: Any = None, kid: str = "k1", algorithm: str = "RS256", **claims: Any
+    ) -> str:
         """Sign a token of the agent's pod; None takes a claim out."""
         now_s = clock.now_ns() // 10**9
         told: dict[str, Any] = {
@@ -69,7 +71,7 @@ class Cluster:
             **claims,
         }
         told = {name: value for name, value in told.items() if value is not None}
-        return jwt.encode(told, key or self._key, "RS256", headers={"kid": kid})
+        return jwt.encode(told, key or self._key, algorithm, headers={"kid": kid})
 
     def jwks(self) -> dict[str, Any]:
         """Give its public keys."""

@@ -316,12 +316,16 @@ def test_a_banned_agent_attests_no_more_until_it_is_let_back_in(tmp_path: Path) 
         await change(ban=True)
         token = (await server.new_token(agent_path="a")).token.encode()
         key = new_key()
+        issued = [each.row.number for each in await server.opened.ledger.find("", "", 100)]
         code, why = await refused(server.attest("join_token", token, key=key))
         assert (code, "banned" in why) == (DENIED, True)
         code, _ = await refused(
             server.attest("expired_svid", b"".join(agent.chain), answer_key=agent.key)
         )
         assert code is DENIED
+        # Nothing was even signed.
+        found = await server.opened.ledger.find("", "", 100)
+        assert [each.row.number for each in found] == issued
         await change(unban=True)
         await server.attest("join_token", token, key=key)
 
@@ -701,6 +705,9 @@ def test_a_token_of_a_cluster_that_is_not_for_this_is_refused(
             assert "not valid yet" in await why(nbf=now_s + 60)
             none = "eyJhbGciOiJub25lIiwia2lkIjoiazEifQ.e30."
             assert (await refused(server.attest("k8s_psat", none.encode())))[0] is DENIED
+            # By the right key, in another way than that is for.
+            for algorithm in ("RS512", "PS256"):
+                assert "not that of the cluster's key" in await why(algorithm=algorithm)
         else:
             kubernetes.is_audience_aware = False
             assert "of nobody" in await why()

@@ -6,6 +6,7 @@ No Kubernetes runs in these tests: the stand-in answers as the kubelet's /pods d
 import asyncio
 import datetime as dt
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -221,10 +222,14 @@ def test_a_token_goes_to_nobody_else(tmp_path: Path) -> None:
 
 def test_plain_http_is_refused(tmp_path: Path) -> None:
     """The token would go over it readable."""
-    with serving(tmp_path) as (kubelet, config):
-        (found,) = look(replace(config, kubelet_url=config.kubelet_url.replace("https", "http")))
-    assert not found.selectors
-    assert kubelet.calls == []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0)
+        with serving(tmp_path) as (_, config):
+            port = listener.getsockname()[1]
+            (found,) = look(replace(config, kubelet_url=f"http://127.0.0.1:{port}"))
+        assert not found.selectors
+        with pytest.raises(BlockingIOError):  # Nobody has so much as connected.
+            listener.accept()
 
 
 def test_an_unknown_container_is_no_pod(tmp_path: Path) -> None:

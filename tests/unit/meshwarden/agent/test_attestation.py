@@ -1,8 +1,11 @@
 """What is found on a workload, whatever it calls itself, is what an entry can ask for."""
 
 import asyncio
+import contextlib
 import os
+import select
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +18,7 @@ from adapters.workload_attestors import unix
 from ca.selectors import Selector
 from ca.workload import Findings, Peer, WorkloadAttestor
 from meshwarden.agent.attestation import Attestation
-from meshwarden.agent.peers import Caller
+from meshwarden.agent.peers import Caller, PeerError
 from meshwarden.agent.relay import Relay
 from meshwarden.identity_messages import selector_messages, selectors_from
 
@@ -72,3 +75,25 @@ def test_a_note_is_one_short_line_of_text(tmp_path: Path) -> None:
     assert note.startswith(r"any: no path: /\udcff\n")
     assert note.isprintable()
     assert len(note) <= 500 + len("any: ")
+
+
+class _Ends(WorkloadAttestor):
+    """Tells of whoever has the pid, while the process that had it ends."""
+
+    @override
+    async def attest(self, peer: Peer) -> Findings:
+        os.kill(peer.pid, signal.SIGKILL)
+        # By a pidfd of its own: the pid is not given away before it is reaped.
+        ended = os.pidfd_open(peer.pid)
+        with contextlib.closing(os.fdopen(ended)):
+            while not select.select([ended], [], [], 0)[0]:
+                await asyncio.sleep(0.01)
+        return Findings(frozenset({Selector("unix", "uid:0")}))
+
+
+def test_what_was_seen_of_a_process_that_ended_meanwhile_is_told_to_nobody(tmp_path: Path) -> None:
+    """Its pid may have been another one's by then, with all that is true of that one."""
+    with running(bytes(tmp_path) + b"/sleep") as caller:
+        attestation = Attestation(Relay(tmp_path / "inner", tmp_path, 1), {"any": _Ends()})
+        with pytest.raises(PeerError, match="has ended"):
+            asyncio.run(attestation.attest(caller))
