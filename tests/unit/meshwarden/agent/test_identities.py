@@ -204,6 +204,15 @@ def test_a_failed_renewal_is_tried_again_after_a_pause() -> None:
         world.now_ns += 2 * SECOND
         await world.sign()
         assert len(world.signer.batches) == 2
+        # Nor for whoever else comes, or whatever else changes.
+        async with world.follow(APP | {Selector("unix", "x:1")}):
+            world.know(replace(WEB, hint="x"))
+            assert world.identities.due(10) == []
+        world.signer.is_down = False
+        world.now_ns += 60 * SECOND
+        await world.sign()
+        assert len(world.identities.svids) == 1
+        assert not world.identities.refusals
 
     run(story)
 
@@ -306,6 +315,54 @@ def test_an_entry_that_gets_another_id_takes_the_old_one_away() -> None:
             await world.sign()
             async with world.follow() as late:
                 assert await late() is None
+            assert not world.identities.svids  # Its key is gone as well.
+
+    run(story)
+
+
+def test_an_entry_that_changes_under_way_is_signed_once_more() -> None:
+    """What was ordered is served meanwhile."""
+
+    async def story(world: World) -> None:
+        world.know(WEB)
+        (ordered,) = world.identities.due(10)
+        world.know(replace(WEB, dns_names=("web.example",), version=2))
+        await world._renewer._have_signed([ordered])
+        async with world.follow() as following:
+            assert ids(await following()) == [WEB.spiffe_id]
+            assert [each.version for each in world.identities.due(10)] == [2]
+
+    run(story)
+
+
+def test_an_entry_more_takes_nothing_from_anybody() -> None:
+    """Newcomers get what there is, while another identity of theirs can't be signed."""
+
+    async def story(world: World) -> None:
+        world.know(WEB)
+        await world.sign()
+        async with world.follow() as following:
+            assert ids(await following()) == [WEB.spiffe_id]
+            world.know(WEB, API)
+            async with world.follow() as late:
+                assert ids(await late()) == [WEB.spiffe_id]
+            await world.sign()
+            assert ids(await following()) == [API.spiffe_id, WEB.spiffe_id]
+
+    run(story)
+
+
+def test_a_refusal_is_awaited_no_longer_than_until_it_comes() -> None:
+    """Then the identities that there are already are shown."""
+
+    async def story(world: World) -> None:
+        world.know(WEB, API)
+        first, second = world.identities.due(10)
+        async with world.follow() as following:
+            await world._renewer._have_signed([first])
+            assert await following() is None
+            world.identities.fail(second.claim, "the server refused: no")
+            assert ids(await following()) == [str(first.claim.spiffe_id)]
 
     run(story)
 
@@ -483,6 +540,10 @@ def test_what_an_earlier_run_had_is_served_again() -> None:
             assert (await anext(views)).svids[0].key == next(
                 iter(world.identities.svids.values())
             ).key
+        world.now_ns += 7200 * SECOND
+        late = Identities(lambda: world.now_ns, random.Random(2).random)
+        late.restore(world.identities.svids.values())
+        assert not late.svids
 
     run(story)
 
