@@ -328,9 +328,9 @@ def test_an_entry_that_changes_under_way_is_signed_once_more() -> None:
         (ordered,) = world.identities.due(10)
         world.know(replace(WEB, dns_names=("web.example",), version=2))
         await world._renewer._have_signed([ordered])
+        assert [each.version for each in world.identities.due(10)] == [2]
         async with world.follow() as following:
             assert ids(await following()) == [WEB.spiffe_id]
-            assert [each.version for each in world.identities.due(10)] == [2]
 
     run(story)
 
