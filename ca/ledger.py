@@ -117,7 +117,7 @@ class Issued:
     Attributes:
         row: The intent.
         outcome: INTENDED where no outcome is known: control may have died in between, so that
-            this may have been signed and handed out.
+            this may have been signed and handed out. REFUSED for what never was an intent.
     """
 
     row: LedgerRow
@@ -300,8 +300,10 @@ class IssuanceLog(Protocol):
         """
         ...
 
-    async def find(self, spiffe_id: str, serial: str, limit: int) -> Sequence[Issued]:
-        """List what was intended, newest first; "" is any.
+    async def find(
+        self, spiffe_id: str, serial: str, limit: int, *, refused: bool = False
+    ) -> Sequence[Issued]:
+        """List what was intended, or what was refused, newest first; "" is any.
 
         Raises:
             DamagedError: A row holds what was never written.

@@ -80,8 +80,11 @@ class SqlIssuanceLog(IssuanceLog):
         return await self._database.read(read)
 
     @override
-    async def find(self, spiffe_id: str, serial: str, limit: int) -> Sequence[Issued]:
-        wanted = select(LEDGER).where(LEDGER.c.event == Event.INTENDED)
+    async def find(
+        self, spiffe_id: str, serial: str, limit: int, *, refused: bool = False
+    ) -> Sequence[Issued]:
+        event = Event.REFUSED if refused else Event.INTENDED
+        wanted = select(LEDGER).where(LEDGER.c.event == event)
         if spiffe_id:
             wanted = wanted.where(LEDGER.c.spiffe_id == spiffe_id)
         if serial:
@@ -90,6 +93,8 @@ class SqlIssuanceLog(IssuanceLog):
 
         def read(connection: Connection) -> Sequence[Issued]:
             rows = [_row(each) for each in connection.execute(wanted).mappings()]
+            if refused:
+                return [Issued(row, event) for row in rows]
             return [Issued(row, _outcome(connection, row.number)) for row in rows]
 
         return await self._database.read(read)

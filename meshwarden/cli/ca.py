@@ -74,7 +74,7 @@ def show_authorities(config: ConfigFile = None, output: Output = Form.HUMAN) -> 
 
 
 @app.command(cls=RemoteCommand)
-def issued(
+def issued(  # noqa: PLR0913, PLR0917 - each is an option
     spiffe_id: Annotated[
         str, typer.Argument(metavar="[SPIFFE_ID]", show_default=False, help="Whose; else all.")
     ] = "",
@@ -82,19 +82,38 @@ def issued(
         str, typer.Option(metavar="HEX", help="Of a certificate, or a token's jti.")
     ] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    refused: Annotated[  # noqa: FBT002 - an option
+        bool, typer.Option("--refused", help="What was refused instead, and why.")
+    ] = False,
     config: ConfigFile = None,
     output: Output = Form.HUMAN,
 ) -> None:
     """List what was issued, newest first, and to whom."""
     from protos.meshwarden.v1 import authority_pb2  # noqa: PLC0415
 
-    request = authority_pb2.ListIssuedRequest(spiffe_id=spiffe_id, serial=serial, limit=limit)
+    request = authority_pb2.ListIssuedRequest(
+        spiffe_id=spiffe_id, serial=serial, limit=limit, refused=refused
+    )
     with authority_service(config) as service:
         found = service.ListIssued(request).issued
     if output.is_data:
         show_data([_issued_dict(each) for each in found], output)
     elif not found:
-        show("nothing was issued")
+        show("nothing was refused" if refused else "nothing was issued")
+    elif refused:
+        names = ("row", "when", "kind", "for", "asked by", "why")
+        show(
+            table(
+                names,
+                [
+                    (
+                        str(each.row), time_text(each.time_ns), each.kind, each.spiffe_id,
+                        each.requester, each.detail,
+                    )
+                    for each in found
+                ],
+            )
+        )  # fmt: skip
     else:
         rows = [
             (

@@ -61,8 +61,10 @@ class FakeLedger(IssuanceLog):
         return self.rows[after : after + limit]
 
     @override
-    async def find(self, spiffe_id: str, serial: str, limit: int) -> Sequence[Issued]:
-        del spiffe_id, serial, limit
+    async def find(
+        self, spiffe_id: str, serial: str, limit: int, *, refused: bool = False
+    ) -> Sequence[Issued]:
+        del spiffe_id, serial, limit, refused
         return []
 
     def events(self) -> list[Event]:

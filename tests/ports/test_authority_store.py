@@ -379,6 +379,15 @@ def test_what_became_of_an_intent_is_found_by_id_and_serial(place: Place) -> Non
         assert [each.row.number for each in of_one] == [5, 2]
         by_serial = await ledger.find("", f"{2:032x}", 9)
         assert [each.row.number for each in by_serial] == [3]
+        web = "spiffe://mesh.example/web"
+        refusals = [Entry(Event.REFUSED, "x509", web, detail=why) for why in ("a", "b")]
+        await ledger.append([*refusals, Entry(Event.REFUSED, "jwt", f"{web}2")], 5, KEY)
+        assert len(await ledger.find("", "", 9)) == 6
+        refused = await ledger.find(web, "", 9, refused=True)
+        assert [(each.row.entry.detail, each.outcome) for each in refused] == [
+            ("b", Event.REFUSED), ("a", Event.REFUSED),
+        ]  # fmt: skip
+        assert len(await ledger.find("", "", 9, refused=True)) == 3
         await ledger.close()
 
     run(story())

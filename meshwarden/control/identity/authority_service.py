@@ -147,8 +147,9 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
             limit = min(request.limit or _DEFAULT_LIMIT, _MAX_LIMIT)
             if request.spiffe_id:
                 _parsed(request.spiffe_id)
+            serial = _serial(request.serial) if request.serial else ""
             found = await identity.ledger.find(
-                request.spiffe_id, _serial(request.serial) if request.serial else "", limit
+                request.spiffe_id, serial, limit, refused=request.refused
             )
             return authority_pb2.ListIssuedReply(issued=[_issued(each) for each in found])
 

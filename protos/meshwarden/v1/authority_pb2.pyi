@@ -116,14 +116,16 @@ class ImportCertificateRequest(_message.Message):
     def __init__(self, chain: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ListIssuedRequest(_message.Message):
-    __slots__ = ("spiffe_id", "serial", "limit")
+    __slots__ = ("spiffe_id", "serial", "limit", "refused")
     SPIFFE_ID_FIELD_NUMBER: _ClassVar[int]
     SERIAL_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     spiffe_id: str
     serial: str
     limit: int
-    def __init__(self, spiffe_id: _Optional[str] = ..., serial: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+    refused: bool
+    def __init__(self, spiffe_id: _Optional[str] = ..., serial: _Optional[str] = ..., limit: _Optional[int] = ..., refused: _Optional[bool] = ...) -> None: ...
 
 class ListIssuedReply(_message.Message):
     __slots__ = ("issued",)

@@ -246,6 +246,11 @@ def test_what_must_not_be_signed_is_refused_and_on_the_ledger(
     server = "spiffe://mesh.example/meshwarden/server"
     assert "the service's" in refused(place, "jwt", "mint", server, "-a", "y")
     assert "the service's" in refused(place, "x509", "mint", server, "--to", "/nowhere")
+    found = told(place, "ca", "issued", "--refused", "--limit", "1000")
+    whys = [each["detail"] for each in found if each["spiffe_id"] == WEB]
+    assert {each["outcome"] for each in found} == {"refused"}
+    assert any("not by its key" in why for why in whys), whys
+    assert "not by its key" in place.command("ca", "issued", WEB, "--refused").stdout
     # Policy comes from a folder here, which has no trail of its own.
     trail = told(place, "policy", "audit")
     assert {("x509.mint", "refused"), ("jwt.mint", "refused")} <= {
