@@ -2,17 +2,19 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
+from cryptography import x509
 from typing_extensions import override
 
 from ca.bundle import Bundle
 from ca.join_token import SECRET_BYTES, TokenText
+from ca.keys import KeyType, PublicKey, generate
 from meshwarden import clock
 from meshwarden.agent.door import TlsDoor, TlsDoorSettings
 from meshwarden.agent.evidence import JoinToken
@@ -21,15 +23,19 @@ from meshwarden.agent.renewer import LinkDownError
 from meshwarden.agent.uplink import ServerAddress
 from protos.meshwarden.v1 import agent_pb2 as pb
 from protos.meshwarden.v1 import agent_pb2_grpc
+from tests.unit.meshwarden.agent.test_identities import certified
 from tests.unit.meshwarden.agent.test_uplink import AGENT, SERVER, authority, own_identity
+
+NEVER_NS = 2**62
 
 
 class Another(agent_pb2_grpc.AttestationServicer):
     """A server that is one, though not the one that a token is for."""
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, svid: Callable[[bytes], pb.X509Svid]) -> None:
         self.root = root
         self.heard: list[pb.AttestRequest] = []
+        self._svid = svid
 
     @override
     async def GetBundle(self, request: Any, context: Any) -> pb.Bundle:
@@ -39,11 +45,35 @@ class Another(agent_pb2_grpc.AttestationServicer):
     @override
     async def Attest(self, request_iterator: Any, context: Any) -> AsyncIterator[pb.AttestReply]:
         self.heard.append(await anext(request_iterator))
-        yield pb.AttestReply(svid=pb.X509Svid(spiffe_id=AGENT, chain=[b"rubbish"]))
+        yield pb.AttestReply(svid=self._svid(self.heard[0].evidence.csr))
 
 
-def entered(
-    short: Path, tmp_path: Path, server_id: str, token: str, late_ns: int = 0
+def rubbish(_csr: bytes) -> pb.X509Svid:
+    """Answer with no certificate."""
+    return pb.X509Svid(spiffe_id=AGENT, chain=[b"rubbish"], not_after_ns=NEVER_NS)
+
+
+def of_another_key(_csr: bytes) -> pb.X509Svid:
+    """Answer with a certificate of the agent's that is not for its key."""
+    chain = [certified(generate(KeyType.EC_P256).public_key(), AGENT)]
+    return pb.X509Svid(spiffe_id=AGENT, chain=chain, not_after_ns=NEVER_NS)
+
+
+def of_no_agent(csr: bytes) -> pb.X509Svid:
+    """Answer with a certificate for that key, and a workload's name."""
+    key = x509.load_der_x509_csr(csr).public_key()
+    assert isinstance(key, PublicKey)
+    workload = "spiffe://td.example/web"
+    return pb.X509Svid(spiffe_id=workload, chain=[certified(key, workload)], not_after_ns=NEVER_NS)
+
+
+def entered(  # noqa: PLR0913, PLR0917 - what such a visit is made of
+    short: Path,
+    tmp_path: Path,
+    server_id: str,
+    token: str,
+    late_ns: int = 0,
+    svid: Callable[[bytes], pb.X509Svid] = rubbish,
 ) -> tuple[str, list[pb.AttestRequest]]:
     """Go to a server under an authority that was known before; give the fault, and what it heard.
 
@@ -53,13 +83,14 @@ def entered(
         server_id: Its SPIFFE ID.
         token: The agent's join token; "" for none.
         late_ns: How much later the agent's clock is.
+        svid: What the server answers to a request.
     """
     known = authority(tmp_path / "known")
     shown = known.issue_odd("x", [server_id], ["localhost"])
     root = ssl.PEM_cert_to_DER_cert(known.certificate.read_text())
 
     async def story() -> tuple[str, list[pb.AttestRequest]]:
-        server, taken = grpc.aio.server(), Another(root)
+        server, taken = grpc.aio.server(), Another(root, svid)
         agent_pb2_grpc.add_AttestationServicer_to_server(taken, server)
         pair = (shown.key.read_bytes(), shown.certificate.read_bytes())
         port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([pair]))
@@ -107,3 +138,14 @@ def test_who_was_an_agent_says_so_to_the_server_of_its_own_trust_domain_alone(
     assert bool(heard) is (domain == "td.example")
     if not heard:
         assert "no server of the trust domain td.example" in fault
+
+
+@pytest.mark.parametrize("svid", [of_another_key, of_no_agent])
+def test_an_agent_takes_no_certificate_that_is_not_its_own(
+    short: Path, tmp_path: Path, svid: Callable[[bytes], pb.X509Svid]
+) -> None:
+    """Of another key, or a workload's; nothing of it is kept."""
+    fault, heard = entered(short, tmp_path, SERVER, TokenText(b"s" * 32).reveal(), svid=svid)
+    assert heard
+    assert "for another key, or for no agent" in fault
+    assert Keep(short).load_identity() is None
