@@ -45,6 +45,9 @@ _AGENT_PATH = "/meshwarden/agent/"
 CHANNEL_OPTIONS = (
     # A fault is told at once; whoever calls has a plan for it.
     ("grpc.enable_retries", 0),
+    # Else a new channel to the same socket begins with the last one's failure and its pause, and
+    # who has just been believed again would be told that nobody is there.
+    ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.initial_reconnect_backoff_ms", 200),
     # No pause, whatever its name says: how long an attempt to connect may take. A server to which
@@ -155,7 +158,6 @@ class TlsDoor(Door):
     @override
     async def enter(self) -> grpc.aio.Channel:
         """Attest if need be; then open a channel with the own certificate."""
-        fault = self.fault
         await self._close()
         own = self._own
         if own is None or self._is_rejected or own.not_after_ns <= self._now_ns():
@@ -168,8 +170,6 @@ class TlsDoor(Door):
             lambda: tls_context(self._readable_authorities(), self._keep.identity),
             known=True,
         )
-        # Until there is an attempt: gRPC tells the last one's end once more before it makes one.
-        uplink.fault = fault
         await uplink.open()
         self._uplink = uplink
         return _channel(uplink)

@@ -19,7 +19,7 @@ from ca.keys import KeyType, generate
 from ca.spiffe_id import parse
 from deploy.demo.certificates import Credential
 from meshwarden import clock
-from meshwarden.agent.door import TlsDoor, TlsDoorSettings
+from meshwarden.agent.door import CHANNEL_OPTIONS, TlsDoor, TlsDoorSettings
 from meshwarden.agent.evidence import JoinToken
 from meshwarden.agent.keep import Keep, OwnIdentity
 from meshwarden.agent.renewer import LinkDownError, Order, Signed, request_for_key
@@ -198,6 +198,32 @@ class Impostor(agent_pb2_grpc.AgentServicer):
         del request, context
         self.heard += 1
         yield pb.EntriesReply(whole=True)
+
+
+def test_a_new_channel_pays_for_no_failure_of_the_last_one(short: Path) -> None:
+    """By the same socket: who was believed a moment ago isn't told that nobody is there."""
+    target = f"unix:{short / 'agent.up'}"
+
+    async def asked(channel: grpc.aio.Channel) -> Any:
+        return await agent_pb2_grpc.AgentStub(channel).Entries(pb.EntriesRequest()).read()
+
+    async def story() -> bool:
+        server = grpc.aio.server()
+        agent_pb2_grpc.add_AgentServicer_to_server(Impostor(), server)
+        async with (
+            grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) as last,
+            grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) as new,
+        ):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await asked(last)
+            server.add_insecure_port(target)
+            await server.start()
+            try:
+                return bool((await asked(new)).whole)
+            finally:
+                await server.stop(0)
+
+    assert asyncio.run(story())
 
 
 def own_identity() -> OwnIdentity:
