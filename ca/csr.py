@@ -151,14 +151,18 @@ def _check_names(
                 _check_uri(name.value, allowed_id)
             case x509.DNSName():
                 if name.value not in names:
-                    raise CsrError(_DENIED, f"{_cut(name.value)} is no name that its entry has")
+                    raise CsrError(_DENIED, _not_given(_cut(name.value)))
             case x509.IPAddress():
                 if str(name.value) not in names:
-                    raise CsrError(_DENIED, f"{name.value} is no address that its entry has")
+                    raise CsrError(_DENIED, _not_given(str(name.value)))
             case _:
                 raise CsrError(_INVALID, "the request has a name that is no URI, DNS name or IP")
     if uris > 1:
         raise CsrError(_INVALID, f"the request has {uris} URIs; an SVID has one")
+
+
+def _not_given(name: str) -> str:
+    return f"the request asks for {name}, which neither its entry nor --dns gives it"
 
 
 def _check_uri(uri: str, allowed_id: SpiffeId) -> None:
