@@ -13,18 +13,22 @@ from meshwarden.files import replace_file
 
 __all__ = [
     "EntriesState",
+    "IdentityState",
     "LoadState",
     "ProcessStatus",
     "Replicas",
     "clear",
     "entries_answer",
+    "identity_answer",
     "read_all",
     "read_entries",
+    "read_identity",
     "read_load",
     "read_replicas",
     "until_all_decide_by",
     "write",
     "write_entries",
+    "write_identity",
     "write_load",
     "write_replicas",
 ]
@@ -34,6 +38,7 @@ _FOLDER = "status"
 _LOAD = "load.json"
 _REPLICAS = "replicas.json"
 _ENTRIES = "entries.json"
+_IDENTITY = "identity.json"
 _POLL_S = 0.02
 _SPREAD_TIMEOUT_S = 10.0
 
@@ -112,6 +117,30 @@ class EntriesState(msgspec.Struct, frozen=True):
     failed_ns: int = 0
 
 
+class IdentityState(msgspec.Struct, frozen=True):
+    """How the authority of a trust domain is; control writes it, all read it.
+
+    Attributes:
+        trust_domain: Whose it is.
+        entries: Workloads that are registered.
+        agents: Agents whose certificates hold.
+        waits: Why nothing is signed; "" while it is.
+        first_name: Which of the keys that sign ends first, for people; "" while nothing is signed.
+        first_ends_ns: When that is, nanoseconds since the epoch.
+    """
+
+    trust_domain: str
+    entries: int = 0
+    agents: int = 0
+    waits: str = ""
+    first_name: str = ""
+    first_ends_ns: int = 0
+
+    def but(self, **changes: Any) -> "IdentityState":
+        """Give it with other values."""
+        return msgspec.structs.replace(self, **changes)
+
+
 class Replicas(msgspec.Struct, frozen=True):
     """How every replica is that shares the store with this one.
 
@@ -173,6 +202,34 @@ def entries_answer(state: EntriesState | None, now_ns: int) -> dict[str, Any] | 
         "age_s": round((now_ns - state.taken_ns) / 1e9, 1) if state.taken_ns else None,
         "errors": list(state.errors),
         "failing_for_s": round((now_ns - state.failed_ns) / 1e9, 1) if state.failed_ns else 0,
+    }
+
+
+def write_identity(runtime_dir: Path, state: IdentityState) -> None:
+    """Replace the file about the trust domain's authority."""
+    _replace(runtime_dir, _IDENTITY, state)
+
+
+def read_identity(runtime_dir: Path) -> IdentityState | None:
+    """Read how the authority is; None where there is none."""
+    try:
+        path = runtime_dir / _FOLDER / _IDENTITY
+        return msgspec.json.decode(path.read_bytes(), type=IdentityState)
+    except FileNotFoundError:
+        return None
+
+
+def identity_answer(state: IdentityState | None, now_ns: int) -> dict[str, Any] | None:
+    """Say how the authority is, as `meshwarden status` does, here and from elsewhere."""
+    if state is None:
+        return None
+    return {
+        "trust_domain": state.trust_domain,
+        "entries": state.entries,
+        "agents": state.agents,
+        "waits": state.waits,
+        "first_to_end": state.first_name,
+        "ends_in_s": round((state.first_ends_ns - now_ns) / 1e9, 1) if state.first_name else None,
     }
 
 

@@ -6,10 +6,10 @@ from typing import Any
 from meshwarden import clock
 from meshwarden.cli.policy_client import admin_service
 from meshwarden.errors import SupervisorError
-from meshwarden.status import EntriesState, entries_answer
+from meshwarden.status import EntriesState, IdentityState, entries_answer, identity_answer
 from protos.meshwarden.v1 import admin_pb2, admin_pb2_grpc, live_pb2, live_pb2_grpc
 
-__all__ = ["ask_elsewhere", "entries_of"]
+__all__ = ["ask_elsewhere", "entries_of", "identity_of"]
 
 # The service on this machine is not asked: its folder is of no interest.
 _NOWHERE = Path()
@@ -50,6 +50,7 @@ def _status(timeout_s: float) -> dict[str, Any]:
             "errors": list(reply.errors),
             "failing_for_s": _age_s(now_ns, reply.failed_at_ns) if reply.failed_at_ns else 0,
         },
+        "identity": identity_of(reply, now_ns),
         "entries": entries_of(reply, now_ns),
         "processes": [
             {
@@ -104,6 +105,22 @@ def entries_of(reply: admin_pb2.StatusReply, now_ns: int) -> dict[str, Any] | No
     errors = tuple(told.errors)
     state = EntriesState(told.source, told.count, told.taken_ns, errors, told.failed_ns)
     return entries_answer(state, now_ns)
+
+
+def identity_of(reply: admin_pb2.StatusReply, now_ns: int) -> dict[str, Any] | None:
+    """Say how the authority is, as the supervisor does; None where there is none."""
+    if not reply.HasField("identity"):
+        return None
+    told = reply.identity
+    state = IdentityState(
+        told.trust_domain,
+        told.entries,
+        told.agents,
+        told.waits,
+        told.first_name,
+        told.first_ends_ns,
+    )
+    return identity_answer(state, now_ns)
 
 
 def _age_s(now_ns: int, then_ns: int) -> float:

@@ -111,26 +111,9 @@ def _ask(
 
 
 def _show_status(answer: dict[str, Any]) -> None:
-    policy = answer["policy"]
-    lines = [f"ready   {_yes(answer['ready'])}"]
-    if policy["digest"]:
-        rules = _count(policy["rules"], "rule")
-        # Of a revision the source tells number and author.
-        is_number = policy.get("revision") and not policy.get("version")
-        number = f"{policy['source']}, " if is_number else ""
-        digest, ago = policy["digest"][:_SHORT_DIGEST], age(policy["age_s"])
-        lines.append(f"policy  {number}{digest}, {rules}, published {ago} ago")
-        if policy.get("source") and not number:
-            lines.append(f"        from {policy['source']}")
-        if policy.get("version"):
-            lines.append(f"        {policy['version']}")
-    else:
-        lines.append("policy  none yet: every request fails")
-    if policy["restored"]:
-        lines.append("        from the local copy: its source was not loaded since the start")
-    if policy["errors"]:
-        lines.append(f"        loads have failed for {age(policy['failing_for_s'])}:")
-        lines += [f"        {error}" for error in policy["errors"]]
+    lines = [f"ready   {_yes(answer['ready'])}", *_policy_lines(answer["policy"])]
+    if answer.get("identity"):
+        lines += _identity_lines(answer["identity"])
     if answer.get("entries"):
         lines += _entry_lines(answer["entries"])
     rows = [
@@ -158,6 +141,40 @@ def _show_status(answer: dict[str, Any]) -> None:
             )
     if error:
         complain(f"replicas as they were last known: {error}")
+
+
+def _policy_lines(policy: dict[str, Any]) -> list[str]:
+    lines = []
+    if policy["digest"]:
+        rules = _count(policy["rules"], "rule")
+        # Of a revision the source tells number and author.
+        is_number = policy.get("revision") and not policy.get("version")
+        number = f"{policy['source']}, " if is_number else ""
+        digest, ago = policy["digest"][:_SHORT_DIGEST], age(policy["age_s"])
+        lines.append(f"policy  {number}{digest}, {rules}, published {ago} ago")
+        if policy.get("source") and not number:
+            lines.append(f"        from {policy['source']}")
+        if policy.get("version"):
+            lines.append(f"        {policy['version']}")
+    else:
+        lines.append("policy  none yet: every request fails")
+    if policy["restored"]:
+        lines.append("        from the local copy: its source was not loaded since the start")
+    if policy["errors"]:
+        lines.append(f"        loads have failed for {age(policy['failing_for_s'])}:")
+        lines += [f"        {error}" for error in policy["errors"]]
+    return lines
+
+
+def _identity_lines(identity: dict[str, Any]) -> "Iterator[str]":
+    entries = _count(identity["entries"], "entry", "entries")
+    yield f"domain  {identity['trust_domain']}: {entries}, {_count(identity['agents'], 'agent')}"
+    if identity["waits"]:
+        yield f"        nothing is issued: {identity['waits']}"
+    elif identity["ends_in_s"] <= 0:
+        yield f"        {identity['first_to_end']} has expired"
+    else:
+        yield f"        {identity['first_to_end']} ends in {age(identity['ends_in_s'])}"
 
 
 def _entry_lines(entries: dict[str, Any]) -> "Iterator[str]":
@@ -228,5 +245,5 @@ def _yes(is_true: bool) -> str:  # noqa: FBT001 - it turns that very flag into a
     return "yes" if is_true else "no"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"

@@ -95,6 +95,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
             source=load.source,
             source_version=load.version,
             entries=_entries(status.read_entries(self._runtime_dir)),
+            identity=_identity(status.read_identity(self._runtime_dir)),
             processes=[
                 admin_pb2.ProcessStatus(
                     kind=each.kind,
@@ -144,6 +145,19 @@ class InternalService(internal_pb2_grpc.InternalServicer):
     ) -> internal_pb2.ReportReply:
         del context
         return internal_pb2.ReportReply(accepted=await self._log.keep(request.lines))
+
+
+def _identity(state: status.IdentityState | None) -> admin_pb2.IdentityStatus | None:
+    if state is None:
+        return None
+    return admin_pb2.IdentityStatus(
+        trust_domain=state.trust_domain,
+        entries=state.entries,
+        agents=state.agents,
+        waits=state.waits,
+        first_name=state.first_name,
+        first_ends_ns=state.first_ends_ns,
+    )
 
 
 def _entries(state: status.EntriesState | None) -> admin_pb2.DeclaredEntries | None:

@@ -103,6 +103,7 @@ class CommandServer:
                 "errors": load.errors,
                 "failing_for_s": round((now_ns - load.failed_ns) / 1e9, 1) if load.failed_ns else 0,
             },
+            "identity": status.identity_answer(status.read_identity(self._runtime.path), now_ns),
             "entries": status.entries_answer(status.read_entries(self._runtime.path), now_ns),
             "processes": [
                 {

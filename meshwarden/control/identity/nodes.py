@@ -31,6 +31,7 @@ from meshwarden.control.identity.parts import Parts
 from meshwarden.control.identity.registration import RegistrationService
 from meshwarden.control.identity.registry import Registry
 from meshwarden.control.identity.streams import Streams
+from meshwarden.control.identity.telling import Telling
 from meshwarden.control.refusals import Refusals
 from meshwarden.settings import Settings
 
@@ -82,6 +83,8 @@ class Nodes:
             else None
         )
         days = identity.nodes.forget_agents_days
+        tell = partial(status.write_identity, settings.runtime.runtime_dir)
+        self._telling = Telling(issuer.current, self.registry, tell, now_ns)
         self._forgetting = Forgetting(self._store, days, now_ns) if days else None
         self.operators = replace(self._parts, refusals=self._admin_refusals)
         self.registration = RegistrationService(
@@ -127,6 +130,7 @@ class Nodes:
             group.create_task(self.registry.run())
             group.create_task(self._streams.follow(self._parts.issuer))
             group.create_task(self._streams.sweep())
+            group.create_task(self._telling.run())
             group.create_task(self._refusals.run())
             group.create_task(self._admin_refusals.run())
             if self._forgetting is not None:

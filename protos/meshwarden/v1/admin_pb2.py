@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/meshwarden/v1/admin.proto\x12\rmeshwarden.v1\"\x0f\n\rStatusRequest\"\xbb\x02\n\x0bStatusReply\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x12\n\nrule_count\x18\x04 \x01(\x03\x12\x14\n\x0cloaded_at_ns\x18\x05 \x01(\x03\x12\x10\n\x08restored\x18\x06 \x01(\x08\x12\x0e\n\x06\x65rrors\x18\x07 \x03(\t\x12\x14\n\x0c\x66\x61iled_at_ns\x18\x08 \x01(\x03\x12/\n\tprocesses\x18\t \x03(\x0b\x32\x1c.meshwarden.v1.ProcessStatus\x12\x10\n\x08revision\x18\n \x01(\r\x12\x0e\n\x06source\x18\x0b \x01(\t\x12\x16\n\x0esource_version\x18\x0c \x01(\t\x12/\n\x07\x65ntries\x18\r \x01(\x0b\x32\x1e.meshwarden.v1.DeclaredEntries\"e\n\x0f\x44\x65\x63laredEntries\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x10\n\x08taken_ns\x18\x03 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x04 \x03(\t\x12\x11\n\tfailed_ns\x18\x05 \x01(\x03\"\x9d\x01\n\rProcessStatus\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\r\n\x05\x61ge_s\x18\x06 \x01(\x01\x12\x12\n\nlast_error\x18\x07 \x01(\t\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x12\n\nrule_count\x18\t \x01(\x03\"\x0f\n\rReloadRequest\"i\n\x0bReloadReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nrule_count\x18\x03 \x01(\x03\x12\x14\n\x0cloaded_at_ns\x18\x04 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x05 \x03(\t2\x8f\x01\n\x05\x41\x64min\x12\x42\n\x06Status\x12\x1c.meshwarden.v1.StatusRequest\x1a\x1a.meshwarden.v1.StatusReply\x12\x42\n\x06Reload\x12\x1c.meshwarden.v1.ReloadRequest\x1a\x1a.meshwarden.v1.ReloadReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/meshwarden/v1/admin.proto\x12\rmeshwarden.v1\"\x0f\n\rStatusRequest\"\xec\x02\n\x0bStatusReply\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x12\n\nrule_count\x18\x04 \x01(\x03\x12\x14\n\x0cloaded_at_ns\x18\x05 \x01(\x03\x12\x10\n\x08restored\x18\x06 \x01(\x08\x12\x0e\n\x06\x65rrors\x18\x07 \x03(\t\x12\x14\n\x0c\x66\x61iled_at_ns\x18\x08 \x01(\x03\x12/\n\tprocesses\x18\t \x03(\x0b\x32\x1c.meshwarden.v1.ProcessStatus\x12\x10\n\x08revision\x18\n \x01(\r\x12\x0e\n\x06source\x18\x0b \x01(\t\x12\x16\n\x0esource_version\x18\x0c \x01(\t\x12/\n\x07\x65ntries\x18\r \x01(\x0b\x32\x1e.meshwarden.v1.DeclaredEntries\x12/\n\x08identity\x18\x0e \x01(\x0b\x32\x1d.meshwarden.v1.IdentityStatus\"\x81\x01\n\x0eIdentityStatus\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\r\x12\x0e\n\x06\x61gents\x18\x03 \x01(\r\x12\r\n\x05waits\x18\x04 \x01(\t\x12\x12\n\nfirst_name\x18\x05 \x01(\t\x12\x15\n\rfirst_ends_ns\x18\x06 \x01(\x03\"e\n\x0f\x44\x65\x63laredEntries\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x10\n\x08taken_ns\x18\x03 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x04 \x03(\t\x12\x11\n\tfailed_ns\x18\x05 \x01(\x03\"\x9d\x01\n\rProcessStatus\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\r\n\x05\x61ge_s\x18\x06 \x01(\x01\x12\x12\n\nlast_error\x18\x07 \x01(\t\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x12\n\nrule_count\x18\t \x01(\x03\"\x0f\n\rReloadRequest\"i\n\x0bReloadReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nrule_count\x18\x03 \x01(\x03\x12\x14\n\x0cloaded_at_ns\x18\x04 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x05 \x03(\t2\x8f\x01\n\x05\x41\x64min\x12\x42\n\x06Status\x12\x1c.meshwarden.v1.StatusRequest\x1a\x1a.meshwarden.v1.StatusReply\x12\x42\n\x06Reload\x12\x1c.meshwarden.v1.ReloadRequest\x1a\x1a.meshwarden.v1.ReloadReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,15 +34,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSREQUEST']._serialized_start=51
   _globals['_STATUSREQUEST']._serialized_end=66
   _globals['_STATUSREPLY']._serialized_start=69
-  _globals['_STATUSREPLY']._serialized_end=384
-  _globals['_DECLAREDENTRIES']._serialized_start=386
-  _globals['_DECLAREDENTRIES']._serialized_end=487
-  _globals['_PROCESSSTATUS']._serialized_start=490
-  _globals['_PROCESSSTATUS']._serialized_end=647
-  _globals['_RELOADREQUEST']._serialized_start=649
-  _globals['_RELOADREQUEST']._serialized_end=664
-  _globals['_RELOADREPLY']._serialized_start=666
-  _globals['_RELOADREPLY']._serialized_end=771
-  _globals['_ADMIN']._serialized_start=774
-  _globals['_ADMIN']._serialized_end=917
+  _globals['_STATUSREPLY']._serialized_end=433
+  _globals['_IDENTITYSTATUS']._serialized_start=436
+  _globals['_IDENTITYSTATUS']._serialized_end=565
+  _globals['_DECLAREDENTRIES']._serialized_start=567
+  _globals['_DECLAREDENTRIES']._serialized_end=668
+  _globals['_PROCESSSTATUS']._serialized_start=671
+  _globals['_PROCESSSTATUS']._serialized_end=828
+  _globals['_RELOADREQUEST']._serialized_start=830
+  _globals['_RELOADREQUEST']._serialized_end=845
+  _globals['_RELOADREPLY']._serialized_start=847
+  _globals['_RELOADREPLY']._serialized_end=952
+  _globals['_ADMIN']._serialized_start=955
+  _globals['_ADMIN']._serialized_end=1098
 # @@protoc_insertion_point(module_scope)

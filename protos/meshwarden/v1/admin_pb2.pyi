@@ -11,7 +11,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("version", "ready", "digest", "rule_count", "loaded_at_ns", "restored", "errors", "failed_at_ns", "processes", "revision", "source", "source_version", "entries")
+    __slots__ = ("version", "ready", "digest", "rule_count", "loaded_at_ns", "restored", "errors", "failed_at_ns", "processes", "revision", "source", "source_version", "entries", "identity")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +25,7 @@ class StatusReply(_message.Message):
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_VERSION_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
     version: str
     ready: bool
     digest: str
@@ -38,7 +39,24 @@ class StatusReply(_message.Message):
     source: str
     source_version: str
     entries: DeclaredEntries
-    def __init__(self, version: _Optional[str] = ..., ready: _Optional[bool] = ..., digest: _Optional[str] = ..., rule_count: _Optional[int] = ..., loaded_at_ns: _Optional[int] = ..., restored: _Optional[bool] = ..., errors: _Optional[_Iterable[str]] = ..., failed_at_ns: _Optional[int] = ..., processes: _Optional[_Iterable[_Union[ProcessStatus, _Mapping]]] = ..., revision: _Optional[int] = ..., source: _Optional[str] = ..., source_version: _Optional[str] = ..., entries: _Optional[_Union[DeclaredEntries, _Mapping]] = ...) -> None: ...
+    identity: IdentityStatus
+    def __init__(self, version: _Optional[str] = ..., ready: _Optional[bool] = ..., digest: _Optional[str] = ..., rule_count: _Optional[int] = ..., loaded_at_ns: _Optional[int] = ..., restored: _Optional[bool] = ..., errors: _Optional[_Iterable[str]] = ..., failed_at_ns: _Optional[int] = ..., processes: _Optional[_Iterable[_Union[ProcessStatus, _Mapping]]] = ..., revision: _Optional[int] = ..., source: _Optional[str] = ..., source_version: _Optional[str] = ..., entries: _Optional[_Union[DeclaredEntries, _Mapping]] = ..., identity: _Optional[_Union[IdentityStatus, _Mapping]] = ...) -> None: ...
+
+class IdentityStatus(_message.Message):
+    __slots__ = ("trust_domain", "entries", "agents", "waits", "first_name", "first_ends_ns")
+    TRUST_DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    AGENTS_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_NAME_FIELD_NUMBER: _ClassVar[int]
+    FIRST_ENDS_NS_FIELD_NUMBER: _ClassVar[int]
+    trust_domain: str
+    entries: int
+    agents: int
+    waits: str
+    first_name: str
+    first_ends_ns: int
+    def __init__(self, trust_domain: _Optional[str] = ..., entries: _Optional[int] = ..., agents: _Optional[int] = ..., waits: _Optional[str] = ..., first_name: _Optional[str] = ..., first_ends_ns: _Optional[int] = ...) -> None: ...
 
 class DeclaredEntries(_message.Message):
     __slots__ = ("source", "count", "taken_ns", "errors", "failed_ns")

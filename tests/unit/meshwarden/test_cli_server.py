@@ -33,7 +33,7 @@ from protos.envoy.service.auth.v3.external_auth_pb2_grpc import (
     AuthorizationServicer,
     add_AuthorizationServicer_to_server,
 )
-from protos.meshwarden.v1.admin_pb2 import StatusRequest
+from protos.meshwarden.v1.admin_pb2 import StatusReply, StatusRequest
 from tests.unit.meshwarden.test_control_socket import service
 
 STATUS = {
@@ -207,6 +207,66 @@ def test_status_shows_what_is_wrong_with_declared_entries(tmp_path: Path) -> Non
     assert told["entries"] == ENTRIES
 
 
+IDENTITY = {
+    "trust_domain": "mesh.example",
+    "entries": 1,
+    "agents": 2,
+    "waits": "",
+    "first_to_end": "the intermediate key 0123456789abcdef of mesh.example",
+    "ends_in_s": 86_400.0 * 29 + 5,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "the intermediate key 0123456789abcdef of mesh.example ends in 29 d 0 h"),
+        ({"ends_in_s": -1.0}, "the intermediate key 0123456789abcdef of mesh.example has expired"),
+        (
+            {"waits": "the database is away", "first_to_end": "", "ends_in_s": None},
+            "nothing is issued: the database is away",
+        ),
+    ],
+)
+def test_status_shows_the_trust_domain_and_what_of_it_ends_first(
+    tmp_path: Path, changes: dict[str, object], line: str
+) -> None:
+    """Or why it has no certificates to give."""
+    answer = json.dumps({**STATUS, "identity": {**IDENTITY, **changes}}).encode() + b"\n"
+    with service(tmp_path, answer):
+        shown = run("status", "--runtime-dir", str(tmp_path)).stdout.splitlines()
+    assert shown[5:8] == ["domain  mesh.example: 1 entry, 2 agents", f"        {line}", ""]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_service_elsewhere_says_the_same_of_its_authority_as_one_here(
+    tmp_path: Path, *, is_there: bool
+) -> None:
+    """As of its entries."""
+    if is_there:
+        state = status.IdentityState("td", 3, 2, "w", "the jwt key", clock.now_ns() + 60 * 10**9)
+        status.write_identity(tmp_path, state)
+    here, elsewhere = both(tmp_path)
+    told, other = here["identity"], remote_status.identity_of(elsewhere, clock.now_ns())
+    if not is_there:
+        assert (told, other) == (None, None)
+        return
+    assert other is not None
+    assert told["ends_in_s"] == pytest.approx(other.pop("ends_in_s"), abs=5)
+    assert 50 < told.pop("ends_in_s") <= 60
+    assert told == other
+    assert [*told.values()] == ["td", 3, 2, "w", "the jwt key"]
+
+
+def both(folder: Path) -> tuple[dict[str, Any], StatusReply]:
+    """What the supervisor answers here, and control elsewhere."""
+    publisher: Any = SimpleNamespace(state=status.LoadState())
+    admin = AdminService(publisher, folder, None, clock.now_ns)
+    reply = asyncio.run(admin.Status(StatusRequest(), cast("Any", None)))
+    commands = CommandServer(RuntimeDir(folder), lambda: True, lambda: None, cast("Any", None))
+    return dict(asyncio.run(commands._status())), reply
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_a_service_elsewhere_says_the_same_of_its_entries_as_one_here(
     tmp_path: Path, *, is_there: bool
@@ -218,12 +278,8 @@ def test_a_service_elsewhere_says_the_same_of_its_entries_as_one_here(
             tmp_path,
             status.EntriesState("/e", 12, now_ns - 60 * 10**9, ("e.yaml:8: x",), now_ns - 10**9),
         )
-    publisher: Any = SimpleNamespace(state=status.LoadState())
-    admin = AdminService(publisher, tmp_path, None, clock.now_ns)
-    reply = asyncio.run(admin.Status(StatusRequest(), cast("Any", None)))
-    commands = CommandServer(RuntimeDir(tmp_path), lambda: True, lambda: None, cast("Any", None))
-    here = asyncio.run(commands._status())["entries"]
-    elsewhere = remote_status.entries_of(reply, clock.now_ns())
+    answer, reply = both(tmp_path)
+    here, elsewhere = answer["entries"], remote_status.entries_of(reply, clock.now_ns())
     if not is_there:
         assert (here, elsewhere) == (None, None)
         return
