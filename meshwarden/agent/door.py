@@ -16,13 +16,14 @@ from typing import Protocol
 import grpc
 import grpc.aio
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from typing_extensions import override
 
 from ca.bundle import Bundle
 from ca.keys import KeyType, PrivateKey, generate
 from ca.profile import BACKDATE_S
 from ca.renewal import renewal_ns, resumed_ns, retry_pause_s
-from ca.spiffe_id import InvalidSpiffeIdError, parse
+from ca.spiffe_id import parse
 from meshwarden.agent.evidence import Evidence, EvidenceError, ExpiredSvid, JoinToken
 from meshwarden.agent.exchange import REFUSALS, NotBelievedError, as_bundle, attested, told
 from meshwarden.agent.keep import Keep, OwnIdentity
@@ -192,7 +193,7 @@ class TlsDoor(Door):
                 reply = await stub.Renew(
                     pb.RenewRequest(csr=request_for_key(key, None)), timeout=_TIMEOUT_S
                 )
-                self._take(reply.svid, key)
+                self._become(self._checked(reply.svid, key))
             except (grpc.aio.AioRpcError, LinkDownError, OSError) as error:
                 if isinstance(error, grpc.aio.AioRpcError) and error.code() in REFUSALS:
                     raise
@@ -292,10 +293,14 @@ class TlsDoor(Door):
                 reply = await attested(channel, evidence, payload, key)
             except LinkDownError as error:
                 raise LinkDownError(uplink.fault or str(error)) from error
-        # Step 1: the bundle; with the certificate alone, a restart would not know the server.
-        self._keep.save_bundles((as_bundle(reply.bundle),))
-        # Step 2: the certificate.
-        self._take(reply.svid, key)
+        # Step 1: all of the answer is looked at; of one that is no good, nothing is kept.
+        own, bundle = self._checked(reply.svid, key), as_bundle(reply.bundle)
+        if not bundle.x509_authorities or bundle.trust_domain != parse(own.spiffe_id).trust_domain:
+            raise LinkDownError("the server's answer holds no bundle of the agent's trust domain")
+        # Step 2: the bundle; with the certificate alone, a restart would not know the server.
+        self._keep.save_bundles((bundle,))
+        # Step 3: the certificate.
+        self._become(own)
         _LOG.info("attested by %s: this agent is %s", evidence.attestor, self.agent_id)
 
     async def _known_authorities(self, evidence: Evidence) -> list[str]:
@@ -367,18 +372,19 @@ class TlsDoor(Door):
         finally:
             await uplink.close()
 
-    def _take(self, svid: pb.X509Svid, key: PrivateKey) -> None:
-        """Make a certificate the agent's own.
+    def _checked(self, svid: pb.X509Svid, key: PrivateKey) -> OwnIdentity:
+        """Look at a certificate that is to be the agent's own.
 
         Raises:
             LinkDownError: It is not what was asked for.
         """
         try:
-            leaf = x509.load_der_x509_certificate(svid.chain[0])
+            leaf, *_ = map(x509.load_der_x509_certificate, svid.chain)
+            is_for_key = leaf.public_key() == key.public_key()
             is_agent = parse(svid.spiffe_id).path.startswith(_AGENT_PATH)
-        except (ValueError, IndexError, InvalidSpiffeIdError) as error:
+        except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
             raise LinkDownError("the server's answer holds no certificate of an agent") from error
-        if leaf.public_key() != key.public_key() or not is_agent:
+        if not is_for_key or not is_agent:
             raise LinkDownError("the server's answer is for another key, or for no agent")
         if svid.not_after_ns <= self._now_ns():
             # It would be renewed at once, again and again.
@@ -386,7 +392,9 @@ class TlsDoor(Door):
                 "by the clock of this machine the agent's new certificate has expired already: "
                 "one of the clocks is wrong"
             )
-        own = OwnIdentity(svid.spiffe_id, tuple(svid.chain), key, svid.not_after_ns)
+        return OwnIdentity(svid.spiffe_id, tuple(svid.chain), key, svid.not_after_ns)
+
+    def _become(self, own: OwnIdentity) -> None:
         self._keep.save_identity(own)
         self._own, self._renewal_ns = own, self._planned_ns(own)
 

@@ -4,6 +4,7 @@ import asyncio
 
 import grpc
 import grpc.aio
+from cryptography import x509
 
 from ca.bundle import Bundle
 from ca.keys import PrivateKey
@@ -62,7 +63,16 @@ async def attested(
 
 
 def as_bundle(message: pb.Bundle) -> Bundle:
-    """Read a bundle of the server's."""
+    """Read a bundle of the server's.
+
+    Raises:
+        LinkDownError: It holds what is no certificate: nobody could be verified by it.
+    """
+    try:
+        for each in message.x509_authorities:
+            x509.load_der_x509_certificate(each)
+    except (ValueError, x509.InvalidVersion) as error:
+        raise LinkDownError("the server's bundle holds what is no certificate") from error
     return Bundle(
         message.trust_domain,
         tuple(message.x509_authorities),

@@ -32,20 +32,29 @@ NEVER_NS = 2**62
 class Another(agent_pb2_grpc.AttestationServicer):
     """A server that is one, though not the one that a token is for."""
 
-    def __init__(self, root: bytes, svid: Callable[[bytes], pb.X509Svid]) -> None:
+    def __init__(
+        self, root: bytes, svid: Callable[[bytes], pb.X509Svid], bundle: pb.Bundle | None
+    ) -> None:
         self.root = root
         self.heard: list[pb.AttestRequest] = []
         self._svid = svid
+        self._bundle = bundle
 
     @override
     async def GetBundle(self, request: Any, context: Any) -> pb.Bundle:
         del request, context
+        return self.bundle()
+
+    def bundle(self) -> pb.Bundle:
+        """Give a bundle with which nothing is wrong."""
         return pb.Bundle(trust_domain="td.example", x509_authorities=[self.root])
 
     @override
     async def Attest(self, request_iterator: Any, context: Any) -> AsyncIterator[pb.AttestReply]:
         self.heard.append(await anext(request_iterator))
-        yield pb.AttestReply(svid=self._svid(self.heard[0].evidence.csr))
+        yield pb.AttestReply(
+            svid=self._svid(self.heard[0].evidence.csr), bundle=self._bundle or self.bundle()
+        )
 
 
 def rubbish(_csr: bytes) -> pb.X509Svid:
@@ -59,12 +68,24 @@ def of_another_key(_csr: bytes) -> pb.X509Svid:
     return pb.X509Svid(spiffe_id=AGENT, chain=chain, not_after_ns=NEVER_NS)
 
 
-def of_no_agent(csr: bytes) -> pb.X509Svid:
-    """Answer with a certificate for that key, and a workload's name."""
+def fit(csr: bytes, spiffe_id: str = AGENT) -> pb.X509Svid:
+    """Answer with a certificate for that key."""
     key = x509.load_der_x509_csr(csr).public_key()
     assert isinstance(key, PublicKey)
-    workload = "spiffe://td.example/web"
-    return pb.X509Svid(spiffe_id=workload, chain=[certified(key, workload)], not_after_ns=NEVER_NS)
+    chain = [certified(key, spiffe_id)]
+    return pb.X509Svid(spiffe_id=spiffe_id, chain=chain, not_after_ns=NEVER_NS)
+
+
+def of_no_agent(csr: bytes) -> pb.X509Svid:
+    """Answer with a certificate for that key, and a workload's name."""
+    return fit(csr, "spiffe://td.example/web")
+
+
+def under_rubbish(csr: bytes) -> pb.X509Svid:
+    """Answer with a certificate for that key, under what is none."""
+    svid = fit(csr)
+    svid.chain.append(b"rubbish")
+    return svid
 
 
 def entered(  # noqa: PLR0913, PLR0917 - what such a visit is made of
@@ -74,6 +95,7 @@ def entered(  # noqa: PLR0913, PLR0917 - what such a visit is made of
     token: str,
     late_ns: int = 0,
     svid: Callable[[bytes], pb.X509Svid] = rubbish,
+    bundle: pb.Bundle | None = None,
 ) -> tuple[str, list[pb.AttestRequest]]:
     """Go to a server under an authority that was known before; give the fault, and what it heard.
 
@@ -84,19 +106,21 @@ def entered(  # noqa: PLR0913, PLR0917 - what such a visit is made of
         token: The agent's join token; "" for none.
         late_ns: How much later the agent's clock is.
         svid: What the server answers to a request.
+        bundle: What it answers beside that; None for the right one.
     """
     known = authority(tmp_path / "known")
     shown = known.issue_odd("x", [server_id], ["localhost"])
     root = ssl.PEM_cert_to_DER_cert(known.certificate.read_text())
 
     async def story() -> tuple[str, list[pb.AttestRequest]]:
-        server, taken = grpc.aio.server(), Another(root, svid)
+        server, taken = grpc.aio.server(), Another(root, svid, bundle)
         agent_pb2_grpc.add_AttestationServicer_to_server(taken, server)
         pair = (shown.key.read_bytes(), shown.certificate.read_bytes())
         port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([pair]))
         await server.start()
         keep = Keep(short)
-        keep.save_bundles((Bundle("td.example", (root,), b'{"keys":[]}', 1, 60),))
+        known_before = (Bundle("td.example", (root,), b'{"keys":[]}', 1, 60),)
+        keep.save_bundles(known_before)
         given = TlsDoorSettings(
             ServerAddress("localhost", port),
             trust_bundle=None,
@@ -111,6 +135,7 @@ def entered(  # noqa: PLR0913, PLR0917 - what such a visit is made of
         finally:
             await door.close()
             await server.stop(0)
+        assert keep.load_bundles() == known_before
         return str(caught.value), taken.heard
 
     return asyncio.run(story())
@@ -148,4 +173,39 @@ def test_an_agent_takes_no_certificate_that_is_not_its_own(
     fault, heard = entered(short, tmp_path, SERVER, TokenText(b"s" * 32).reveal(), svid=svid)
     assert heard
     assert "for another key, or for no agent" in fault
+    assert Keep(short).load_identity() is None
+
+
+@pytest.mark.parametrize(
+    ("svid", "bundle", "told"),
+    [
+        (under_rubbish, None, "no certificate of an agent"),
+        (fit, pb.Bundle(trust_domain="td.example"), "no bundle of the agent's trust domain"),
+        (
+            fit,
+            pb.Bundle(trust_domain="td.example", x509_authorities=[b"rubbish"]),
+            "bundle holds what is no certificate",
+        ),
+        (
+            fit,
+            pb.Bundle(
+                trust_domain="other.example",
+                x509_authorities=[certified(generate(KeyType.EC_P256).public_key(), SERVER)],
+            ),
+            "no bundle of the agent's trust domain",
+        ),
+    ],
+)
+def test_of_an_answer_that_is_no_good_nothing_is_kept(
+    short: Path,
+    tmp_path: Path,
+    svid: Callable[[bytes], pb.X509Svid],
+    bundle: pb.Bundle | None,
+    told: str,
+) -> None:
+    """Least of all a bundle in place of the one that the server is known by."""
+    token = TokenText(b"s" * 32).reveal()
+    fault, heard = entered(short, tmp_path, SERVER, token, svid=svid, bundle=bundle)
+    assert heard
+    assert told in fault
     assert Keep(short).load_identity() is None
