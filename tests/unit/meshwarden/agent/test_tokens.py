@@ -264,12 +264,13 @@ def test_what_has_expired_goes_before_what_holds(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(tokens_module, "_KEPT", 4)
 
     async def story(world: World) -> None:
-        await world.get("old", name="zoo")
+        await world.get_made_up(1)
         world.now_ns += 200 * SECOND
         mine = [await world.get(audience) for audience in "abc"]
         world.now_ns += 100 * SECOND
         await world.get("new", name="zoo")
         assert world.tokens.kept == 4
+        assert sorted(map(len, world.tokens._kept.values())) == [1, 3], "what expired is there"
         assert [await world.get(audience) for audience in "abc"] == mine
 
     run(story)
