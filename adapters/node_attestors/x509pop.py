@@ -143,18 +143,23 @@ def _unfit(shown: Sequence[x509.Certificate], roots: Sequence[x509.Certificate])
     The library tells an object identifier then, and not of which certificate: OpenSSL's
     "req -x509" makes such roots.
     """
-    issuers = {each.issuer for each in shown}
-    for authority in (*shown[1:], *roots):
-        if authority.subject not in issuers:
-            continue
-        try:
-            authority.extensions.get_extension_for_class(x509.KeyUsage)
-        except x509.ExtensionNotFound:
-            name = authority.subject.rfc4514_string()[:_MAX_NAME]
-            return f"the authority {name} has no key usage, and needs one with keyCertSign"
-        except (ValueError, x509.DuplicateExtension):
-            continue  # What the library said of it is clearer.
+    try:
+        issuers = {each.issuer for each in shown}
+        for authority in (*shown[1:], *roots):
+            if authority.subject in issuers and not _says_its_use(authority):
+                name = authority.subject.rfc4514_string()[:_MAX_NAME]
+                return f"the authority {name} has no key usage, and needs one with keyCertSign"
+    except (ValueError, x509.DuplicateExtension):
+        pass  # A name or an extension is none, of which the library said more.
     return ""
+
+
+def _says_its_use(authority: x509.Certificate) -> bool:
+    try:
+        authority.extensions.get_extension_for_class(x509.KeyUsage)
+    except x509.ExtensionNotFound:
+        return False
+    return True
 
 
 def _check_use(leaf: x509.Certificate) -> None:

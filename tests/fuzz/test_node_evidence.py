@@ -138,6 +138,13 @@ def test_a_key_of_any_kind_is_refused(attestors: dict[str, NodeAttestor], seed: 
     show(attestors, seed)
 
 
+def test_names_that_can_not_be_read_are_refused(attestors: dict[str, NodeAttestor]) -> None:
+    """Nor are they a fault of ours where it is told which authority doesn't fit."""
+    unread = SEEDS[0].replace(b"node", b"\xff\xfe\xfd\xfc")
+    for payload in (unread, SEEDS[0] + unread, SEEDS[0].replace(b"node", b"\xff" * 4, 1)):
+        show(attestors, payload)
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
