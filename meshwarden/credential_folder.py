@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 from meshwarden.pem import certificates_pem
 from meshwarden.workload_client import FetchedSvid, Update
 
-__all__ = ["CredentialFolderError", "write_credentials"]
+__all__ = ["CredentialFolderError", "has_credentials", "write_credentials"]
 
 _DATA = "..data"
 _SET = "..set-"
@@ -57,6 +57,14 @@ def write_credentials(folder: Path, svid: FetchedSvid, update: Update) -> None:
     with _alone(folder):
         _check_names(folder, files)
         _replace(folder, svid.serial, files)
+
+
+def has_credentials(folder: Path, svid: FetchedSvid, update: Update) -> bool:
+    """Whether there is each file of a set, whatever is in it; no where that can't be seen."""
+    try:
+        return all((folder / name).exists() for name in _files(svid, update))
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -202,9 +202,11 @@ def write(
     """Keep an identity in files for software that knows no SPIFFE, until SIGTERM or Ctrl-C.
 
     It is the first identity, where neither --spiffe-id nor --hint says which. All files of a set
-    are replaced at once, and only where one of them is another. What the Workload API takes back
-    stays in the files, and is told on standard error.
+    are replaced at once, and only where one of them is another or gone. What the Workload API takes
+    back stays in the files, and is told on standard error.
     """
+    from meshwarden.credential_folder import has_credentials  # noqa: PLC0415
+
     command = _command(run)
     written = None
     for update in _following(socket):
@@ -215,7 +217,7 @@ def write(
             continue
         # Other identities of this process are renewed as well, and whoever reconnects is told all.
         news = (svid.chain, svid.key, update.bundles)
-        if news == written:
+        if news == written and has_credentials(folder, svid, update):
             continue
         if written is None:
             _write(folder, svid, update)

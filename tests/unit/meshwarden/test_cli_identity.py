@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import socket
 import sys
 import tempfile
@@ -146,6 +147,39 @@ def test_a_command_runs_for_the_identity_that_is_written_and_for_no_other(short:
             await writing.wait()
         first, second = runs.read_text().splitlines()
         assert first != second
+
+    run(short, story)
+
+
+def test_files_that_somebody_removed_are_written_again_at_the_next_word(short: Path) -> None:
+    """Whatever that is about: nothing else tells of them until the identity itself is renewed."""
+
+    async def story(served: Endpoint) -> None:
+        folder, runs = short / "id", short / "runs"
+        command = f"sh -c 'echo run >> {runs}'"
+        writing = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "meshwarden", "identity", "write", "--dir", str(folder)),
+            *("--socket", f"unix://{served.socket}", "--spiffe-id", ZOO, "--run", command),
+        )
+
+        async def written(count: int) -> None:
+            while not runs.exists() or len(runs.read_text().splitlines()) < count:
+                await asyncio.sleep(0.01)
+
+        try:
+            await written(1)
+            key = (folder / "svid.key").read_bytes()
+            (folder / "svid.key").unlink()
+            served.know(own_entry(hint="site", version=2), own_entry("zoo"))
+            await written(2)
+            assert (folder / "svid.key").read_bytes() == key
+            shutil.rmtree(folder)
+            served.know(own_entry(hint="site", version=3), own_entry("zoo"))
+            await written(3)
+            assert (folder / "svid.key").read_bytes() == key
+        finally:
+            writing.terminate()
+            await writing.wait()
 
     run(short, story)
 
