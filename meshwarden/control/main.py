@@ -11,13 +11,19 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from ca.errors import IdentityError, IdentityStoreError
+from ca.errors import (
+    CertificateError,
+    ConflictingAuthorityError,
+    IdentityError,
+    IdentityStoreError,
+    KeyNotOpenedError,
+)
 from meshwarden import clock, metrics, plugins, status
 from meshwarden.caller import Caller
 from meshwarden.config import restore
@@ -64,6 +70,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _LOG = logging.getLogger(__name__)
+# Of a start that comes too late.
+_REFUSALS = (KeyNotOpenedError, ConflictingAuthorityError, CertificateError)
 
 
 def main() -> int:
@@ -228,6 +236,7 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
     metrics.POLICY_LOADS.labels("failed")  # A series that exists can be alerted on.
     metrics.RESTARTS.labels("control").inc(os.environ.get(RESTARTED_VARIABLE) == "1")
     waiting = asyncio.create_task(stop.wait())
+    code = 0
     try:
         while not stop.is_set():
             await asyncio.wait({waiting, *tasks}, timeout=1, return_when=asyncio.FIRST_COMPLETED)
@@ -235,6 +244,11 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
                 if task.done():
                     task.result()  # A task that ends is a fault: end the process with it.
             tell(ready=True)
+    except* _REFUSALS as refusals:
+        # As at the start: the database was away then, and what it has doesn't open.
+        told = "; ".join(map(str, _leaves(refusals)))
+        print(f"meshwarden: {told}", file=sys.stderr)  # noqa: T201 - the user's terminal
+        code = START_REFUSED
     finally:
         tell(ready=False)
         # A thread may be waiting for a server that says nothing.
@@ -256,7 +270,15 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
         if identity:
             await identity.close()
         log.close()
-    return 0
+    return code
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each
 
 
 async def _opened_identity(settings: Settings, runtime: RuntimeDir) -> "Identity | None":

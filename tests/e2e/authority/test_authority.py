@@ -532,6 +532,33 @@ def test_replicas_on_one_postgresql_are_one_authority_and_survive_its_outage(
             assert set(serials) <= found
 
 
+@pytest.mark.requires_debian_package(PACKAGE, command=COMMAND)
+def test_a_wrong_key_that_shows_once_the_database_is_back_is_told_in_a_sentence(
+    new_folder: Callable[[], Path],
+) -> None:
+    """Decisions go on, nothing is made in its place, and the right one mends it."""
+    with postgresql(free_ports(1)[0]) as database:
+        keys = new_folder() / "sealing.key"
+        place = place_for(new_folder(), {"store.url": database.url, "identity.key_file": str(keys)})
+        with place.start() as instance:
+            instance.wait_ready()
+            before = authority_ids(place)
+        right = keys.read_bytes()
+        keys.write_bytes(b"QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=\n")
+        database.stop()
+        with place.start() as instance:
+            instance.wait_ready()
+            database.start()
+            instance.wait_for(lambda: "control ended (78)" in instance.said())
+            told = re.compile("^meshwarden: .*Nothing was made in its place$", re.MULTILINE)
+            assert told.search(instance.said())
+            assert "Traceback" not in instance.said()
+            assert instance.get("/readyz")[0] == 200
+            keys.write_bytes(right)
+            instance.wait_for(lambda: _minted(Caller(place), []))
+            assert authority_ids(place) == before
+
+
 def _minted(caller: Caller, serials: list[str]) -> bool:
     try:
         serials.append(caller.mint())
