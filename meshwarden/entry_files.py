@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ca.doubts import WORKLOAD_KEYS, Doubt
 from ca.entries import Entry, fingerprint
 from ca.entry_draft import Draft, EntryRules, check_draft
 from ca.errors import IdentityError
@@ -18,7 +19,14 @@ from meshwarden.authoring import lined_yaml
 from meshwarden.config_checks import did_you_mean
 from meshwarden.errors import CaseFileError
 
-__all__ = ["DeclaredDraft", "EntryFileError", "check_drafts", "files_of", "read_drafts"]
+__all__ = [
+    "DeclaredDraft",
+    "EntryFileError",
+    "check_drafts",
+    "doubt_text",
+    "files_of",
+    "read_drafts",
+]
 
 _MAX_ENTRIES = 100_000
 _SUFFIXES = (".yaml", ".yml")
@@ -129,6 +137,12 @@ def check_drafts(
     if faults:
         raise EntryFileError(faults)
     return made
+
+
+def doubt_text(doubt: Doubt) -> str:
+    """Say what was hardly meant, and what may have been."""
+    near = did_you_mean(doubt.key, WORKLOAD_KEYS[doubt.kind])
+    return f"{doubt.text}: {doubt.kind} finds no {doubt.key!r} on a workload{near}"
 
 
 def _drafts(document: lined_yaml.Lined, name: str, faults: list[str]) -> Iterator[DeclaredDraft]:

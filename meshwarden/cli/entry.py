@@ -7,7 +7,7 @@ import typer
 
 from meshwarden.cli.durations import ttl_s
 from meshwarden.cli.options import ConfigFile, Output
-from meshwarden.cli.output import Form, show, show_data, table
+from meshwarden.cli.output import Form, complain, show, show_data, table
 from meshwarden.cli.policy_history import time_text
 from meshwarden.cli.prompts import Yes, confirm
 from meshwarden.cli.registration import (
@@ -19,6 +19,8 @@ from meshwarden.cli.registration import (
 from meshwarden.cli.remote import RemoteCommand
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ca.entries import Entry
     from ca.entry_draft import EntryRules
     from protos.meshwarden.v1 import registration_pb2
@@ -106,6 +108,7 @@ def create(  # noqa: PLR0913, PLR0917 - each is an option
             registration_pb2.PutEntriesRequest(entries=[entry], dry_run=dry_run)
         )
     (kept,) = reply.entries
+    _tell_doubts([kept])
     if dry_run and not change:
         # It is none yet: what would tell it from others is made when it is kept.
         kept.workload.id, kept.workload.version, kept.created_ns = "", 0, 0
@@ -220,6 +223,7 @@ def apply(  # noqa: PLR0913, PLR0917 - each is an option
         ]
         gone = [each.workload.id for key, each in there.items() if key not in wanted and prune]
         leaving = [each for each in there.values() if each.workload.id in set(gone)]
+        _tell_doubts(puts)
         if gone and not dry_run:
             if not yes and not output.is_data:
                 _show_changes([], leaving)
@@ -243,6 +247,19 @@ def apply(  # noqa: PLR0913, PLR0917 - each is an option
             f"{added} {done}added, {len(puts) - added} {done}changed, {len(gone)} {done}deleted, "
             f"{len(wanted) - len(puts)} as they were"
         )
+
+
+def _tell_doubts(entries: "Iterable[registration_pb2.Entry]") -> None:
+    """Say on stderr what is allowed in an entry and was hardly meant; each thing once."""
+    from ca.doubts import doubts  # noqa: PLC0415
+    from ca.entries import Entry  # noqa: PLC0415
+    from meshwarden.entry_files import doubt_text  # noqa: PLC0415
+    from meshwarden.identity_messages import workload_from  # noqa: PLC0415
+
+    read = (Entry(workload_from(each.workload), each.parent_id) for each in entries)
+    found = dict.fromkeys(doubt for entry in read for doubt in doubts(entry))
+    for each in found:
+        complain(doubt_text(each), "careful: ")
 
 
 def _show_changes(

@@ -13,13 +13,14 @@ from pathlib import Path
 import msgspec
 import uuid_utils
 
+from ca.doubts import doubts
 from ca.entries import API, Entry, fingerprint
 from ca.entry_draft import EntryRules
 from ca.errors import IdentityError
 from ca.registry import Audit
 from meshwarden import metrics
 from meshwarden.control.identity.registry import Registry
-from meshwarden.entry_files import EntryFileError, check_drafts, files_of, read_drafts
+from meshwarden.entry_files import EntryFileError, check_drafts, doubt_text, files_of, read_drafts
 from meshwarden.status import EntriesState
 
 __all__ = ["Declared"]
@@ -163,6 +164,8 @@ class Declared:
             self._now_ns(), _WHO, "local", "entry.declare", "done", f"{self._path}: {told}"
         )
         await self._registry.store.write_entries(puts, removals, audit)
+        for doubt in dict.fromkeys(doubt for each in puts for doubt in doubts(each)):
+            _LOG.warning("declared entries of %s: %s", self._path, doubt_text(doubt))
         _LOG.info("declared entries of %s: %s", self._path, told)
         await self._registry.refresh()
 

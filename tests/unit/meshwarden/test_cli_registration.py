@@ -152,6 +152,41 @@ def test_an_entry_is_shown_as_people_read_it_and_told_as_programs_do(tmp_path: P
     run(tmp_path, story)
 
 
+def test_a_name_that_no_attestor_finds_is_told_and_taken(tmp_path: Path) -> None:
+    """By its nearest right one; an alias asks of nodes, and other kinds are others' own."""
+    file = tmp_path / "entries.yaml"
+    file.write_text(
+        f"entries:\n  - {{parent_id: {AGENT}, spiffe_id: '{TD}/{{{{unix.usr}}}}', "
+        "dns_names: ['{{k8s.nss}}.svc'], selectors: ['unix:uid:1', 'unix:uid:2']}\n"
+    )
+    alias = f"{TD}/meshwarden/server"
+
+    async def story(_: IdentityServer, command: Command) -> None:
+        made = await command(
+            "entry", "create", f"{TD}/web", "--parent", AGENT, "--selector", "systemd:name:web"
+        )
+        assert (made.exit_code, made.stderr) == (
+            0,
+            "careful: systemd:name:web: systemd finds no 'name' on a workload\n",
+        )
+        for _ in range(2):
+            applied = await command("entry", "apply", str(file), "--dry-run")
+            assert applied.stderr.splitlines() == [
+                "careful: {{unix.usr}}: unix finds no 'usr' on a workload; did you mean user?",
+                "careful: {{k8s.nss}}: k8s finds no 'nss' on a workload; did you mean ns?",
+            ]
+        fine = ("--selector", "unix:user:web", "--selector", "own:usr:1")
+        for words in (
+            (f"{TD}/fine", "--parent", AGENT, *fine),
+            (f"{TD}/rack", "--parent", alias, "--selector", "unix:usr:1"),
+            (f"{TD}/x/{{{{k8s.pod-label.app}}}}/{{{{node.unix.usr}}}}", "--parent", AGENT),
+        ):
+            made = await command("entry", "create", *words)
+            assert (made.exit_code, made.stderr) == (0, "")
+
+    run(tmp_path, story)
+
+
 def test_a_list_that_was_narrowed_to_nothing_says_no_more(tmp_path: Path) -> None:
     """There may be entries; and who administers the service can be seen in the list."""
 

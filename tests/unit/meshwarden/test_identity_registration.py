@@ -487,6 +487,24 @@ def test_a_folder_that_lost_its_files_removes_nothing(
     run(tmp_path, story, identity)
 
 
+def test_a_declared_name_that_no_attestor_finds_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the entries are taken all the same."""
+    identity, file = declared(tmp_path)
+    file.write_text(FILE.replace("unix:uid", "unix:udi").replace("k8s.sa", "k8s.ac"))
+
+    async def story(server: IdentityServer) -> None:
+        await until(server, lambda found: len(found) == 2)
+        told = [line for line in caplog.messages if "on a workload" in line]
+        assert [line.partition(": ")[2] for line in told] == [
+            "{{k8s.ac}}: k8s finds no 'ac' on a workload",
+            "unix:udi:1000: unix finds no 'udi' on a workload; did you mean uid?",
+        ]
+
+    run(tmp_path, story, identity)
+
+
 def test_a_link_that_leads_nowhere_is_a_fault_and_no_file_less(tmp_path: Path) -> None:
     """What it led to was not taken back: a mount is missing, say."""
     (tmp_path / "a.yaml").write_text(FILE)

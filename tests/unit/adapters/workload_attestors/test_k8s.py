@@ -20,6 +20,7 @@ import pytest
 from typing_extensions import override
 
 from adapters.workload_attestors.k8s import ADAPTER, Config, container_of
+from ca.doubts import WORKLOAD_KEYS
 from ca.workload import Findings, Peer
 from deploy.demo.certificates import Authority
 
@@ -177,6 +178,8 @@ def test_pod_account_and_container_are_told(tmp_path: Path) -> None:
         "k8s:container-image:shop/web@sha256:12",
     }
     assert kubelet.calls == ["Bearer s3cret"]
+    # Whoever writes an entry for another name is told so.
+    assert {each.value.split(":")[0] for each in found.selectors} == WORKLOAD_KEYS["k8s"]
 
 
 def test_those_who_ask_at_once_share_one_call(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from adapters.workload_attestors.systemd import ADAPTER, Config, unit_of
+from ca.doubts import WORKLOAD_KEYS
 from ca.workload import Findings, Peer
 
 
@@ -53,6 +54,7 @@ def test_a_unit_has_its_own_name_and_spires(tmp_path: Path) -> None:
         "systemd:unit:web.service",
         "systemd:id:web.service",
     }
+    assert {each.value.split(":")[0] for each in found.selectors} == WORKLOAD_KEYS["systemd"]
 
 
 def test_where_systemd_is_not_the_init_a_cgroup_says_nothing(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from adapters.workload_attestors.unix import ADAPTER, Config
+from ca.doubts import WORKLOAD_KEYS
 from ca.workload import Findings, Peer
 
 SLEEP = shutil.which("sleep") or "/bin/sleep"
@@ -48,6 +49,8 @@ def test_user_groups_path_and_hash_of_a_process_are_told() -> None:
     with running(SLEEP) as pid:
         found = look(Peer(pid, os.getuid(), os.getgid(), (os.getgid(), 54_321)))
     program = Path(SLEEP).resolve()
+    # Whoever writes an entry for another name is told so.
+    assert {each.value.split(":")[0] for each in found.selectors} == WORKLOAD_KEYS["unix"]
     assert texts(found) >= {
         f"unix:uid:{os.getuid()}",
         f"unix:gid:{os.getgid()}",
