@@ -221,8 +221,8 @@ def apply(  # noqa: PLR0913, PLR0917 - each is an option
             for key, entry in wanted.items()
             if not _is_same(made := _message(entry, there.get(key)), there.get(key))
         ]
-        gone = [each.workload.id for key, each in there.items() if key not in wanted and prune]
-        leaving = [each for each in there.values() if each.workload.id in set(gone)]
+        leaving = [each for key, each in there.items() if prune and key not in wanted]
+        gone = [each.workload.id for each in leaving]
         _tell_doubts(puts)
         if gone and not dry_run:
             if not yes and not output.is_data:
