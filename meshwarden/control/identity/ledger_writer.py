@@ -117,6 +117,9 @@ class LedgerWriter:
         self._is_crowded = False
         self._task: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
+        # The newest write that is still to be remembered: its first row, and where it ended.
+        self._unremembered: tuple[LedgerRow, Head] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def intend(self, entries: Sequence[Entry]) -> int:
         """Put intents on the ledger; they are on disk when this returns.
@@ -155,7 +158,12 @@ class LedgerWriter:
         self._write_later()
 
     async def flush(self) -> None:
-        """Write what there is now, or try to once."""
+        """Write what there is now, or try to once; where it ends is remembered then."""
+        await self._write_all()
+        if self._looking is not None:
+            await asyncio.wait({self._looking})
+
+    async def _write_all(self) -> None:
         while self._waiting or self._notes or self._issued:
             is_new = self._task is None
             self._write_soon()
@@ -238,7 +246,7 @@ class LedgerWriter:
         else:
             groups.popleft()
             self._succeeded(group.waiting, written)
-            await self._remember(written)
+            self._remember(written)
 
     async def _let_more_come(self) -> None:
         """Wait for callers who are on their way.
@@ -278,25 +286,56 @@ class LedgerWriter:
                 each.first_number.set_result(number)
             number += len(each.entries)
 
-    async def _remember(self, written: Sequence[LedgerRow]) -> None:
+    def _remember(self, written: Sequence[LedgerRow]) -> None:
         """Remember the new head, if the one before is still what the ledger had.
 
         What was written now goes behind what is left of a ledger that was cut off or changed at its
         end, is signed with it, and would vouch for it. Issuing goes on: identities must not end
         with a database that lost its last rows.
         """
-        known = self._heads.newest
-        try:
-            is_there = not known.number or await self._has(known, written[0])
-        except IdentityStoreError:
-            return  # It is looked at again behind the next write.
+        known, first = self._heads.newest, written[0]
+        head = Head(written[-1].number, written[-1].hash)
+        if known.number and first.number > known.number + 1:
+            # Others wrote in between. Nobody waits for the look: the database may take its time.
+            self._unremembered = first, head
+            self._look_soon()
+        else:
+            self._looked(known, head, is_there=not known.number or is_next(known, first))
+
+    def _look_soon(self) -> None:
+        if self._looking is None and self._unremembered is not None:
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+            self._looking.add_done_callback(self._look_ended)
+
+    async def _look(self) -> None:
+        """Look back from the newest write, until there is none that came meanwhile."""
+        while self._unremembered is not None:
+            (first, head), self._unremembered = self._unremembered, None
+            known = self._heads.newest
+            try:
+                is_there = await self._has(known, first)
+            except IdentityStoreError:
+                self._unremembered = None  # It is looked at again behind the next write.
+                return
+            self._looked(known, head, is_there=is_there)
+
+    def _look_ended(self, task: "asyncio.Task[None]") -> None:
+        self._looking = None
+        if task.cancelled():
+            return
+        if error := task.exception():
+            self._unremembered = None
+            _LOG.error("ledger: its head is not remembered: %s", fault_id(error))
+        self._look_soon()
+
+    def _looked(self, known: Head, head: Head, *, is_there: bool) -> None:
         if not is_there:
             _LOG.error(
                 "ledger: it is not what it was up to row %d: rows were cut off or changed; "
                 "'meshwarden ca ledger verify' will say so from now on", known.number
             )  # fmt: skip
             self._heads.lost(known)
-        self._heads.wrote(Head(written[-1].number, written[-1].hash))
+        self._heads.wrote(head)
 
     async def _has(self, known: Head, first: LedgerRow) -> bool:
         """Whether rows were written behind a head that the ledger still has."""

@@ -647,6 +647,56 @@ def test_a_look_back_that_fails_is_made_behind_the_next_write(
     run(story)
 
 
+def test_nobody_waits_for_a_look_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database may take long to read; what was written meanwhile is remembered behind it."""
+
+    async def story(world: World) -> None:
+        await world.issue(order())
+        known, read, gate = world.newest, world.log.read, asyncio.Event()
+
+        async def slow(after: int, limit: int) -> Sequence[LedgerRow]:
+            await gate.wait()
+            return await read(after, limit)
+
+        monkeypatch.setattr(world.log, "read", slow)
+        for _ in range(3):
+            go_on_elsewhere(world.log.rows)
+            (issued,) = await world.issuer.issue_x509([order()])
+            assert isinstance(issued, X509Svid)
+        assert world.newest == known
+        gate.set()
+        await world.writer.flush()
+        assert not world.gone
+        assert world.newest == await world.log.head()
+
+    run(story)
+
+
+def test_a_look_back_that_breaks_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told, and made behind the next write."""
+
+    async def story(world: World) -> None:
+        await world.issue(order())
+        known = world.newest
+
+        async def breaks(*_: object) -> Sequence[LedgerRow]:
+            raise ZeroDivisionError("nobody foresaw this")
+
+        go_on_elsewhere(world.log.rows)
+        with monkeypatch.context() as patched:
+            patched.setattr(world.log, "read", breaks)
+            (issued,) = await world.issue(order())
+        assert isinstance(issued, X509Svid)
+        assert (world.newest, world.gone) == (known, [])
+        assert "its head is not remembered" in caplog.text
+        await world.issue(order())
+        assert (world.newest, world.gone) == (await world.log.head(), [])
+
+    run(story)
+
+
 @pytest.mark.parametrize("count", [1, 2, 7, 40])
 def test_one_row_that_can_not_be_written_fails_nobody_else(count: int) -> None:
     """Its owner is told; all others of the group are on the ledger once, in their order."""
