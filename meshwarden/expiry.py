@@ -61,7 +61,8 @@ class ServingFile:
     """The public port's certificate, where it comes from a file that is read at the start alone.
 
     Attributes:
-        trouble: That it has expired, in words; "" while it holds.
+        trouble: That it has expired, in words; "" while it holds. Of those above it that is told
+            in the log alone: whether a client needs each of them, only the client knows.
     """
 
     def __init__(self, file: Path) -> None:
@@ -71,7 +72,7 @@ class ServingFile:
         self._looked_ns = 0
         self._used: Sequence[Expiring] = ()
         try:
-            self._used = [_serving(x509.load_pem_x509_certificates(file.read_bytes()), file)]
+            self._used = _serving(x509.load_pem_x509_certificates(file.read_bytes()), file)
         except (OSError, ValueError) as error:  # Who serves by it says more, or doesn't start.
             _LOG.warning("when %s expires is not known: %s", file, error)
 
@@ -79,15 +80,21 @@ class ServingFile:
         """Look, every few seconds; cheap in between."""
         if abs(now_ns - self._looked_ns) >= _LOOK_NS:
             self._looked_ns = now_ns
-            self.trouble = self._expiries.tell(self._used, now_ns)
+            told = self._expiries.tell(self._used, now_ns)
+            self.trouble = told if expired(self._used[:1], now_ns) else ""
 
 
-def _serving(chain: Sequence[x509.Certificate], file: Path) -> Expiring:
-    """Give when a chain holds: as long as each of it does."""
-    begin_s = max(int(each.not_valid_before_utc.timestamp()) for each in chain)
-    end_s = min(int(each.not_valid_after_utc.timestamp()) for each in chain)
-    name = f"the certificate of the public port, {file},"
-    return Expiring("serving", name, begin_s * _SECOND_NS, end_s * _SECOND_NS)
+def _serving(chain: Sequence[x509.Certificate], file: Path) -> Sequence[Expiring]:
+    """Give when a certificate ends, and those above it but for a root, which clients have."""
+    used = []
+    for place, each in enumerate(chain):
+        if place and each.issuer == each.subject:
+            continue
+        begin_s, end_s = each.not_valid_before_utc.timestamp(), each.not_valid_after_utc.timestamp()
+        what = f"certificate {place + 1} of {file}," if place else f"{file},"
+        name = f"the certificate of the public port, {what}"
+        used.append(Expiring("serving", name, int(begin_s) * _SECOND_NS, int(end_s) * _SECOND_NS))
+    return used
 
 
 def _left(left_ns: int) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import REGISTRY
 
 from ca.authority import Authority, Kind, Plan, State
@@ -16,7 +18,7 @@ from meshwarden.control.identity.expiry_watch import ExpiryWatch
 from meshwarden.control.identity.signing import make_signing
 from meshwarden.expiry import ServingFile
 from meshwarden.pem import certificates_pem
-from tests.unit.ca.makings import DOMAIN, NOW, SECOND, authorities, signing
+from tests.unit.ca.makings import DOMAIN, NOW, SECOND, authorities, certificate, signing
 
 DAY = 86_400 * SECOND
 
@@ -136,6 +138,37 @@ def test_a_certificate_of_files_is_told_of_by_who_has_read_it(
     kind = {"kind": "serving"}
     name = "meshwarden_certificate_not_after_timestamp_seconds"
     assert REGISTRY.get_sample_value(name, kind) == signer.not_after_ns / 1e9
+
+
+def test_what_stands_above_a_certificate_of_files_turns_no_health_red(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An old root's signature of a newer one may end, and no client misses it; the log tells."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    own, above, old = (
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, each)])
+        for each in ("server", "root", "old root")
+    )
+    file = tmp_path / "server.pem"
+    file.write_text(
+        certificates_pem(
+            [
+                certificate(key, above, key, [], subject=own, end_ns=NOW + 9 * DAY),
+                certificate(key, old, key, [], subject=above, end_ns=NOW + 2 * DAY),
+                certificate(key, old, key, [], subject=old, end_ns=NOW + DAY),
+            ]
+        )
+    )
+    watched = ServingFile(file)
+    watched.look(NOW + 3 * DAY)
+    assert not watched.trouble
+    assert caplog.text.count("has expired") == 1
+    assert f"certificate 2 of {file}, has expired" in caplog.text
+    kind = {"kind": "serving"}
+    name = "meshwarden_certificate_not_after_timestamp_seconds"
+    assert REGISTRY.get_sample_value(name, kind) == (NOW + 2 * DAY) / 1e9
+    watched.look(NOW + 10 * DAY)
+    assert f"{file}, has expired" in watched.trouble
 
 
 def test_a_file_that_is_no_certificate_is_told_and_no_fault(
