@@ -16,7 +16,6 @@ from typing import Protocol
 import grpc
 import grpc.aio
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from typing_extensions import override
 
 from ca.bundle import Bundle
@@ -28,6 +27,7 @@ from meshwarden.agent.evidence import Evidence, EvidenceError, ExpiredSvid, Join
 from meshwarden.agent.exchange import REFUSALS, NotBelievedError, as_bundle, attested, told
 from meshwarden.agent.keep import Keep, OwnIdentity
 from meshwarden.agent.renewer import LinkDownError, request_for_key
+from meshwarden.agent.svids import UNFIT
 from meshwarden.agent.uplink import ServerAddress, Uplink, tls_context
 from protos.meshwarden.v1 import agent_pb2 as pb
 from protos.meshwarden.v1 import agent_pb2_grpc
@@ -382,7 +382,7 @@ class TlsDoor(Door):
             leaf, *_ = map(x509.load_der_x509_certificate, svid.chain)
             is_for_key = leaf.public_key() == key.public_key()
             is_agent = parse(svid.spiffe_id).path.startswith(_AGENT_PATH)
-        except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+        except (ValueError, *UNFIT) as error:
             raise LinkDownError("the server's answer holds no certificate of an agent") from error
         if not is_for_key or not is_agent:
             raise LinkDownError("the server's answer is for another key, or for no agent")

@@ -11,6 +11,7 @@ from ca.keys import PrivateKey
 from ca.possession import key_sha256
 from meshwarden.agent.evidence import Evidence
 from meshwarden.agent.renewer import LinkDownError, request_for_key
+from meshwarden.agent.svids import UNFIT
 from protos.meshwarden.v1 import agent_pb2 as pb
 from protos.meshwarden.v1 import agent_pb2_grpc
 
@@ -71,7 +72,7 @@ def as_bundle(message: pb.Bundle) -> Bundle:
     try:
         for each in message.x509_authorities:
             x509.load_der_x509_certificate(each)
-    except (ValueError, x509.InvalidVersion) as error:
+    except (ValueError, *UNFIT) as error:
         raise LinkDownError("the server's bundle holds what is no certificate") from error
     return Bundle(
         message.trust_domain,

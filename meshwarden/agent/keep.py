@@ -25,7 +25,7 @@ from ca.entries import WorkloadEntry
 from ca.keys import PrivateKey, private_from_der
 from ca.selectors import Selector
 from ca.spiffe_id import parse
-from meshwarden.agent.svids import Claim, Svid
+from meshwarden.agent.svids import UNFIT, Claim, Svid
 from meshwarden.files import replace_file
 
 __all__ = ["Keep", "OwnIdentity"]
@@ -33,13 +33,6 @@ __all__ = ["Keep", "OwnIdentity"]
 _LOG = logging.getLogger(__name__)
 _SECOND_NS = 1_000_000_000
 _FORM = 1
-# What may be wrong with a certificate that can be read, beside what is a ValueError.
-_UNFIT = (
-    x509.ExtensionNotFound,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
 _Kind = TypeVar("_Kind")
 
 
@@ -124,7 +117,7 @@ class Keep:
             spiffe_id = str(parse(uri))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, *_UNFIT) as error:
+        except (OSError, ValueError, TypeError, *UNFIT) as error:
             _LOG.warning("%s is not used: %s", self.identity, error)
             return None
         return OwnIdentity(

@@ -18,7 +18,7 @@ from ca.keys import KeyType, PrivateKey, generate, hash_for, private_der
 from ca.selectors import Selector
 from ca.spiffe_id import SpiffeId
 from meshwarden.agent.identities import Identities
-from meshwarden.agent.svids import Due, Svid
+from meshwarden.agent.svids import UNFIT, Due, Svid
 
 __all__ = ["LinkDownError", "Order", "Refused", "Renewer", "Signed", "Signer", "request_for_key"]
 
@@ -170,11 +170,12 @@ def _fault(spiffe_id: SpiffeId, key: PrivateKey, answer: Signed, now_ns: int) ->
     before it begins here is of no use, and its renewal would be due at once, again and again.
     """
     try:
-        leaf = x509.load_der_x509_certificate(answer.chain[0])
+        leaf, *_ = map(x509.load_der_x509_certificate, answer.chain)
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, IndexError, x509.ExtensionNotFound):
+        is_for_key = leaf.public_key() == key.public_key()
+    except (ValueError, *UNFIT):
         return "it is no SVID"
-    if leaf.public_key() != key.public_key():
+    if not is_for_key:
         return "it is for another key"
     if names.get_values_for_type(x509.UniformResourceIdentifier) != [str(spiffe_id)]:
         return "it is for another SPIFFE ID"

@@ -2,11 +2,23 @@
 
 from dataclasses import dataclass, field
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from ca.bundle import Bundle
 from ca.selectors import Selector
 from ca.spiffe_id import SpiffeId
 
-__all__ = ["Claim", "Due", "Svid", "WorkloadSvids"]
+__all__ = ["UNFIT", "Claim", "Due", "Svid", "WorkloadSvids"]
+
+UNFIT = (
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What reading a certificate may raise beside ValueError."""
 
 
 @dataclass(frozen=True, slots=True)

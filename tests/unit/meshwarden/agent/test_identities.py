@@ -641,7 +641,9 @@ def certified(key: PublicKey, spiffe_id: str) -> bytes:
     return signed.public_bytes(Encoding.DER)
 
 
-@pytest.mark.parametrize("fault", ["another key", "another id", "both", "rubbish"])
+@pytest.mark.parametrize(
+    "fault", ["another key", "another id", "both", "rubbish", "rubbish above", "nothing"]
+)
 def test_a_certificate_that_was_not_ordered_is_not_served(fault: str) -> None:
     """A key never goes with another's certificate, whatever the server mixed up."""
 
@@ -663,6 +665,10 @@ def test_a_certificate_that_was_not_ordered_is_not_served(fault: str) -> None:
                     wrong = certified(ordered, API.spiffe_id)
                 case "both":
                     wrong = first.chain[0]
+                case "rubbish above":
+                    return [first, replace(second, chain=(*second.chain, b"rubbish"))]
+                case "nothing":
+                    return [first, replace(second, chain=())]
                 case _:
                     wrong = b"rubbish"
             return [first, replace(second, chain=(wrong,))]
