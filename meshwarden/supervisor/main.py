@@ -12,7 +12,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +52,8 @@ __all__ = ["run"]
 
 _LOG = logging.getLogger(__name__)
 _POLL_S = 0.05
+# A front says that it decides some tenths of a second before it says that it is ready.
+_RED_S = 5.0
 # Longer than two looks of every front at the drain marker: readiness is down before listeners are.
 _READINESS_S = 0.5
 _AGENT_STOP_S = 5.0
@@ -200,9 +202,16 @@ class _Supervisor:
 
     def _is_ready(self) -> bool:
         """Whether every process says that it is ready, and every front's port is open."""
+        return self._is_each(lambda told: told.ready)
+
+    def _decides(self) -> bool:
+        """Whether every process decides, ready or not, and every front's port is open."""
+        return self._is_each(lambda told: bool(told.digest))
+
+    def _is_each(self, so: Callable[[status.ProcessStatus], bool]) -> bool:
         deciders = ["grpcio"] if self._edge else [slot.name for slot in self._slots]
-        ready = {each.name for each in status.read_all(self._runtime.path) if each.ready}
-        return ready.issuperset(["control", *deciders]) and all(
+        those = {each.name for each in status.read_all(self._runtime.path) if so(each)}
+        return those.issuperset(["control", *deciders]) and all(
             slot.is_serving for slot in self._slots
         )
 
@@ -282,7 +291,12 @@ class _Supervisor:
             await asyncio.sleep(pause_s)
 
     async def _announce(self) -> None:
-        """Say when every process is ready; end the start when there is no policy to serve."""
+        """Say when every process is ready; end the start when there is no policy to serve.
+
+        One whose health stays red, as for what has expired, has started as well: whoever waits for
+        the start would end it for no good, and it goes on deciding.
+        """
+        red_s = 0.0
         while True:
             await asyncio.sleep(_POLL_S)
             load = status.read_load(self._runtime.path)
@@ -296,9 +310,14 @@ class _Supervisor:
                 self._exit_code = _FAILED_START
                 self._stop.set()
                 return
-            if self._is_ready():
+            red_s = red_s + _POLL_S if self._decides() else 0.0
+            if self._is_ready() or red_s > _RED_S:
                 self._was_ready = True
                 break
+        if not self._is_ready():
+            _LOG.warning("it serves, and is not ready: 'meshwarden status' says why")
+            _notify_systemd("READY=1")
+            return
         how = "TLS" if self._settings.listen.tls.is_on else "plain text"
         _LOG.info(
             "ready on %s (%s)%s",

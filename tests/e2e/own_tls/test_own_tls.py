@@ -358,6 +358,24 @@ def test_that_one_of_files_has_expired_is_seen_too(
         assert name.encode() in files
 
 
+def test_who_starts_with_what_has_expired_has_started(new_folder: Callable[[], Path]) -> None:
+    """As systemd is told: else it would end, again and again, what decides and may be believed."""
+    folder = new_folder()
+    signed_until(folder, clock.now_ns() - 10**9)
+    own = {
+        "listen.tls.certificate": str(folder / "server.pem"),
+        "listen.tls.key": str(folder / "server.key"),
+    }
+    place = Place(new_folder(), POLICY, own)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(folder / "notify"))
+        systemd.settimeout(40)
+        with place.start(environ={"NOTIFY_SOCKET": str(folder / "notify")}) as instance:
+            assert systemd.recv(100) == b"READY=1"
+            assert not instance.status()["ready"]
+            assert "it serves, and is not ready" in instance.said()
+
+
 def signed_until(folder: Path, end_ns: int) -> None:
     """Write a serving certificate of one's own making, and its key."""
     key = generate(KeyType.EC_P256)
