@@ -16,11 +16,13 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from tools import debian
 
 MARK = "requires_debian_package"
+_FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,9 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Register the mark beside the code that reads it; keep the paths of workers short."""
-    # In a process that runs gRPC a child may abort between fork and exec: gRPC's handlers touch
-    # what the fork took away. (The supervisor, which forks, runs none.)
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
+    _leave_forks_alone()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Begun in a shell's background: what tests start would ignore the SIGINT that they send.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -47,6 +47,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.basetemp = folder
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     config.addinivalue_line("markers", f"{MARK}(package, command): runs a program of that package")
+
+
+def _leave_forks_alone() -> None:
+    """Have this process's gRPC do nothing at a fork.
+
+    Else a child may abort between fork and exec: what gRPC does there touches what the fork took
+    away. (The supervisor, which forks, runs no gRPC.)
+    """
+    os.environ[_FORK_SUPPORT] = "false"
+    grpc.insecure_channel("unix:none").close()  # It reads the variable now, and never again.
+    # Servers that tests start run as users' do.
+    del os.environ[_FORK_SUPPORT]
 
 
 def missing_packages(items: Iterable[pytest.Item]) -> Iterator[str]:
