@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import grpc
 import pytest
 
 from tools import debian
@@ -56,7 +55,9 @@ def _leave_forks_alone() -> None:
     away. (The supervisor, which forks, runs no gRPC.)
     """
     os.environ[_FORK_SUPPORT] = "false"
-    grpc.insecure_channel("unix:none").close()  # It reads the variable now, and never again.
+    import grpc  # noqa: PLC0415 - it reads the variable here, and never again
+
+    grpc.insecure_channel("unix:none").close()
     # Servers that tests start run as users' do.
     del os.environ[_FORK_SUPPORT]
 
