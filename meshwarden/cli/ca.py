@@ -96,6 +96,9 @@ def issued(  # noqa: PLR0913, PLR0917 - each is an option
     )
     with authority_service(config) as service:
         found = service.ListIssued(request).issued
+    if refused and any(each.outcome != "refused" for each in found):
+        complain("the service is an older version, which lists no refusals")
+        raise typer.Exit(FAULT)
     if output.is_data:
         show_data([_issued_dict(each) for each in found], output)
     elif not found:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from authz.revisions import NewerFormatError
 from ca.errors import (
     CertificateError,
     ConflictingAuthorityError,
@@ -71,7 +72,7 @@ __all__ = ["main"]
 
 _LOG = logging.getLogger(__name__)
 # Of a start that comes too late.
-_REFUSALS = (KeyNotOpenedError, ConflictingAuthorityError, CertificateError)
+_REFUSALS = (KeyNotOpenedError, ConflictingAuthorityError, CertificateError, NewerFormatError)
 
 
 def main() -> int:
@@ -111,7 +112,7 @@ async def _serve(  # noqa: C901, PLR0912, PLR0915 - the whole program, in order
     # Before anything answers: who may not open the keys has no service to start.
     try:
         identity = await _opened_identity(settings, runtime)
-    except IdentityError as error:
+    except (IdentityError, NewerFormatError) as error:
         print(f"meshwarden: {error}", file=sys.stderr)  # noqa: T201 - the user's terminal
         return START_REFUSED
     nodes = _opened_nodes(settings, identity)
@@ -286,6 +287,7 @@ async def _opened_identity(settings: Settings, runtime: RuntimeDir) -> "Identity
 
     Raises:
         IdentityError: A key can't be had, or the database is another trust domain's.
+        NewerFormatError: A newer version has changed its tables.
     """
     if not settings.identity.is_on:
         return None
@@ -297,7 +299,7 @@ async def _opened_identity(settings: Settings, runtime: RuntimeDir) -> "Identity
         await identity.issuer.start()
     except IdentityStoreError as error:
         _LOG.warning("identity: nothing is issued until the database answers: %s", error)
-    except IdentityError:
+    except (IdentityError, NewerFormatError):
         await identity.close()
         raise
     return identity

@@ -346,6 +346,22 @@ def test_keys_that_do_not_open_refuse_the_start(new_folder: Callable[[], Path]) 
         assert authority_ids(place) == before
 
 
+def test_tables_of_a_newer_version_refuse_the_start(new_folder: Callable[[], Path]) -> None:
+    """In a sentence, and once: trying again changes nothing."""
+    place = place_for(new_folder())
+    with place.start() as instance:
+        instance.wait_ready()
+    with sqlite3.connect(place.state_dir / "meshwarden.db") as database:
+        (table,) = database.execute(
+            "SELECT name FROM sqlite_master WHERE sql LIKE '%version_num%'"
+        ).fetchone()
+        database.execute(f"UPDATE {table} SET version_num = 'r999'")  # noqa: S608 - its own name
+    with place.start() as instance:
+        assert instance.ended(40) == 2
+        assert "of step 'r999', which a newer version made" in instance.said()
+        assert "Traceback" not in instance.said()
+
+
 def test_another_trust_domain_refuses_the_start(new_folder: Callable[[], Path]) -> None:
     """A typing error makes no second authority."""
     place = place_for(new_folder())
