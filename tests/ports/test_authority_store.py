@@ -363,6 +363,29 @@ def test_a_commit_whose_fate_is_unknown_issues_nothing_and_doubles_nothing(
         run(story(reached=reached))
 
 
+def test_refusals_are_found_without_reading_what_was_issued(tmp_path: Path) -> None:
+    """A ledger has millions of rows, and few of them are refusals."""
+    place = Place("", tmp_path / "store.db")
+
+    async def story() -> None:
+        ledger = place.ledger()
+        await ledger.append([entry(1)], 5, KEY)
+        await ledger.close()
+
+    run(story())
+    engine = create_engine(f"sqlite:///{place.file}")
+    with engine.begin() as connection:
+        asked = "EXPLAIN QUERY PLAN SELECT * FROM meshwarden_ledger WHERE event = :event"
+        wanted = text(f"{asked} ORDER BY number DESC LIMIT 9")
+        plans = {
+            event: [row.detail for row in connection.execute(wanted, {"event": event})]
+            for event in ("refused", "intended")
+        }
+    engine.dispose()
+    assert plans["refused"] == ["SCAN meshwarden_ledger USING INDEX meshwarden_ledger_refused"]
+    assert "refused" not in plans["intended"][0]
+
+
 def test_what_became_of_an_intent_is_found_by_id_and_serial(place: Place) -> None:
     """An intent without an outcome stays one: it may have been handed out."""
 

@@ -32,6 +32,7 @@ from ca.registry import (
 )
 from ca.selectors import Selector
 from deploy.demo.processes import free_ports
+from tests.servers.migrations import up_to
 from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
 
 Result = TypeVar("Result")
@@ -440,20 +441,23 @@ def test_a_certificate_of_before_its_end_was_kept_ends_with_the_newest(new: New)
     """As it did in the version before, which knew no better."""
 
     async def story() -> None:
+        older = new()
+        before = agent(previous_sha256=b"p" * 32, previous_expires_ns=HOUR_NS)
+        row = {**agent_columns(before), "version": 1}
+        del row["previous_expires_ns"]
+        columns = ", ".join(row)
+        values = ", ".join(f":{each}" for each in row)
+        async with older._database._transactions._engine.begin() as connection:
+            await connection.run_sync(up_to("r008"))
+            insert = f"INSERT INTO meshwarden_agent ({columns}) VALUES ({values})"  # noqa: S608
+            await connection.execute(text(insert), row)
+        await older.close()
         store = new()
-        before = agent(previous_sha256=b"p" * 32, previous_expires_ns=5)
-        await store.put_agent(before, audit())
         assert await store.agent(AGENT) == before
-        async with store._database._transactions._engine.begin() as connection:
-            for step in (
-                "ALTER TABLE meshwarden_agent DROP COLUMN previous_expires_ns",
-                "UPDATE meshwarden_schema SET version_num = 'r008'",
-            ):
-                await connection.execute(text(step))
+        own = agent(previous_sha256=b"p" * 32, previous_expires_ns=5)
+        await store.put_agent(own, audit())
+        assert await store.agent(AGENT) == own
         await store.close()
-        newer = new()
-        assert await newer.agent(AGENT) == replace(before, previous_expires_ns=HOUR_NS)
-        await newer.close()
 
     run(story())
 

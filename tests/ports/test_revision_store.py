@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from adapters.sql import migrations
 from authz.admin_tokens import ID_BYTES, SECRET_BYTES, Token, TokenLimitError, new_token
 from authz.policy.rules import PolicyText, Row
 from authz.replicas import Replica, ShadowCounts
@@ -29,10 +25,10 @@ from authz.revisions import (
 )
 from deploy.demo.processes import free_ports
 from meshwarden import plugins
+from tests.servers.migrations import up_to
 from tests.servers.postgresql import COMMAND, PACKAGE, Postgresql, postgresql
 
 Result = TypeVar("Result")
-_SCRIPTS = Path(migrations.__file__).parent
 STORES = [
     pytest.param(
         name,
@@ -262,15 +258,6 @@ def test_revisions_of_before_they_were_counted_stay_uncounted(
 ) -> None:
     """Tables of the first step are brought on, and nothing in them is changed."""
 
-    def first_step(connection: Connection) -> None:
-        script = ScriptDirectory(str(_SCRIPTS), version_locations=[str(_SCRIPTS / "versions")])
-        context = MigrationContext.configure(
-            connection, opts={"version_table": "meshwarden_schema", "script": script}
-        )
-        with Operations.context(context):
-            script.get_revision("r001").module.upgrade()
-        context.stamp(script, "r001")
-
     async def story() -> None:
         older: Any = build()
         insert = (
@@ -279,7 +266,7 @@ def test_revisions_of_before_they_were_counted_stay_uncounted(
             "VALUES ('policy', 1, 0, 'ann', 7, '', 'd', '', 0, 1, :body)"
         )
         async with older._transactions._engine.begin() as connection:
-            await connection.run_sync(first_step)
+            await connection.run_sync(up_to("r001"))
             await connection.execute(text(insert), {"body": b""})
         await older.close()
         store = build()

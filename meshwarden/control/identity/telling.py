@@ -70,7 +70,8 @@ class Telling:
             return state.but(waits=str(error))
         if not signing.signer_id:
             return state.but(waits="no authority signs yet: 'meshwarden ca csr' asks for one")
-        first = min(
-            in_use(signing.authorities, signing.signer_id), key=lambda each: each.not_after_ns
-        )
+        used = in_use(signing.authorities, signing.signer_id)
+        if not used:
+            return state
+        first = min(used, key=lambda each: each.not_after_ns)
         return state.but(first_name=first.name, first_ends_ns=first.not_after_ns)
