@@ -55,6 +55,15 @@ class AgentRecord:
     banned: bool = False
     can_reattest: bool = False
 
+    def end_ns(self, certificate_sha256: bytes) -> int | None:
+        """When a certificate of its ends, by the digest; None for one that is not good."""
+        ends = {
+            self.previous_sha256: self.previous_expires_ns,
+            self.certificate_sha256: self.svid_expires_ns,
+        }
+        # One that was let back in has none.
+        return ends.get(certificate_sha256) if certificate_sha256 else None
+
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:

@@ -137,22 +137,22 @@ class SqlRegistryStore(RegistryStore):
             now_ns = audit.time_ns if audit else 0
             version = await self._next_version(connection, now_ns)
             rows = await _rows(connection, select(AGENT).where(mine))
-            if rows and rows[0]["banned"]:
+            known = agent_of(rows[0]) if rows else None
+            if known and known.banned:
                 raise AttestationError(f"the agent {agent.spiffe_id} is banned")
             is_twin = AGENT.c.spiffe_id == twin_id
             if twin_id and await _rows(connection, select(AGENT).where(is_twin)):
                 raise AttestationError(
                     f"this node is {twin_id} already, by the same evidence written in another way"
                 )
-            if rows and audit is None and rows[0]["attested_ns"] != agent.attested_ns:
+            if known and audit is None and known.attested_ns != agent.attested_ns:
                 raise NoSuchAgentError(f"the agent {agent.spiffe_id} was attested anew")
-            good = [rows[0]["certificate_sha256"], rows[0]["previous_sha256"]] if rows else []
-            if by_certificate and by_certificate not in good:
+            if by_certificate and (known is None or known.end_ns(by_certificate) is None):
                 raise AttestationError(
                     f"the agent {agent.spiffe_id} was evicted or attested anew meanwhile: attest "
                     "as at first"
                 )
-            if rows:
+            if known:
                 changed = update(AGENT).where(mine).values({**values, "version": version})
                 await connection.execute(changed)
             elif audit is None:

@@ -89,7 +89,7 @@ class ExpiredSvidAttestor(NodeAttestor):
             )
         shown = leaf.fingerprint(hashes.SHA256())
         # The one before counts too: the newest may have been lost on its way.
-        if shown not in {agent.certificate_sha256, agent.previous_sha256}:
+        if agent.end_ns(shown) is None:
             raise AttestationError(
                 f"this is not the newest certificate of {agent.spiffe_id}: attest as at first"
             )

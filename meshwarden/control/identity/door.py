@@ -113,15 +113,16 @@ class AgentDoor(Door):
             raise LostIdentityError(fault)
         shown = caller.certificate_sha256
         agent = self._registry.agent(caller.spiffe_id)
-        if agent is None or not _is_good(agent, shown):
+        if agent is None or agent.end_ns(shown) is None:
             # It may have attested or renewed at another replica a moment ago.
             agent = await self._looked_up(caller.spiffe_id)
-        call = AgentCall(agent, shown, _end_ns(agent, shown), caller.source_ip or "unknown")
-        if not agent.banned and not _is_good(agent, shown):
+        end_ns = agent.end_ns(shown)
+        if end_ns is None and not agent.banned:
             raise LostIdentityError(
                 f"this certificate of {agent.spiffe_id} is neither its newest nor the one before: "
                 "attest again"
             )
+        call = AgentCall(agent, shown, end_ns or 0, caller.source_ip or "unknown")
         self._check(agent, call)
         return call
 
@@ -160,14 +161,3 @@ class AgentDoor(Door):
         if agent is None:
             raise LostIdentityError(f"{spiffe_id} is not known, or was evicted: attest again")
         return agent
-
-
-def _is_good(agent: AgentRecord, shown: bytes) -> bool:
-    # An agent that was let back in has none: empty is never shown.
-    return shown in {agent.certificate_sha256, agent.previous_sha256}
-
-
-def _end_ns(agent: AgentRecord, shown: bytes) -> int:
-    if shown == agent.previous_sha256:
-        return agent.previous_expires_ns
-    return agent.svid_expires_ns
