@@ -11,7 +11,17 @@ from typing import Protocol
 from ca.errors import IdentityError
 from ca.selectors import Selector
 
-__all__ = ["Attempt", "AttestationError", "Challenge", "NodeAttestor", "NodeIdentity"]
+__all__ = [
+    "EMBEDDED_PATH",
+    "Attempt",
+    "AttestationError",
+    "Challenge",
+    "NodeAttestor",
+    "NodeIdentity",
+]
+
+EMBEDDED_PATH = "embedded/local"
+"""Of the agent that needs no evidence, the service's own: see NodeIdentity.agent_path."""
 
 Challenge = Callable[[bytes], Awaitable[bytes]]
 """Sends the agent a challenge and gives its answer; it raises where the agent goes away."""

@@ -12,7 +12,15 @@ from ca.entries import API, Entry, WorkloadEntry, is_reserved
 from ca.selectors import InvalidSelectorError, Selector, parse_selector
 from ca.spiffe_id import SpiffeId
 
-__all__ = ["Draft", "EntryRules", "Fault", "agent_id_fault", "check_draft", "server_id"]
+__all__ = [
+    "Draft",
+    "EntryRules",
+    "Fault",
+    "agent_id_fault",
+    "agent_spiffe_id",
+    "check_draft",
+    "server_id",
+]
 
 _MAX_SELECTORS = 32
 _MAX_DNS_NAMES = 32
@@ -77,9 +85,14 @@ def server_id(trust_domain: str) -> str:
     return f"spiffe://{trust_domain}/meshwarden/server"
 
 
+def agent_spiffe_id(trust_domain: str, path: str) -> str:
+    """Give an agent's SPIFFE ID, of its path "ATTESTOR/ID"; with "" what all of them begin with."""
+    return f"spiffe://{trust_domain}/meshwarden/agent/{path}"
+
+
 def agent_id_fault(text: str, trust_domain: str) -> str:
     """Say why a text is no agent's SPIFFE ID; "" for nothing."""
-    prefix = f"spiffe://{trust_domain}/meshwarden/agent/"
+    prefix = agent_spiffe_id(trust_domain, "")
     try:
         spiffe_id.parse(text)
     except spiffe_id.InvalidSpiffeIdError as error:

@@ -16,6 +16,7 @@ from typing_extensions import override
 from adapters.spec import Adapter
 from ca.attestation import Attempt, AttestationError, NodeAttestor, NodeIdentity
 from ca.der import split_der
+from ca.entry_draft import agent_spiffe_id
 from ca.errors import CertificateError, IdentityStoreError
 from ca.possession import CHALLENGE_BYTES, holds
 from ca.registry import AgentRecord, RegistryStore
@@ -49,7 +50,7 @@ class ExpiredSvidAttestor(NodeAttestor):
     def __init__(self, config: Config) -> None:
         self._store = config.store
         self._grace_s = config.reattest_grace_s
-        self._prefix = f"spiffe://{config.trust_domain}/meshwarden/agent/"
+        self._prefix = agent_spiffe_id(config.trust_domain, "")
 
     @override
     async def attest(self, attempt: Attempt) -> NodeIdentity:

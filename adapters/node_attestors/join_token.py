@@ -6,6 +6,7 @@ from typing_extensions import override
 
 from adapters.spec import Adapter
 from ca.attestation import Attempt, AttestationError, NodeAttestor, NodeIdentity
+from ca.entry_draft import agent_spiffe_id
 from ca.errors import IdentityStoreError
 from ca.join_token import InvalidTokenError, parse_token
 from ca.registry import RegistryStore, TokenRefusal
@@ -33,7 +34,7 @@ class JoinTokenAttestor(NodeAttestor):
 
     def __init__(self, config: Config) -> None:
         self._store = config.store
-        self._prefix = f"spiffe://{config.trust_domain}/meshwarden/agent/"
+        self._prefix = agent_spiffe_id(config.trust_domain, "")
 
     @override
     async def attest(self, attempt: Attempt) -> NodeIdentity:

@@ -10,6 +10,8 @@ from pathlib import Path
 import grpc.aio
 from typing_extensions import override
 
+from ca.attestation import EMBEDDED_PATH
+from ca.entry_draft import agent_spiffe_id
 from ca.keys import KeyType, generate
 from meshwarden.agent.door import CHANNEL_OPTIONS, Door
 from meshwarden.agent.evidence import Embedded
@@ -34,7 +36,7 @@ class LocalDoor(Door):
                 own again after a restart, also while control is away.
         """
         self._socket = socket
-        self._agent_id = f"spiffe://{trust_domain}/meshwarden/agent/embedded/local"
+        self._agent_id = agent_spiffe_id(trust_domain, EMBEDDED_PATH)
         self._is_rejected = True
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 from ca import spiffe_id
 from ca.attestation import Attempt, AttestationError, NodeAttestor, NodeIdentity
 from ca.csr import check_csr
-from ca.entry_draft import agent_id_fault
+from ca.entry_draft import agent_id_fault, agent_spiffe_id
 from ca.errors import IdentityError, OverloadedError
 from ca.issue import X509Order, X509Svid
 from ca.keys import public_der
@@ -129,7 +129,7 @@ class AttestationService:
             )
         )
         # Step 3: it gets a certificate; the registry knows it before anybody has it.
-        agent_id = f"spiffe://{trust_domain}/meshwarden/agent/{node.agent_path}"
+        agent_id = agent_spiffe_id(trust_domain, node.agent_path)
         if fault := agent_id_fault(agent_id, trust_domain):
             raise AttestationError(f"{evidence.attestor} gave no usable name: {fault}")
         svid = await self._issue(agent_id, evidence.csr, node)
@@ -188,11 +188,8 @@ class AttestationService:
             "done",
             detail,
         )
-        twin_id = (
-            f"spiffe://{self._parts.issuer.trust_domain}/meshwarden/agent/{node.twin_path}"
-            if node.twin_path
-            else ""
-        )
+        trust_domain = self._parts.issuer.trust_domain
+        twin_id = agent_spiffe_id(trust_domain, node.twin_path) if node.twin_path else ""
         version = await self._parts.registry.store.put_agent(
             agent, audit, by_certificate=node.by_certificate, twin_id=twin_id
         )

@@ -9,16 +9,14 @@ from typing import Any
 import grpc.aio
 from typing_extensions import override
 
-from ca.attestation import Attempt, NodeAttestor, NodeIdentity
+from ca.attestation import EMBEDDED_PATH, Attempt, NodeAttestor, NodeIdentity
+from ca.entry_draft import agent_spiffe_id
 from meshwarden.caller import Caller
 from meshwarden.control.identity.door import AgentCall, Door, LostIdentityError
 from meshwarden.control.identity.registry import Registry
 from meshwarden.control.who import LOCAL
 
-__all__ = ["EMBEDDED_PATH", "EmbeddedAttestor", "EmbeddedDoor", "local_caller"]
-
-EMBEDDED_PATH = "embedded/local"
-"""Of its SPIFFE ID, below /meshwarden/agent/."""
+__all__ = ["EmbeddedAttestor", "EmbeddedDoor", "local_caller"]
 
 # It shows no certificate: what it may goes by whose socket it is.
 _NEVER_NS = 2**63 - 1
@@ -44,7 +42,7 @@ class EmbeddedDoor(Door):
 
     def __init__(self, registry: Registry, trust_domain: str) -> None:
         self._registry = registry
-        self._agent_id = f"spiffe://{trust_domain}/meshwarden/agent/{EMBEDDED_PATH}"
+        self._agent_id = agent_spiffe_id(trust_domain, EMBEDDED_PATH)
 
     @override
     async def admit(self, context: _Context) -> AgentCall:

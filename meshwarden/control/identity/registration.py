@@ -11,7 +11,7 @@ import uuid_utils
 from typing_extensions import override
 
 from ca.entries import API, Entry
-from ca.entry_draft import Draft, EntryRules, Fault, agent_id_fault, check_draft
+from ca.entry_draft import Draft, EntryRules, Fault, agent_id_fault, agent_spiffe_id, check_draft
 from ca.errors import IdentityError, IdentityStoreError
 from ca.join_token import SECRET_BYTES, TokenText
 from ca.registry import Audit, JoinToken, NoSuchAgentError, NoSuchEntryError
@@ -214,8 +214,8 @@ class RegistrationService(registration_pb2_grpc.RegistrationServicer):
             selectors = _selectors(request.selectors)
             token_id = secrets.token_hex(8)
             trust_domain = self._rules.trust_domain
-            prefix = f"spiffe://{trust_domain}/meshwarden/agent/join_token/"
-            agent_id = prefix + (request.agent_path or token_id)
+            path = f"join_token/{request.agent_path or token_id}"
+            agent_id = agent_spiffe_id(trust_domain, path)
             if fault := agent_id_fault(agent_id, trust_domain):
                 raise InvalidEntryError(fault)
             bundle = self._parts.issuer.bundle()
