@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from ca.workload import WorkloadAttestor
 from meshwarden import clock, plugins
 from meshwarden.agent.attestation import Attestation
-from meshwarden.agent.crowd import OPTIONS, Crowd
+from meshwarden.agent.call_limit import OPTIONS, CallLimit
 from meshwarden.agent.door import Door, TlsDoor, TlsDoorSettings
 from meshwarden.agent.evidence import Evidence, JoinToken, K8sPsat, X509Pop
 from meshwarden.agent.exchange import NotBelievedError
@@ -145,8 +145,8 @@ async def _serve(
         lambda: _why_waiting(link, identities),
         identities_per_s=settings.agent.identities_per_s,
     )
-    crowd = Crowd(relay.user, 2 * settings.agent.max_connections, api.note_crowd)
-    server = grpc.aio.server(interceptors=(crowd,), options=OPTIONS)
+    limit = CallLimit(relay.user, 2 * settings.agent.max_connections, api.note_crowd)
+    server = grpc.aio.server(interceptors=(limit,), options=OPTIONS)
     workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(api, server)
     sds_pb2_grpc.add_SecretDiscoveryServiceServicer_to_server(
         SecretService(api.envoy_views, WorkloadSecrets, api.note_envoy, api.note_nack), server

@@ -17,7 +17,7 @@ from ca.entries import WorkloadEntry
 from ca.selectors import Selector
 from meshwarden import clock
 from meshwarden.agent.attestation import Attestation
-from meshwarden.agent.crowd import OPTIONS, Crowd
+from meshwarden.agent.call_limit import OPTIONS, CallLimit
 from meshwarden.agent.identities import Identities
 from meshwarden.agent.relay import Relay
 from meshwarden.agent.renewer import Renewer
@@ -100,8 +100,8 @@ async def endpoint(
         identities_per_s=identities_per_s,
     )
     renewer = Renewer(identities, signer, clock.now_ns)
-    crowd = Crowd(relay.user, 2 * most, api.note_crowd)
-    server = grpc.aio.server(interceptors=(crowd,), options=OPTIONS)
+    limit = CallLimit(relay.user, 2 * most, api.note_crowd)
+    server = grpc.aio.server(interceptors=(limit,), options=OPTIONS)
     workload_pb2_grpc.add_SpiffeWorkloadAPIServicer_to_server(api, server)
     sds_pb2_grpc.add_SecretDiscoveryServiceServicer_to_server(
         SecretService(api.envoy_views, WorkloadSecrets, api.note_envoy, api.note_nack), server

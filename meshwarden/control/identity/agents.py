@@ -22,7 +22,6 @@ from ca.selectors import InvalidSelectorError, Selector
 from meshwarden.control.identity.door import AgentCall, Door
 from meshwarden.control.identity.edge import (
     Context,
-    Crowd,
     Handler,
     MessageError,
     Messages,
@@ -33,6 +32,7 @@ from meshwarden.control.identity.edge import (
 )
 from meshwarden.control.identity.parts import Parts
 from meshwarden.control.identity.streams import StuckError
+from meshwarden.crowd import Crowd
 from meshwarden.identity_messages import selectors_from, svid_message
 from protos.meshwarden.v1 import agent_pb2
 
@@ -85,7 +85,7 @@ class AgentService:
         self._agent_ttl_s = parts.agent_ttl_s
         self._door = door
         self._pace = pace
-        self._unread = Crowd(_MAX_UNREAD)
+        self._unread = Crowd[str](_MAX_UNREAD)
 
     def handlers(self) -> Handler:
         """Give what a gRPC server calls."""

@@ -21,7 +21,6 @@ from ca.registry import AgentRecord, Audit
 from meshwarden.caller import Caller
 from meshwarden.control.identity.edge import (
     Context,
-    Crowd,
     Handler,
     MessageError,
     Messages,
@@ -30,6 +29,7 @@ from meshwarden.control.identity.edge import (
 )
 from meshwarden.control.identity.parts import Parts
 from meshwarden.control.identity.source import source_key
+from meshwarden.crowd import Crowd
 from meshwarden.identity_messages import bundle_message, svid_message
 from protos.meshwarden.v1 import agent_pb2
 
@@ -70,8 +70,8 @@ class AttestationService:
         self._attestors = attestors
         self._caller_of = caller_of
         self._pace = pace
-        self._at_once = Crowd(_MAX_OF_ONE, _MAX_AT_ONCE)
-        self._asking = Crowd(_MAX_OF_ONE, _MAX_AT_ONCE)
+        self._at_once = Crowd[str](_MAX_OF_ONE, _MAX_AT_ONCE)
+        self._asking = Crowd[str](_MAX_OF_ONE, _MAX_AT_ONCE)
 
     def handlers(self) -> Handler:
         """Give what a gRPC server calls."""

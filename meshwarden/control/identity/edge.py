@@ -6,21 +6,18 @@ hold what it sends.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from ca.errors import IdentityError, OverloadedError
+from ca.errors import IdentityError
 from meshwarden.faults import fault_id
 
 __all__ = [
     "Context",
-    "Crowd",
     "Handler",
     "LateError",
     "MessageError",
@@ -86,44 +83,6 @@ async def one(messages: Messages, kind: type[_Message], max_bytes: int) -> _Mess
         return kind.FromString(data)
     except DecodeError as error:
         raise MessageError(f"this is no {kind.DESCRIPTOR.name}") from error
-
-
-class Crowd:
-    """Calls that go on at once, counted by who makes them: nobody may take all places.
-
-    Args:
-        of_one: How many one caller may have.
-        in_all: And all of them together; 0 for any number.
-    """
-
-    def __init__(self, of_one: int, in_all: int = 0) -> None:
-        self._of_one = of_one
-        self._in_all = in_all
-        self._there: Counter[str] = Counter()
-
-    @contextmanager
-    def joined(self, caller: str, told: str) -> Iterator[None]:
-        """Count a call while it goes on.
-
-        Args:
-            caller: Whose.
-            told: What the calls do, in words after their number.
-
-        Raises:
-            OverloadedError: There are too many.
-        """
-        mine, total = self._there[caller], self._there.total()
-        if mine >= self._of_one or (self._in_all and total >= self._in_all):
-            if not mine:
-                del self._there[caller]
-            raise OverloadedError(f"{mine} {told}, {total} in all; try again")
-        self._there[caller] += 1
-        try:
-            yield
-        finally:
-            self._there[caller] -= 1
-            if not self._there[caller]:
-                del self._there[caller]
 
 
 def handlers(

@@ -6,15 +6,17 @@ their requests are read: whoever sends half of one holds memory as well.
 """
 
 import contextlib
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
 import grpc.aio
 from typing_extensions import override
 
-__all__ = ["OPTIONS", "Crowd"]
+from ca.errors import OverloadedError
+from meshwarden.crowd import Crowd
+
+__all__ = ["OPTIONS", "CallLimit"]
 
 OPTIONS = (
     ("grpc.max_concurrent_streams", 1000),
@@ -30,7 +32,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 _Handler = Any  # grpc's own type takes no parameters, and its stubs want them.
 
 
-class Crowd(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # likewise
+class CallLimit(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # likewise
     """Lets each user have so many calls open at once."""
 
     def __init__(
@@ -47,7 +49,7 @@ class Crowd(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # likewise
         self._user = user
         self._most = most
         self._refused = refused
-        self._open: Counter[int | None] = Counter()
+        self._open = Crowd[int | None](most)
 
     @override
     async def intercept_service(
@@ -74,18 +76,14 @@ class Crowd(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # likewise
             return request
 
         async def replies(requests: Any, context: _Context) -> AsyncIterator[Any]:
-            with self._place(context) as has_place:
-                if not has_place:
-                    await self._refuse(context)
+            with await self._place(context):
                 request = await asked(requests, context)
                 async with contextlib.aclosing(inner(request, context)) as made:
                     async for reply in made:
                         yield reply
 
         async def reply(requests: Any, context: _Context) -> Any:
-            with self._place(context) as has_place:
-                if not has_place:
-                    await self._refuse(context)
+            with await self._place(context):
                 return await inner(await asked(requests, context), context)
 
         make = getattr(grpc, f"stream_{answers}_rpc_method_handler")
@@ -95,23 +93,15 @@ class Crowd(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # likewise
             handler.response_serializer,
         )
 
-    @contextlib.contextmanager
-    def _place(self, context: _Context) -> Iterator[bool]:
-        user = self._user(context.peer())
-        if self._open[user] >= self._most:
-            yield False
-            return
-        self._open[user] += 1
+    async def _place(self, context: _Context) -> contextlib.ExitStack:
+        """Give a call its place, which it leaves with the `with`; one too many is ended here."""
+        place = contextlib.ExitStack()
         try:
-            yield True
-        finally:
-            self._open[user] -= 1
-            if not self._open[user]:
-                del self._open[user]
-
-    async def _refuse(self, context: _Context) -> None:
-        self._refused()
-        await context.abort(
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"this user's processes have {self._most} calls open already",
-        )
+            place.enter_context(self._open.joined(self._user(context.peer()), "calls are open"))
+        except OverloadedError:
+            self._refused()
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"this user's processes have {self._most} calls open already",
+            )
+        return place
