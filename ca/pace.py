@@ -5,6 +5,8 @@ Source: ITU-T I.371 (03/2004), the virtual scheduling form of the generic cell r
 
 from collections import OrderedDict
 
+from ca.errors import OverloadedError
+
 __all__ = ["Pace"]
 
 _SECOND_NS = 1_000_000_000
@@ -51,3 +53,18 @@ class Pace:
         if len(self._full_ns) > self._max_callers:
             self._full_ns.popitem(last=False)
         return 0
+
+    def charge(self, caller: str, cost: int, now_ns: int, told: str) -> None:
+        """Take units for a call, or refuse it.
+
+        Args:
+            caller: Whose bucket.
+            cost: Units; for more than `burst` a full bucket is taken, or they would never be there.
+            now_ns: Nanoseconds on any clock.
+            told: What was too much, in words.
+
+        Raises:
+            OverloadedError: They are not there; it says when they are.
+        """
+        if wait_ns := self.take(caller, min(cost, self.burst), now_ns):
+            raise OverloadedError(f"{told}; try again in {wait_ns / _SECOND_NS:.1f} s")

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from ca import spiffe_id
 from ca.entries import MANY_SELECTORS, Match, Miss, WorkloadEntry, match, shortened
 from ca.entry_index import AgentEntries
-from ca.errors import IdentityError, OverloadedError
+from ca.errors import IdentityError
 from ca.issue import JwtOrder, X509Order, X509Svid
 from ca.pace import Pace
 from ca.selectors import InvalidSelectorError, Selector
@@ -290,14 +290,9 @@ class AgentService:
         Raises:
             OverloadedError: It asks faster than it may.
         """
-        name = f"{kind} {call.agent.spiffe_id}"
-        # A batch that no bucket holds takes a full one: else it would never be signed.
-        wait_ns = self._pace.take(name, min(cost, self._pace.burst), self._now_ns())
-        if wait_ns:
-            raise OverloadedError(
-                f"{call.agent.spiffe_id} asks for more {kind} than "
-                f"identity.nodes.signatures_per_s; try again in {wait_ns / 1e9:.1f} s"
-            )
+        agent_id = call.agent.spiffe_id
+        told = f"{agent_id} asks for more {kind} than identity.nodes.signatures_per_s"
+        self._pace.charge(f"{kind} {agent_id}", cost, self._now_ns(), told)
 
     async def _refused(self, method: str, context: Context, error: IdentityError) -> None:
         who, source = self._door.names(context)

@@ -13,7 +13,7 @@ from ca import spiffe_id
 from ca.attestation import Attempt, AttestationError, NodeAttestor, NodeIdentity
 from ca.csr import check_csr
 from ca.entry_draft import agent_id_fault, agent_spiffe_id
-from ca.errors import IdentityError, OverloadedError
+from ca.errors import IdentityError
 from ca.issue import X509Order, X509Svid
 from ca.keys import public_der
 from ca.pace import Pace
@@ -93,12 +93,8 @@ class AttestationService:
                 "attest by TLS only: what proves a node, such as a join token, would be readable"
             )
         source = source_key(caller.source_ip)
-        wait_ns = self._pace.take(source, 1, self._parts.now_ns())
-        if wait_ns:
-            raise OverloadedError(
-                "more attestations from this address than identity.nodes.attestations_per_s; "
-                f"try again in {wait_ns / 1e9:.1f} s"
-            )
+        told = "more attestations from this address than identity.nodes.attestations_per_s"
+        self._pace.charge(source, 1, self._parts.now_ns(), told)
         with self._at_once.joined(source, "nodes of this address attest at this moment"):
             try:
                 async with asyncio.timeout(_TIMEOUT_S):

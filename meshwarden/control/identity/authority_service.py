@@ -18,7 +18,6 @@ from ca.errors import (
     IdentityError,
     NoAuthorityError,
     OrderError,
-    OverloadedError,
 )
 from ca.issue import JwtOrder, X509Order, X509Svid
 from ca.ledger import Head, Issued, Verifier
@@ -199,12 +198,8 @@ class AuthorityService(authority_pb2_grpc.AuthorityServicer):
         """
         assert self._nodes is not None  # noqa: S101 - as the identity is not
         who = who_of(context).name
-        wait_ns = self._nodes.minting.take(who, 1, self._nodes.operators.now_ns())
-        if wait_ns:
-            raise OverloadedError(
-                f"{who} mints more than identity.nodes.signatures_per_s; "
-                f"try again in {wait_ns / 1e9:.1f} s"
-            )
+        told = f"{who} mints more than identity.nodes.signatures_per_s"
+        self._nodes.minting.charge(who, 1, self._nodes.operators.now_ns(), told)
 
     async def _answered(
         self,
