@@ -4,7 +4,7 @@ import asyncio
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -41,6 +41,7 @@ _ENTRIES = "entries.json"
 _IDENTITY = "identity.json"
 _POLL_S = 0.02
 _SPREAD_TIMEOUT_S = 10.0
+_State = TypeVar("_State", bound=msgspec.Struct)
 
 
 class ProcessStatus(msgspec.Struct, frozen=True):
@@ -136,10 +137,6 @@ class IdentityState(msgspec.Struct, frozen=True):
     first_name: str = ""
     first_ends_ns: int = 0
 
-    def but(self, **changes: Any) -> "IdentityState":
-        """Give it with other values."""
-        return msgspec.structs.replace(self, **changes)
-
 
 class Replicas(msgspec.Struct, frozen=True):
     """How every replica is that shares the store with this one.
@@ -172,10 +169,7 @@ def write_load(runtime_dir: Path, state: LoadState) -> None:
 
 def read_load(runtime_dir: Path) -> LoadState:
     """Read how the newest load went; an empty state before the first."""
-    try:
-        return msgspec.json.decode((runtime_dir / _FOLDER / _LOAD).read_bytes(), type=LoadState)
-    except FileNotFoundError:
-        return LoadState()
+    return _read(runtime_dir, _LOAD, LoadState) or LoadState()
 
 
 def write_entries(runtime_dir: Path, state: EntriesState) -> None:
@@ -185,11 +179,7 @@ def write_entries(runtime_dir: Path, state: EntriesState) -> None:
 
 def read_entries(runtime_dir: Path) -> EntriesState | None:
     """Read how the newest look at the declared entries went; None where no file declares any."""
-    try:
-        path = runtime_dir / _FOLDER / _ENTRIES
-        return msgspec.json.decode(path.read_bytes(), type=EntriesState)
-    except FileNotFoundError:
-        return None
+    return _read(runtime_dir, _ENTRIES, EntriesState)
 
 
 def entries_answer(state: EntriesState | None, now_ns: int) -> dict[str, Any] | None:
@@ -212,11 +202,7 @@ def write_identity(runtime_dir: Path, state: IdentityState) -> None:
 
 def read_identity(runtime_dir: Path) -> IdentityState | None:
     """Read how the authority is; None where there is none."""
-    try:
-        path = runtime_dir / _FOLDER / _IDENTITY
-        return msgspec.json.decode(path.read_bytes(), type=IdentityState)
-    except FileNotFoundError:
-        return None
+    return _read(runtime_dir, _IDENTITY, IdentityState)
 
 
 def identity_answer(state: IdentityState | None, now_ns: int) -> dict[str, Any] | None:
@@ -240,11 +226,7 @@ def write_replicas(runtime_dir: Path, replicas: Replicas) -> None:
 
 def read_replicas(runtime_dir: Path) -> Replicas:
     """Read how the replicas are; nothing before control's first look."""
-    try:
-        path = runtime_dir / _FOLDER / _REPLICAS
-        return msgspec.json.decode(path.read_bytes(), type=Replicas)
-    except FileNotFoundError:
-        return Replicas()
+    return _read(runtime_dir, _REPLICAS, Replicas) or Replicas()
 
 
 def read_all(runtime_dir: Path) -> list[ProcessStatus]:
@@ -271,6 +253,13 @@ async def until_all_decide_by(runtime_dir: Path, digest: str) -> None:
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
         _LOG.warning("not every front took policy %s in time", digest[:12])
+
+
+def _read(runtime_dir: Path, name: str, kind: type[_State]) -> _State | None:
+    try:
+        return msgspec.json.decode((runtime_dir / _FOLDER / name).read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
 
 
 def _replace(runtime_dir: Path, name: str, value: msgspec.Struct) -> None:

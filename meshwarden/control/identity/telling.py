@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ca.errors import IdentityError
-from ca.expiry import in_use
+from ca.expiry import Expiring, in_use
 from meshwarden.control.identity.current import CurrentAuthorities
 from meshwarden.control.identity.registry import Registry
 from meshwarden.status import IdentityState
@@ -61,17 +61,23 @@ class Telling:
     def _state(self) -> IdentityState:
         now_ns = self._now_ns()
         live = (each.svid_expires_ns > now_ns for each in self._registry.agents if not each.banned)
-        state = IdentityState(
-            self._current.trust_domain, entries=len(self._registry.entries), agents=sum(live)
+        waits, used = self._signs()
+        first = min(used, key=lambda each: each.not_after_ns, default=None)
+        return IdentityState(
+            self._current.trust_domain,
+            entries=len(self._registry.entries),
+            agents=sum(live),
+            waits=waits,
+            first_name=first.name if first else "",
+            first_ends_ns=first.not_after_ns if first else 0,
         )
+
+    def _signs(self) -> tuple[str, Sequence[Expiring]]:
+        """Say why nothing is signed, or "" and what signs."""
         try:
             signing = self._current.signing
         except IdentityError as error:
-            return state.but(waits=str(error))
+            return str(error), ()
         if not signing.signer_id:
-            return state.but(waits="no authority signs yet: 'meshwarden ca csr' asks for one")
-        used = in_use(signing.authorities, signing.signer_id)
-        if not used:
-            return state
-        first = min(used, key=lambda each: each.not_after_ns)
-        return state.but(first_name=first.name, first_ends_ns=first.not_after_ns)
+            return "no authority signs yet: 'meshwarden ca csr' asks for one", ()
+        return "", in_use(signing.authorities, signing.signer_id)
