@@ -6,7 +6,8 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -86,32 +87,47 @@ def test_the_identity_that_is_named_is_written(short: Path) -> None:
     run(short, story)
 
 
+@asynccontextmanager
+async def writing(
+    served: Endpoint, folder: Path, *options: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Keep the files of an identity in a folder, until the block ends."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "meshwarden", "identity", "write", "--dir", str(folder)),
+        *("--socket", f"unix://{served.socket}", *options),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def lines(file: Path, count: int) -> None:
+    """Wait until a file has so many lines."""
+    while not file.exists() or len(file.read_text().splitlines()) < count:
+        await asyncio.sleep(0.01)
+
+
 def test_files_that_can_not_be_written_for_a_while_are_written_then(short: Path) -> None:
     """The renewal waits for a disk that is full; a daemon that ended would leave them to expire."""
 
     async def story(served: Endpoint) -> None:
         folder, aside = short / "id", short / "aside"
-        writing = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "meshwarden", "identity", "write", "--dir", str(folder)),
-            *("--socket", f"unix://{served.socket}"),
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert writing.stderr is not None
-        try:
+        async with writing(served, folder) as process:
+            assert process.stderr is not None
             while not (folder / "svid.pem").exists():
                 await asyncio.sleep(0.01)
             before = (folder / "svid.pem").read_bytes()
             folder.rename(aside)
             folder.write_text("in the way")
             served.know(own_entry(hint="site", version=2), own_entry("zoo"))
-            assert b"File exists; trying again" in await writing.stderr.readline()
+            assert b"File exists; trying again" in await process.stderr.readline()
             folder.unlink()
             while not (folder / "svid.pem").exists():
                 await asyncio.sleep(0.01)
             assert (folder / "svid.pem").read_bytes() != before
-        finally:
-            writing.kill()
-            await writing.wait()
 
     run(short, story)
 
@@ -124,27 +140,15 @@ def test_a_command_runs_for_the_identity_that_is_written_and_for_no_other(short:
         check = short / "check"
         check.write_text(f"#!/bin/sh\nreadlink {folder}/..data >> {runs}\n")
         check.chmod(0o700)
-        writing = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "meshwarden", "identity", "write", "--dir", str(folder)),
-            *("--socket", f"unix://{served.socket}", "--spiffe-id", ZOO, "--run", str(check)),
-        )
-
-        async def written(count: int) -> None:
-            while not runs.exists() or len(runs.read_text().splitlines()) < count:
-                await asyncio.sleep(0.01)
-
-        try:
-            await written(1)
+        async with writing(served, folder, "--spiffe-id", ZOO, "--run", str(check)):
+            await lines(runs, 1)
             for version in range(2, 8):
                 before = (folder / "..data").readlink()
                 served.know(own_entry(hint="site", version=version), own_entry("zoo"))
                 await asyncio.sleep(0.1)
                 assert (folder / "..data").readlink() == before
             served.know(own_entry(hint="site"), own_entry("zoo", version=2))
-            await written(2)
-        finally:
-            writing.terminate()
-            await writing.wait()
+            await lines(runs, 2)
         first, second = runs.read_text().splitlines()
         assert first != second
 
@@ -157,29 +161,17 @@ def test_files_that_somebody_removed_are_written_again_at_the_next_word(short: P
     async def story(served: Endpoint) -> None:
         folder, runs = short / "id", short / "runs"
         command = f"sh -c 'echo run >> {runs}'"
-        writing = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "meshwarden", "identity", "write", "--dir", str(folder)),
-            *("--socket", f"unix://{served.socket}", "--spiffe-id", ZOO, "--run", command),
-        )
-
-        async def written(count: int) -> None:
-            while not runs.exists() or len(runs.read_text().splitlines()) < count:
-                await asyncio.sleep(0.01)
-
-        try:
-            await written(1)
+        async with writing(served, folder, "--spiffe-id", ZOO, "--run", command):
+            await lines(runs, 1)
             key = (folder / "svid.key").read_bytes()
             (folder / "svid.key").unlink()
             served.know(own_entry(hint="site", version=2), own_entry("zoo"))
-            await written(2)
+            await lines(runs, 2)
             assert (folder / "svid.key").read_bytes() == key
             shutil.rmtree(folder)
             served.know(own_entry(hint="site", version=3), own_entry("zoo"))
-            await written(3)
+            await lines(runs, 3)
             assert (folder / "svid.key").read_bytes() == key
-        finally:
-            writing.terminate()
-            await writing.wait()
 
     run(short, story)
 
