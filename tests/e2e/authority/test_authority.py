@@ -11,10 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import grpc
 import jwt
@@ -26,6 +28,7 @@ from ca.local_keys import new_request
 from deploy.demo.processes import free_ports, wait_until
 from protos.meshwarden.v1 import authority_pb2, authority_pb2_grpc
 from tests.e2e.support.instance import Instance, Place, is_alive
+from tests.e2e.support.load import at_once
 from tests.servers.postgresql import COMMAND, PACKAGE, postgresql
 
 POLICY = {"policy.csv": "p, *, shop, GET, /**, allow\n"}
@@ -374,46 +377,39 @@ def test_another_trust_domain_refuses_the_start(new_folder: Callable[[], Path]) 
 
 
 class Minting:
-    """Mints at several services from several threads without a pause, until the block ends.
+    """What was minted without a pause.
 
     Attributes:
         got: Serials of what came out.
         failed: Codes of calls that failed.
     """
 
-    def __init__(self, *places: Place) -> None:
+    def __init__(self) -> None:
         self.got: list[str] = []
         self.failed: list[str] = []
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(place,)) for place in places for _ in range(6)
-        ]
 
-    def _run(self, place: Place) -> None:
+    def go_on(self, place: Place, is_over: Callable[[], bool]) -> None:
+        """Mint at one service."""
         caller = Caller(place)
-        while not self._stop.is_set():
+        while not is_over():
             try:
                 self.got.append(caller.mint())
             except grpc.RpcError as error:
                 self.failed.append(str(error.code()))
                 time.sleep(0.05)
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
-
     def wait_for_more(self, count: int, instances: Sequence[Instance]) -> None:
         """Wait until so many more have come out."""
         minted = len(self.got)
         wait_until(lambda: len(self.got) > minted + count, instances, 60)
+
+
+@contextmanager
+def minting_at(*places: Place) -> Iterator[Minting]:
+    """Mint at several services from several threads, until the block ends."""
+    minting = Minting()
+    with at_once(partial(minting.go_on, place) for place in places for _ in range(6)):
+        yield minting
 
 
 def test_kill_9_of_control_during_issue_loses_nothing(new_folder: Callable[[], Path]) -> None:
@@ -422,7 +418,7 @@ def test_kill_9_of_control_during_issue_loses_nothing(new_folder: Callable[[], P
     with place.start() as instance:
         instance.wait_ready()
         before = authority_ids(place)
-        with Minting(place) as minting:
+        with minting_at(place) as minting:
             for _ in range(3):
                 minting.wait_for_more(20, [instance])
                 pid = instance.control
@@ -595,7 +591,7 @@ def test_a_postgresql_that_crashes_during_issue_loses_nothing(
         with places[0].start() as first, places[1].start() as second:
             instances = [first.wait_ready(), second.wait_ready()]
             before = authority_ids(places[0])
-            with Minting(*places) as minting:
+            with minting_at(*places) as minting:
                 for _ in range(3):
                     minting.wait_for_more(40, instances)
                     database.stop()  # As in a crash: what was under way is gone.

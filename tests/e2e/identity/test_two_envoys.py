@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from string import Template
-from typing import Self
 
 import pytest
 import yaml
@@ -23,6 +23,7 @@ from deploy.demo.certificates import Authority
 from deploy.demo.identity_files import IdentityFiles
 from deploy.demo.processes import Child, free_ports
 from tests.e2e.support.instance import Instance, Place
+from tests.e2e.support.load import at_once
 
 DEMO = Path(demo.__file__).parent
 ORDERS = "spiffe://shop.example/ns/prod/sa/orders"
@@ -140,24 +141,22 @@ def open_shop(folder: Path, **settings: object) -> Iterator[Shop]:
 
 
 class Load:
-    """Requests without a pause, from a few threads, until the block ends.
+    """What requests without a pause were answered.
 
     Attributes:
         answers: Status to count; 0 for no answer.
     """
 
-    def __init__(self, shop: Shop) -> None:
+    def __init__(self) -> None:
         self.answers: dict[int, int] = {}
-        self._shop = shop
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, name=f"load-{n}") for n in range(4)]
 
-    def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._shop.frontend.port, timeout=10)
-        while not self._stop.is_set():
+    def go_on(self, shop: Shop, is_over: Callable[[], bool]) -> None:
+        """Ask by one connection."""
+        connection = http.client.HTTPConnection("127.0.0.1", shop.frontend.port, timeout=10)
+        while not is_over():
             try:
-                status = self._shop.get(connection)
+                status = shop.get(connection)
             except (OSError, http.client.HTTPException):
                 status = 0
                 connection.close()
@@ -166,17 +165,13 @@ class Load:
             time.sleep(0.005)
         connection.close()
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        for thread in self._threads:
-            thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        """End."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+@contextmanager
+def load_on(shop: Shop) -> Iterator[Load]:
+    """Ask from a few threads, until the block ends."""
+    load = Load()
+    with at_once([partial(load.go_on, shop)] * 4):
+        yield load
 
 
 @pytest.mark.timeout(240)
@@ -184,7 +179,7 @@ def test_no_request_fails_through_many_renewals(new_folder: Callable[[], Path]) 
     """Both Envoys take each new certificate; new handshakes all the while, and none goes wrong."""
     with open_shop(new_folder()) as shop:
         seen = {shop.certificate()}
-        with Load(shop) as load:
+        with load_on(shop) as load:
             shop.service.wait_for(lambda: seen.add(shop.certificate()) or len(seen) >= 6, 90)
         assert set(load.answers) == {http.client.OK}, (load.answers, shop.frontend.tail())
         assert load.answers[http.client.OK] > 500
@@ -200,7 +195,7 @@ def test_an_outage_of_control_is_survived_until_certificates_end(
     with open_shop(new_folder(), **{"identity.x509_ttl_s": 20}) as shop:
         seen = {shop.certificate()}
         before = shop.place.command("ca", "show", "-o", "json").stdout
-        with Load(shop) as load:
+        with load_on(shop) as load:
             for _ in range(3):
                 control = shop.service.control
                 os.kill(control, 9)
@@ -224,7 +219,7 @@ def test_a_killed_agent_costs_no_request(new_folder: Callable[[], Path]) -> None
             IdentityFiles(
                 shop.place.folder / "files", "console", CONSOLE, shop.agent_socket
             ) as files,
-            Load(shop) as load,
+            load_on(shop) as load,
         ):
             files.wait_ready()
             for _ in range(3):

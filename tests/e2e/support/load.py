@@ -4,7 +4,7 @@ import http.client
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from deploy.demo.certificates import Credential
 from tests.e2e.support.clients import CHECK
 from tests.fakes.envoy import check_request
 
-__all__ = ["Load", "direct_load", "sidecar_load"]
+__all__ = ["Load", "at_once", "direct_load", "sidecar_load"]
 
 _TIMEOUT_S = 20.0
 
@@ -105,6 +105,24 @@ def sidecar_load(
         yield load
 
 
+@contextmanager
+def at_once(callers: Iterable[Callable[[Callable[[], bool]], None]]) -> Iterator[None]:
+    """Run each in a thread of its own, until what it is given says that the block is over."""
+    over = threading.Event()
+    threads = [
+        threading.Thread(target=caller, args=(over.is_set,), name=f"caller-{index}")
+        for index, caller in enumerate(callers)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
 def _paced(rate: float, is_over: Callable[[], bool]) -> Iterator[None]:
     """Come up at even times; what was missed while a call took long is not caught up on."""
     next_s = time.monotonic()
@@ -116,20 +134,13 @@ def _paced(rate: float, is_over: Callable[[], bool]) -> Iterator[None]:
 
 @contextmanager
 def _running(caller: Callable[[Callable[[], bool], Load], None], callers: int) -> Iterator[Load]:
-    load, over = Load(), threading.Event()
+    load = Load()
 
-    def work() -> None:
+    def work(is_over: Callable[[], bool]) -> None:
         try:
-            caller(over.is_set, load)
+            caller(is_over, load)
         except (OSError, http.client.HTTPException) as error:
             load.count(f"the caller gave up: {error!r}")
 
-    threads = [threading.Thread(target=work, name=f"caller-{index}") for index in range(callers)]
-    for thread in threads:
-        thread.start()
-    try:
+    with at_once([work] * callers):
         yield load
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()

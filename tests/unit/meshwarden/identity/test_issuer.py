@@ -578,7 +578,7 @@ def change_the_end(rows: list[LedgerRow]) -> None:
 def change_behind_another_ones_rows(rows: list[LedgerRow]) -> None:
     """Another replica writes behind a row of ours that was changed."""
     change_the_end(rows)
-    rows += chain(Head(rows[-1].number, rows[-1].hash), [Entry(Event.REFUSED)] * 2, 6, OTHER_KEY)
+    go_on_elsewhere(rows)
 
 
 def go_on_elsewhere(rows: list[LedgerRow]) -> None:
